@@ -1,0 +1,49 @@
+# Finds Debian's gRPC, which ships .pc files but no CMake package, and protoc with its gRPC plugin.
+# Defines GRPC::grpc++, GRPC_PROTOC, GRPC_CPP_PLUGIN, GRPC_FOUND and longhaul_protos().
+
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(GRPCPP IMPORTED_TARGET GLOBAL QUIET grpc++)
+pkg_check_modules(PROTOBUF IMPORTED_TARGET GLOBAL QUIET protobuf)
+find_program(GRPC_PROTOC protoc)
+find_program(GRPC_CPP_PLUGIN grpc_cpp_plugin)
+
+if(NOT GRPCPP_FOUND OR NOT PROTOBUF_FOUND OR NOT GRPC_PROTOC OR NOT GRPC_CPP_PLUGIN)
+  message(FATAL_ERROR
+    "Longhaul's control plane needs gRPC (pkg-config grpc++: '${GRPCPP_VERSION}'), protobuf "
+    "('${PROTOBUF_VERSION}'), protoc (${GRPC_PROTOC}) and grpc_cpp_plugin (${GRPC_CPP_PLUGIN}).\n"
+    "On Debian 12 install them with:  apt-get install libgrpc++-dev protobuf-compiler-grpc\n"
+    "or build the library alone with:  -DLONGHAUL_CONTROL=OFF")
+endif()
+
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(GRPC
+  REQUIRED_VARS GRPC_PROTOC GRPC_CPP_PLUGIN VERSION_VAR GRPCPP_VERSION)
+
+if(NOT TARGET GRPC::grpc++)
+  add_library(GRPC::grpc++ INTERFACE IMPORTED GLOBAL)
+  set_target_properties(GRPC::grpc++ PROPERTIES
+    INTERFACE_LINK_LIBRARIES "PkgConfig::GRPCPP;PkgConfig::PROTOBUF")
+endif()
+
+# longhaul_protos(TARGET a.proto...): a static library of the generated code, included as
+# "longhaul/v1/a.pb.h". The .proto files lie under PROJECT_SOURCE_DIR/proto.
+function(longhaul_protos target)
+  set(out ${PROJECT_BINARY_DIR}/proto)
+  file(MAKE_DIRECTORY ${out})
+  set(generated "")
+  foreach(proto IN LISTS ARGN)
+    string(REGEX REPLACE "\\.proto$" "" stem ${proto})
+    set(files ${out}/${stem}.pb.cc ${out}/${stem}.pb.h ${out}/${stem}.grpc.pb.cc ${out}/${stem}.grpc.pb.h)
+    add_custom_command(OUTPUT ${files}
+      COMMAND ${GRPC_PROTOC} -I ${PROJECT_SOURCE_DIR}/proto
+        --cpp_out=${out} --grpc_out=${out} --plugin=protoc-gen-grpc=${GRPC_CPP_PLUGIN}
+        ${PROJECT_SOURCE_DIR}/proto/${proto}
+      DEPENDS ${PROJECT_SOURCE_DIR}/proto/${proto} VERBATIM)
+    list(APPEND generated ${files})
+  endforeach()
+  add_library(${target} STATIC ${generated})
+  target_include_directories(${target} SYSTEM PUBLIC $<BUILD_INTERFACE:${out}>)
+  target_link_libraries(${target} PUBLIC GRPC::grpc++)
+  set_target_properties(${target} PROPERTIES EXPORT_NAME proto)
+  set_property(GLOBAL APPEND PROPERTY LONGHAUL_FLOORS ${target})
+endfunction()

@@ -1,0 +1,42 @@
+# What each part needs, asked for once, with the command that mends a miss.
+
+find_package(PkgConfig REQUIRED)
+
+# Stops the configuration with what was looked for and the one command that installs it.
+function(longhaul_need_package package debian_name)
+  find_package(${package} ${ARGN} QUIET)
+  if(NOT ${package}_FOUND)
+    message(FATAL_ERROR
+      "Longhaul needs ${package} and CMake found no package of that name in CMAKE_PREFIX_PATH "
+      "('${CMAKE_PREFIX_PATH}') or the system folders.\n"
+      "On Debian 12 install it with:  apt-get install ${debian_name}\n"
+      "or install everything with:    scripts/setup.sh")
+  endif()
+  set_property(GLOBAL APPEND PROPERTY LONGHAUL_PACKAGES ${package})
+endfunction()
+
+function(longhaul_need_pkg_config target module debian_name)
+  pkg_check_modules(${target} IMPORTED_TARGET GLOBAL QUIET ${module})
+  if(NOT ${target}_FOUND)
+    message(FATAL_ERROR
+      "Longhaul needs ${module} and pkg-config knows no module of that name.\n"
+      "On Debian 12 install it with:  apt-get install ${debian_name}\n"
+      "or install everything with:    scripts/setup.sh")
+  endif()
+endfunction()
+
+longhaul_need_package(spdlog libspdlog-dev)
+longhaul_need_package(nlohmann_json nlohmann-json3-dev)
+longhaul_need_pkg_config(ZSTD libzstd libzstd-dev)
+longhaul_need_pkg_config(XXHASH libxxhash libxxhash-dev)
+
+if(LONGHAUL_CONTROL)
+  find_package(GRPC MODULE REQUIRED)
+  longhaul_need_package(CLI11 libcli11-dev)
+endif()
+if(LONGHAUL_TORCH)
+  find_package(Libtorch MODULE REQUIRED)
+endif()
+if(LONGHAUL_TESTS)
+  longhaul_need_package(GTest "libgtest-dev libgmock-dev")
+endif()

@@ -1,0 +1,27 @@
+# Compiler, linker and cache settings that every target shares.
+
+# One setting for libraries and programs, so that they can share a precompiled header.
+add_compile_options(-fPIC)
+
+if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  find_program(LONGHAUL_CCACHE ccache)
+  if(LONGHAUL_CCACHE)
+    set(CMAKE_CXX_COMPILER_LAUNCHER
+      ${CMAKE_COMMAND} -E env
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+      ${LONGHAUL_CCACHE})
+    # Lets ccache see what a precompiled header holds.
+    add_compile_options($<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+  endif()
+endif()
+
+find_program(LONGHAUL_MOLD mold)
+if(LONGHAUL_MOLD AND NOT CMAKE_LINKER_TYPE)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+add_library(longhaul_warnings INTERFACE)
+target_compile_options(longhaul_warnings INTERFACE
+  -Wall -Wextra -Wno-unknown-warning-option
+  $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
+  $<$<BOOL:${LONGHAUL_WERROR}>:-Werror>)
