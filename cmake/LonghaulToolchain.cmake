@@ -22,6 +22,6 @@ endif()
 
 add_library(longhaul_warnings INTERFACE)
 target_compile_options(longhaul_warnings INTERFACE
-  -Wall -Wextra -Wno-unknown-warning-option
+  -Wall -Wextra
   $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>
   $<$<BOOL:${LONGHAUL_WERROR}>:-Werror>)

@@ -48,7 +48,7 @@ struct CheckLeft {
 
 struct CheckStart {
   template <typename Left>
-  CheckLeft<Left> operator<=(const Left& left) const {
+  CheckLeft<Left> operator<<(const Left& left) const {
     return {left};
   }
 };
@@ -62,7 +62,7 @@ struct CheckStart {
 #define LONGHAUL_CHECK(...)                                                                 \
   do {                                                                                      \
     const ::longhaul::detail::CheckResult longhaul_check_result =                           \
-        ::longhaul::detail::CheckStart() <= __VA_ARGS__;                                    \
+        ::longhaul::detail::CheckStart() << __VA_ARGS__;                                    \
     if (!longhaul_check_result.passed)                                                      \
       ::longhaul::detail::check_failed(#__VA_ARGS__, longhaul_check_result, __FILE__,       \
                                        __LINE__);                                           \
