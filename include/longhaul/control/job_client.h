@@ -1,0 +1,91 @@
+// Talks to a master: submit jobs, watch them, stop them. The `longhaul` command line is one user of
+// it.
+//
+//   JobClient client("127.0.0.1:7700");
+//   Result<JobId> job = client.submit({.name = "gpt", .command = {"/opt/char_gpt"}, .ranks = 4});
+//   if (!job) return job.failure();
+//   std::unique_ptr<JobWatch> watch = client.watch(*job, {.output = true});
+//   while (std::optional<WatchEvent> event = watch->next()) { ... }
+//
+// Errors of every call: kUnavailable (nobody listens at the address, or the connection broke),
+// kDeadline (the master does not answer), kInvalid (the master refused: no such job, a bad spec).
+// Messages name the address.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "longhaul/base/clock.h"
+#include "longhaul/base/result.h"
+#include "longhaul/control/job.h"
+
+namespace longhaul {
+
+struct WatchOptions {
+  bool output = false;           // also the ranks' output
+  bool from_start = true;        // with what the master has kept so far; else only what comes
+  bool follow = true;            // until the job has ended; else only what is kept
+  std::vector<Rank> only_ranks;  // empty: all
+};
+
+// Output older than what the master keeps was left out.
+struct OutputDropped {
+  uint64_t bytes = 0;
+};
+
+// The last event of a watch: without a failure the job has ended (or all that is kept has been
+// sent).
+struct WatchEnded {
+  std::optional<Failure> failure;
+};
+
+using WatchEvent = std::variant<JobStatus, OutputPiece, OutputDropped, WatchEnded>;
+
+// One running watch. A slow reader holds back the master's stream, not this process's memory.
+// Thread safety: next() and next_until() from one thread; cancel() from any. Destruction cancels.
+class JobWatch {
+ public:
+  virtual ~JobWatch() = default;
+  // Waits for an event; nullopt after WatchEnded has been taken.
+  virtual std::optional<WatchEvent> next() = 0;
+  // As next(), but also nullopt when `deadline` passes first (then ended() is false).
+  virtual std::optional<WatchEvent> next_until(Instant deadline) = 0;
+  virtual bool ended() const = 0;
+  virtual void cancel() = 0;
+};
+
+struct StopOptions {
+  milliseconds grace{0};  // from SIGTERM to SIGKILL; 0: the job's own
+  bool force = false;     // SIGKILL at once
+};
+
+// Thread safety: all methods may be called from any thread.
+class JobClient {
+ public:
+  // `address` is HOST:PORT or unix:/path. Connects when first used.
+  explicit JobClient(const std::string& address, milliseconds call_timeout = milliseconds(10'000));
+  ~JobClient();
+  JobClient(const JobClient&) = delete;
+  JobClient& operator=(const JobClient&) = delete;
+
+  const std::string& address() const;
+
+  // The same key submits the same job once, however often the call is repeated; empty: a fresh key.
+  Result<JobId> submit(const JobSpec& spec, const std::string& submission_key = "");
+  Result<std::vector<JobStatus>> list(bool include_ended);
+  // `job` is here and below an id, a unique prefix of one, a name (its newest job) or "last".
+  Result<JobStatus> get(const std::string& job);
+  Result<JobStatus> stop(const std::string& job, const StopOptions& options = {});
+  Result<std::vector<NodeStatus>> nodes();
+  // Starts at once; failures arrive as WatchEnded.
+  std::unique_ptr<JobWatch> watch(const std::string& job, const WatchOptions& options);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace longhaul
