@@ -22,7 +22,7 @@ function(_libtorch_consider place why)
   endif()
 endfunction()
 
-unset(Libtorch_ROOT_DIR)
+unset(Libtorch_ROOT_DIR CACHE)
 foreach(place IN LISTS Torch_DIR ENV{Torch_DIR} LIBTORCH)
   _libtorch_consider("${place}" "Torch_DIR or LIBTORCH")
 endforeach()
@@ -54,6 +54,8 @@ if(NOT Libtorch_ROOT_DIR)
     "  ${_libtorch_places}\n"
     "Mend it with:  scripts/setup.sh   (fetches the pinned wheel), or pass -DLIBTORCH=/path/to/libtorch")
 endif()
+
+set(Libtorch_ROOT_DIR "${Libtorch_ROOT_DIR}" CACHE INTERNAL "The libtorch in use")
 
 file(STRINGS "${Libtorch_ROOT_DIR}/include/torch/headeronly/version.h" _libtorch_version
   REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")

@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Trains a small GPT on real text over four ranks, launched by our own master and two workers on this
+# machine. Sets up and builds what is missing first, and leaves nothing running.
+set -euo pipefail
+
+usage() {
+  cat <<'EOF'
+Usage: scripts/quickstart.sh [--ranks N] [--steps N] [--text FILE|DIR] [--codec zstd|none] [--report FILE]
+
+  --ranks N        ranks to train with, over two workers (default 4)
+  --steps N        training steps (default: the example's own)
+  --text FILE|DIR  text to train on (default: the C++ headers of the libtorch that was found)
+  --codec CODEC    how gradients travel: zstd (lossless, default) or none
+  --report FILE    also write the final report as JSON
+
+Exit code: the training job's own.
+EOF
+}
+
+die() { echo "quickstart: $*" >&2; exit 64; }
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ranks=4 steps='' text='' codec=zstd report=''
+while [ $# -gt 0 ]; do
+  case "$1" in
+    -h | --help) usage; exit 0 ;;
+    --ranks | --steps | --text | --codec | --report)
+      [ $# -ge 2 ] || die "$1 needs a value; see scripts/quickstart.sh --help"
+      declare "${1#--}=$2"
+      shift
+      ;;
+    *) die "unknown option '$1'; see scripts/quickstart.sh --help" ;;
+  esac
+  shift
+done
+[[ "$ranks" =~ ^[1-9][0-9]*$ ]] || die "--ranks is a number from 1, not '$ranks'"
+[[ -z "$steps" || "$steps" =~ ^[1-9][0-9]*$ ]] || die "--steps is a number from 1, not '$steps'"
+[[ "$codec" = zstd || "$codec" = none ]] || die "--codec is zstd or none, not '$codec'"
+if [ -n "$text" ]; then
+  [ -e "$text" ] || die "--text $text: no such file or folder"
+  text=$(realpath "$text")
+fi
+if [ -n "$report" ]; then
+  [ -d "$(dirname "$report")" ] || die "--report $report: no such folder"
+  report=$(realpath -m "$report")
+fi
+
+cd "$top"
+scripts/setup.sh
+[ -e build/release/build.ninja ] || cmake --preset release >/dev/null
+targets=(longhaul-master longhaul-worker longhaul-shim longhaul-cli char_gpt)
+if [ -t 1 ]; then
+  cmake --build --preset release --target "${targets[@]}"
+else
+  echo "quickstart: building" >&2
+  log=$(mktemp)
+  cmake --build --preset release --target "${targets[@]}" >"$log" 2>&1 ||
+    { tail -n 40 "$log" >&2; rm -f "$log"; exit 1; }
+  rm -f "$log"
+fi
+bin="$top/build/release/bin"
+if [ -z "$text" ]; then
+  text=$(sed -n 's/^Libtorch_ROOT_DIR:[A-Z]*=//p' build/release/CMakeCache.txt)/include
+fi
+
+# --- Run: everything below is stopped and removed on every way out --------------------------------
+state=$(mktemp -d)
+pids=()
+# shellcheck disable=SC2317 # called by the trap
+cleanup() {
+  local pid
+  trap '' INT TERM
+  for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+  for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+  rm -rf "$state"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# A file that a daemon writes when it is ready; its log tells why it did not.
+wait_for_file() {
+  local tries=0
+  until [ -s "$1" ]; do
+    kill -0 "$2" 2>/dev/null || { cat "$3" >&2; exit 1; }
+    tries=$((tries + 1))
+    [ $tries -lt 200 ] || { echo "quickstart: $1 was not written in 20 s" >&2; cat "$3" >&2; exit 1; }
+    sleep 0.1
+  done
+}
+
+# Sessions of their own: a Ctrl-C at the terminal reaches this script alone, which passes it on once.
+setsid "$bin/longhaul-master" --listen 127.0.0.1:0 --port-file "$state/master" 2>"$state/master.log" &
+pids+=($!)
+wait_for_file "$state/master" "${pids[0]}" "$state/master.log"
+master=$(cat "$state/master")
+for worker in 1 2; do
+  setsid "$bin/longhaul-worker" --master "$master" --name "worker-$worker" --slots $(((ranks + 1) / 2)) \
+    --state-dir "$state/worker-$worker" 2>"$state/worker-$worker.log" &
+  pids+=($!)
+done
+
+arguments=(--text "$text" --codec "$codec" --sample 400)
+[ -z "$steps" ] || arguments+=(--steps "$steps")
+[ -z "$report" ] || arguments+=(--report "$report")
+set +e
+setsid "$bin/longhaul" run --master "$master" --name quickstart --ranks "$ranks" -- "$bin/char_gpt" "${arguments[@]}" &
+cli=$!
+trap 'kill -INT $cli 2>/dev/null' INT
+trap 'kill -TERM $cli 2>/dev/null' TERM
+wait "$cli"
+code=$?
+# A trapped signal interrupts wait; the command line then ends the job and exits by itself.
+while kill -0 "$cli" 2>/dev/null; do
+  wait "$cli"
+  code=$?
+done
+exit "$code"
