@@ -1,0 +1,78 @@
+// How every executable of ours reads its flags: CLI11 does the parsing; what it does not know gets
+// a "did you mean", and wrong usage exits with 64 (EX_USAGE of sysexits.h).
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <iostream>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "longhaul/base/strings.h"
+#include "longhaul/base/version.h"
+
+namespace longhaul {
+
+constexpr int kExitUsage = 64;
+
+namespace detail {
+
+// What could have been meant by `word`: the flags of `app`, or its subcommands.
+inline std::vector<std::string> flag_candidates(const CLI::App& app, std::string_view word) {
+  std::vector<std::string> names;
+  if (word.starts_with("-")) {
+    for (const CLI::Option* option : app.get_options()) {
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    }
+  } else {
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+      names.push_back(command->get_name());
+    }
+  }
+  return names;
+}
+
+inline const CLI::App& innermost_command(const CLI::App& app) {
+  const CLI::App* innermost = &app;
+  while (!innermost->get_subcommands().empty()) innermost = innermost->get_subcommands().front();
+  return *innermost;
+}
+
+// "unknown flag '--rank': did you mean '--ranks'?", or "" when nothing was left over.
+inline std::string unknown_argument(const CLI::App& app) {
+  const std::vector<std::string> left_over = app.remaining(true);
+  if (left_over.empty()) return "";
+  const std::string word = left_over.front().substr(0, left_over.front().find('='));
+  const CLI::App& command = innermost_command(app);
+  const std::string near = closest_match(word, flag_candidates(command, word));
+  const bool is_command =
+      !word.starts_with("-") && &command == &app && !flag_candidates(app, word).empty();
+  return str_cat("unknown ",
+                 word.starts_with("-") ? "flag"
+                 : is_command          ? "command"
+                                       : "argument",
+                 " '", word, "'", near.empty() ? "" : ": did you mean '" + near + "'?");
+}
+
+}  // namespace detail
+
+// Parses the command line into the variables bound to `app`, which gets --version here. Returns the
+// code to exit with when there is nothing more to do (help, version, wrong usage), after printing
+// why.
+inline std::optional<int> parse_flags(CLI::App& app, int argc, const char* const* argv) {
+  app.set_version_flag("--version", str_cat(app.get_name(), " ", version()));
+  try {
+    app.parse(argc, argv);
+    return std::nullopt;
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
+    const std::string unknown = detail::unknown_argument(app);
+    std::cerr << app.get_name() << ": " << (unknown.empty() ? error.what() : unknown) << "\n"
+              << "Try '" << app.get_name() << " --help'.\n";
+    return kExitUsage;
+  }
+}
+
+}  // namespace longhaul
