@@ -1,0 +1,128 @@
+#include "longhaul/control/job_client.h"
+
+#include <grpcpp/create_channel.h>
+
+#include <random>
+
+#include "control/client/convert.h"
+#include "control/client/job_watch.h"
+#include "control/common/credentials.h"
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+std::string fresh_submission_key() {
+  std::random_device random;
+  return str_cat(std::hex, random(), random(), random(), random());
+}
+
+std::shared_ptr<grpc::Channel> make_channel(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  // One statement of a job carries all ranks and their last lines.
+  arguments.SetMaxReceiveMessageSize(64 << 20);
+  // Masters are named directly: a proxy of the environment is for the web.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  // Two clients of one process share no connection: what one broke, the other does not inherit.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return grpc::CreateCustomChannel(address, channel_credentials(), arguments);
+}
+
+}  // namespace
+
+class JobClient::Impl {
+ public:
+  Impl(std::string address, milliseconds call_timeout)
+      : address_(std::move(address)),
+        call_timeout_(call_timeout),
+        stub_(v1::JobService::NewStub(make_channel(address_))) {}
+
+  template <typename Request, typename Reply>
+  Result<Reply> call(grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*,
+                                                                  const Request&, Reply*),
+                     const Request& request) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + call_timeout_);
+    Reply reply;
+    const grpc::Status status = ((*stub_).*method)(&context, request, &reply);
+    if (!status.ok()) return master_failure(status, whom());
+    return reply;
+  }
+
+  std::string whom() const { return "master at " + address_; }
+
+  const std::string address_;
+  const milliseconds call_timeout_;
+  // Shared with the watches, which may outlive the client.
+  const std::shared_ptr<v1::JobService::Stub> stub_;
+};
+
+JobClient::JobClient(const std::string& address, milliseconds call_timeout)
+    : impl_(std::make_unique<Impl>(address, call_timeout)) {}
+
+JobClient::~JobClient() = default;
+
+const std::string& JobClient::address() const {
+  return impl_->address_;
+}
+
+Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submission_key) {
+  v1::SubmitJobRequest request;
+  *request.mutable_spec() = to_proto(spec);
+  request.set_submission_key(submission_key.empty() ? fresh_submission_key() : submission_key);
+  const Result<v1::SubmitJobReply> reply = impl_->call(&v1::JobService::Stub::SubmitJob, request);
+  if (!reply) return reply.failure();
+  return reply->job_id();
+}
+
+Result<std::vector<JobStatus>> JobClient::list(bool include_ended) {
+  v1::ListJobsRequest request;
+  request.set_include_ended(include_ended);
+  const Result<v1::ListJobsReply> reply = impl_->call(&v1::JobService::Stub::ListJobs, request);
+  if (!reply) return reply.failure();
+  std::vector<JobStatus> jobs;
+  for (const v1::JobStatus& job : reply->jobs()) jobs.push_back(from_proto(job));
+  return jobs;
+}
+
+Result<JobStatus> JobClient::get(const std::string& job) {
+  v1::GetJobRequest request;
+  request.set_job(job);
+  const Result<v1::GetJobReply> reply = impl_->call(&v1::JobService::Stub::GetJob, request);
+  if (!reply) return reply.failure();
+  return from_proto(reply->status());
+}
+
+Result<JobStatus> JobClient::stop(const std::string& job, const StopOptions& options) {
+  v1::StopJobRequest request;
+  request.set_job(job);
+  request.set_grace_ms(static_cast<uint32_t>(options.grace.count()));
+  request.set_force(options.force);
+  const Result<v1::StopJobReply> reply = impl_->call(&v1::JobService::Stub::StopJob, request);
+  if (!reply) return reply.failure();
+  return from_proto(reply->status());
+}
+
+Result<std::vector<NodeStatus>> JobClient::nodes() {
+  const Result<v1::ListNodesReply> reply =
+      impl_->call(&v1::JobService::Stub::ListNodes, v1::ListNodesRequest());
+  if (!reply) return reply.failure();
+  std::vector<NodeStatus> nodes;
+  for (const v1::Node& node : reply->nodes()) nodes.push_back(from_proto(node));
+  return nodes;
+}
+
+std::unique_ptr<JobWatch> JobClient::watch(const std::string& job, const WatchOptions& options) {
+  v1::WatchJobRequest request;
+  request.set_job(job);
+  request.set_output(options.output);
+  request.set_from_start(options.from_start);
+  request.set_follow(options.follow);
+  for (const Rank rank : options.only_ranks) request.add_only_ranks(static_cast<uint32_t>(rank));
+  return start_watch(impl_->stub_, request, impl_->whom());
+}
+
+}  // namespace longhaul
