@@ -1,0 +1,15 @@
+// RankProgress and RankFault as protobuf messages, and back.
+#pragma once
+
+#include "longhaul/membership/coordinator.h"
+#include "longhaul/v1/job.pb.h"
+
+namespace longhaul {
+
+v1::Progress to_proto(const RankProgress& progress);
+RankProgress from_proto(const v1::Progress& progress);
+
+v1::Fault to_proto(const RankFault& fault);
+RankFault from_proto(const v1::Fault& fault);
+
+}  // namespace longhaul
