@@ -23,11 +23,17 @@ function(_libtorch_consider place why)
 endfunction()
 
 unset(Libtorch_ROOT_DIR CACHE)
-foreach(place IN LISTS Torch_DIR ENV{Torch_DIR} LIBTORCH)
-  _libtorch_consider("${place}" "Torch_DIR or LIBTORCH")
+foreach(place IN ITEMS "${Torch_DIR}" "${LIBTORCH}" "$ENV{Torch_DIR}" "$ENV{LIBTORCH}")
+  _libtorch_consider("${place}" "named by Torch_DIR or LIBTORCH")
 endforeach()
-_libtorch_consider("$ENV{Torch_DIR}" "environment Torch_DIR")
-_libtorch_consider("$ENV{LIBTORCH}" "environment LIBTORCH")
+# Somebody who names a libtorch wants that one: falling back to another would be a surprise.
+if(_libtorch_places AND NOT Libtorch_ROOT_DIR)
+  list(JOIN _libtorch_places "\n  " _libtorch_places)
+  message(FATAL_ERROR
+    "Torch_DIR or LIBTORCH names a folder that holds no libtorch (include/torch and "
+    "lib/libtorch_cpu.so):\n  ${_libtorch_places}\n"
+    "Mend the path, or unset both and run:  scripts/setup.sh")
+endif()
 string(REPLACE ":" ";" _libtorch_env_prefixes "$ENV{CMAKE_PREFIX_PATH}")
 foreach(place IN LISTS CMAKE_PREFIX_PATH _libtorch_env_prefixes)
   _libtorch_consider("${place}" "CMAKE_PREFIX_PATH")

@@ -62,8 +62,10 @@ std::string format_bytes(uint64_t bytes) {
     value /= 1000;
     ++unit;
   }
-  return format(value < 9.995 ? "%.2f %s" : value < 99.95 ? "%.1f %s" : "%.0f %s", value,
-                kUnits[unit]);
+  return format(value < 9.995   ? "%.2f %s"
+                : value < 99.95 ? "%.1f %s"
+                                : "%.0f %s",
+                value, kUnits[unit]);
 }
 
 std::string format_seconds(double seconds) {

@@ -12,7 +12,8 @@ namespace longhaul::testing {
 class TempDir {
  public:
   TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "longhaul-test-XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "longhaul-test-XXXXXX").string();
     if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp " + pattern);
     path_ = pattern;
   }

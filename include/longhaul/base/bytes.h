@@ -1,4 +1,5 @@
-// Spans of bytes and little-endian numbers in them: everything on Longhaul's wires is little-endian.
+// Spans of bytes and little-endian numbers in them: everything on Longhaul's wires is
+// little-endian.
 #pragma once
 
 #include <bit>

@@ -59,11 +59,22 @@ struct CheckStart {
 }  // namespace detail
 }  // namespace longhaul
 
-#define LONGHAUL_CHECK(...)                                                                 \
-  do {                                                                                      \
-    const ::longhaul::detail::CheckResult longhaul_check_result =                           \
-        ::longhaul::detail::CheckStart() << __VA_ARGS__;                                    \
-    if (!longhaul_check_result.passed)                                                      \
-      ::longhaul::detail::check_failed(#__VA_ARGS__, longhaul_check_result, __FILE__,       \
-                                       __LINE__);                                           \
+#if defined(__clang__)
+#define LONGHAUL_CHECK_QUIET       \
+  _Pragma("clang diagnostic push") \
+      _Pragma("clang diagnostic ignored \"-Woverloaded-shift-op-parentheses\"")
+#define LONGHAUL_CHECK_LOUD _Pragma("clang diagnostic pop")
+#else
+#define LONGHAUL_CHECK_QUIET
+#define LONGHAUL_CHECK_LOUD
+#endif
+
+#define LONGHAUL_CHECK(...)                                                                        \
+  do {                                                                                             \
+    LONGHAUL_CHECK_QUIET                                                                           \
+    const ::longhaul::detail::CheckResult longhaul_check_result = ::longhaul::detail::CheckStart() \
+                                                                  << __VA_ARGS__;                  \
+    LONGHAUL_CHECK_LOUD                                                                            \
+    if (!longhaul_check_result.passed)                                                             \
+      ::longhaul::detail::check_failed(#__VA_ARGS__, longhaul_check_result, __FILE__, __LINE__);   \
   } while (false)

@@ -15,7 +15,8 @@ class Clock {
  public:
   virtual ~Clock() = default;
   virtual Instant now() const = 0;
-  // Wall-clock time in ms since 1970, for people and logs; it may jump, so nothing is decided on it.
+  // Wall-clock time in ms since 1970, for people and logs; it may jump, so nothing is decided on
+  // it.
   virtual int64_t unix_ms() const = 0;
 };
 
