@@ -1,9 +1,10 @@
 // What a trainer rank asks of whoever launched it: its place in the world, the rendezvous store, a
-// listener for its progress. The worker's agent socket is one implementation (control/agent_client.h);
-// tests have others. Elastic training will add generations that change while the job runs.
+// listener for its progress. The worker's agent socket is one implementation
+// (control/agent_client.h); tests have others. Elastic training will add generations that change
+// while the job runs.
 //
-// Thread safety: implementations may be called from any thread, also while a store_wait() of another
-// thread is blocking.
+// Thread safety: implementations may be called from any thread, also while a store_wait() of
+// another thread is blocking.
 #pragma once
 
 #include <cstdint>
@@ -30,23 +31,25 @@ struct Placement {
 // What a rank tells about its work, about once a second. Also its sign of life.
 struct RankProgress {
   int64_t step = 0;
-  int64_t total_steps = 0;        // 0: unknown
-  double loss = 0;                // meaningful when has_loss
+  int64_t total_steps = 0;  // 0: unknown
+  double loss = 0;          // meaningful when has_loss
   bool has_loss = false;
-  double tokens_per_second = 0;   // of this rank's own input; 0: unknown
-  double communication_share = 0; // of the step time, 0..1, waiting for gradients not yet reduced
-  uint64_t bytes_raw = 0;         // gradient bytes that would have been sent without a codec
-  uint64_t bytes_sent = 0;        // gradient bytes sent
+  double tokens_per_second = 0;    // of this rank's own input; 0: unknown
+  double communication_share = 0;  // of the step time, 0..1, waiting for gradients not yet reduced
+  uint64_t bytes_raw = 0;          // gradient bytes that would have been sent without a codec
+  uint64_t bytes_sent = 0;         // gradient bytes sent
   std::string codec;
   uint64_t collective_sequence = 0;  // operations begun; who is behind, hangs
   std::string operation;             // the one that is running, "" between operations
 };
 
-// Said by a rank that is about to stop because something failed: the evidence of a victim or a culprit.
+// Said by a rank that is about to stop because something failed: the evidence of a victim or a
+// culprit.
 struct RankFault {
   ErrorKind kind = ErrorKind::kInternal;
   std::string message;
-  // The rank whose absence or bytes made the operation fail; -1 when the fault is this rank's own or unknown.
+  // The rank whose absence or bytes made the operation fail; -1 when the fault is this rank's own
+  // or unknown.
   Rank peer = -1;
 };
 
@@ -54,7 +57,8 @@ class Coordinator {
  public:
   virtual ~Coordinator() = default;
 
-  // Announces this process. Errors: kUnavailable (nobody listens), kStale (this generation is over).
+  // Announces this process. Errors: kUnavailable (nobody listens), kStale (this generation is
+  // over).
   virtual Result<Placement> join() = 0;
 
   // The rendezvous store of this job and generation; keys and values are bytes.
@@ -66,8 +70,8 @@ class Coordinator {
   virtual Result<int64_t> store_add(const std::string& key, int64_t amount) = 0;
   virtual Result<bool> store_check(const std::vector<std::string>& keys) = 0;
   virtual Result<bool> store_delete(const std::string& key) = 0;
-  // Sets `key` to `desired` when it holds `expected` (or is missing and `expected` is empty); returns
-  // what it holds afterwards. c10d's Store::compareSet.
+  // Sets `key` to `desired` when it holds `expected` (or is missing and `expected` is empty);
+  // returns what it holds afterwards. c10d's Store::compareSet.
   virtual Result<std::string> store_compare_set(const std::string& key, const std::string& expected,
                                                 const std::string& desired) = 0;
 

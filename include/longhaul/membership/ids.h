@@ -13,7 +13,8 @@ using Rank = int;
 // that bytes of an older world are recognised and dropped.
 using Generation = uint64_t;
 
-using JobId = std::string;     // "j" and a number: "j7"
-using WorkerId = std::string;  // chosen by the operator or made from the host name: "gpu-a", "gpu-a-2"
+using JobId = std::string;  // "j" and a number: "j7"
+using WorkerId =
+    std::string;  // chosen by the operator or made from the host name: "gpu-a", "gpu-a-2"
 
 }  // namespace longhaul

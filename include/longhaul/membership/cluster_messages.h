@@ -1,0 +1,145 @@
+// What the master says to workers and hears from them, as values: proto/longhaul/v1/
+// worker_service.proto without gRPC. Every message about a launch names (job, generation).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "longhaul/membership/job.h"
+#include "longhaul/membership/rendezvous_store.h"
+
+namespace longhaul {
+
+// One stream of one worker, numbered by the master.
+using SessionId = uint64_t;
+
+struct LaunchId {
+  JobId job;
+  Generation generation = 1;
+
+  auto operator<=>(const LaunchId&) const = default;
+};
+
+struct WorkerRegistration {
+  WorkerId wanted_id;
+  std::string incarnation;  // random, made when the worker started
+  std::string host;
+  std::string address;
+  int slots = 0;
+  int64_t pid = 0;
+  std::string version;
+  std::vector<LaunchId> inventory;  // launches that still run there
+};
+
+// To workers.
+
+struct RegisteredMessage {
+  WorkerId id;
+  milliseconds heartbeat_interval{0};
+  milliseconds lease{0};
+  std::vector<LaunchId> unknown;  // launches to stop
+};
+
+struct RefusedMessage {
+  std::string reason;
+};
+
+struct PrepareMessage {
+  LaunchId launch;
+  JobSpec spec;
+  bool want_port = false;
+};
+
+struct LaunchMessage {
+  LaunchId launch;
+  JobSpec spec;
+  std::vector<Rank> ranks;
+  int node_rank = 0;
+  int node_count = 1;
+  std::string master_addr;
+  int master_port = 0;
+};
+
+struct StopRanksMessage {
+  LaunchId launch;
+  milliseconds grace{0};
+  std::string reason;
+};
+
+struct StoreAnswerMessage {
+  uint64_t call_id = 0;
+  StoreResult result;
+};
+
+struct HeartbeatMessage {
+  uint64_t sequence = 0;
+};
+
+using ToWorker = std::variant<RegisteredMessage, RefusedMessage, PrepareMessage, LaunchMessage,
+                              StopRanksMessage, StoreAnswerMessage, HeartbeatMessage>;
+
+// From workers.
+
+struct PreparedMessage {
+  LaunchId launch;
+  std::string error;  // empty: it can start the program
+  int port = 0;
+};
+
+struct RankSpawned {
+  int64_t pid = 0;
+};
+struct RankJoined {};
+struct RankLeft {};
+
+using RankChange =
+    std::variant<RankSpawned, RankJoined, RankProgress, RankFault, RankLeft, RankExit>;
+
+struct RankEventMessage {
+  LaunchId launch;
+  Rank rank = 0;
+  RankChange change;
+};
+
+struct StoreCallMessage {
+  uint64_t call_id = 0;
+  LaunchId launch;
+  Rank rank = 0;
+  StoreCommand command;
+};
+
+// What must be done about a change. Effects are values: they can be compared, logged and replayed.
+
+struct SendEffect {
+  SessionId session = 0;
+  ToWorker message;
+};
+
+// The stream is of no more use (refused, or its worker has another one).
+struct CloseEffect {
+  SessionId session = 0;
+};
+
+// Somebody watching this job should hear of it; progress alone is not urgent.
+struct JobChangedEffect {
+  JobId job;
+  bool urgent = true;
+};
+
+// For the log of operators.
+struct NoteEffect {
+  std::string text;
+};
+
+// An ended job was dropped from memory.
+struct JobForgottenEffect {
+  JobId job;
+};
+
+using Effect =
+    std::variant<SendEffect, CloseEffect, JobChangedEffect, NoteEffect, JobForgottenEffect>;
+
+}  // namespace longhaul

@@ -1,0 +1,152 @@
+// The whole state of a master as one value: workers, jobs, slots, verdicts. Each method is
+// something that happened; what must be done about it is collected as effects (cluster_messages.h),
+// which the caller takes and carries out. No I/O, no threads, no clock of its own, so that whole
+// cluster lives are tested in microseconds, and a journal of the same methods can bring a master
+// back.
+//
+// Thread safety: none; control/master/core.h gives it one owner thread.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "longhaul/base/strings.h"
+#include "longhaul/membership/cluster_messages.h"
+#include "longhaul/membership/failure.h"
+#include "longhaul/membership/job_table.h"
+#include "longhaul/membership/placement.h"
+#include "longhaul/membership/worker_table.h"
+
+namespace longhaul {
+
+struct ClusterOptions {
+  WorkerOptions workers;
+  FailureOptions failure;
+  milliseconds grace{5000};              // from SIGTERM to SIGKILL, where a job says nothing
+  milliseconds prepare_timeout{30'000};  // a worker that is there answers much sooner
+  milliseconds stop_margin{10'000};  // beyond the grace; then SIGKILL, then the ranks count as lost
+  milliseconds inventory_grace{
+      2000};  // a reconnected worker that misses a launch may still report it
+  size_t keep_ended_jobs = 200;
+};
+
+struct NodeStatus {
+  WorkerRecord worker;
+  int used_slots = 0;
+  std::vector<JobId> jobs;
+};
+
+class ClusterState {
+ public:
+  explicit ClusterState(ClusterOptions options) : options_(options), workers_(options.workers) {}
+
+  // What users ask. `job_name` is an id, a name (its newest job), a unique prefix of an id, or
+  // "last".
+
+  // Same key, same job. Errors: kInvalid.
+  Result<JobId> submit(const JobSpec& spec, const std::string& submission_key, Now now);
+  // `grace` 0: the job's own. Stopping a job that has ended changes nothing.
+  Result<JobId> stop(const std::string& job_name, milliseconds grace, bool force, Now now);
+  Result<JobId> find(const std::string& job_name) const;
+  const JobStatus* status(const JobId& id) const;
+  std::vector<const JobStatus*> list(bool include_ended) const;
+  std::vector<NodeStatus> nodes() const;
+  // The master ends: every job is stopped as by a user.
+  void stop_all(const std::string& reason, Now now);
+  bool has_active_jobs() const;
+
+  // What workers say.
+
+  void register_worker(SessionId session, const WorkerRegistration& registration, Now now);
+  void session_closed(SessionId session, bool goodbye, Now now);
+  void heartbeat(SessionId session, uint64_t sequence, Now now);
+  void prepared(SessionId session, const PreparedMessage& message, Now now);
+  void rank_event(SessionId session, const RankEventMessage& message, Now now);
+  void store_call(SessionId session, const StoreCallMessage& message, Now now);
+  // Whether output of this rank may come from this stream; also a sign of life.
+  bool rank_output(SessionId session, const LaunchId& launch, Rank rank, Now now);
+
+  // Time passes. Call at next_wakeup(), or more often.
+  void tick(Now now);
+  std::optional<Instant> next_wakeup() const;
+  // The master itself slept for `gap`: the workers' silence in that time was not theirs.
+  void forgive_silence(milliseconds gap) { workers_.forgive_silence(gap); }
+
+  std::vector<Effect> take_effects() { return std::exchange(effects_, {}); }
+
+ private:
+  struct Job {
+    JobStatus status;
+    std::string submission_key;
+    std::vector<RankShare> shares;  // in rank order; empty until placed
+    std::map<WorkerId, PreparedMessage> prepared;
+    bool launched = false;
+    RendezvousStore store;
+    std::map<WorkerId, WorkerEvidence> lost_workers;
+    std::map<WorkerId, Instant> missing_since;  // reconnected, does not list this launch
+    std::optional<Verdict> verdict;
+    std::string stop_reason;
+    milliseconds stop_grace{0};
+    std::optional<Instant> decide_at;
+    std::optional<Instant> give_up_at;  // on preparing, or on ranks being stopped
+    bool killed = false;                // give_up_at passed once, SIGKILL was asked for
+
+    LaunchId launch() const { return {status.id, status.generation}; }
+  };
+
+  // cluster_state.cc: jobs as users see them, and slots.
+  Job* job_of(const LaunchId& launch);
+  void schedule(Now now);
+  std::vector<WorkerRoom> rooms() const;
+  int used_slots(const WorkerId& worker) const;
+  void wait(Job& job, const std::string& reason);
+  void forget_old_jobs();
+
+  // cluster_workers.cc: streams and silence.
+  void worker_lost(const WorkerId& id, const std::string& why, Now now);
+  void resume(const WorkerRecord& worker, Now now);
+  bool heard(SessionId session, Now now);
+  Job* job_on(SessionId session, const LaunchId& launch, const WorkerRecord** worker);
+
+  // cluster_jobs.cc: a job's way through its table.
+  bool advance(Job& job, JobEvent event, Now now);
+  void prepare(Job& job, const WorkerId& worker);
+  void launch(Job& job, Now now);
+  void stop_ranks(Job& job, Now now);
+  void send_stop(Job& job, const WorkerId& worker);
+  void end(Job& job, JobState state, Now now);
+  void fail(Job& job, Verdict verdict, Now now);
+  void review(Job& job, Now now);
+  void review_stopping(Job& job, Now now);
+  void expire(Job& job, Now now);
+  std::vector<WorkerEvidence> worker_evidence(const Job& job, Now now) const;
+  void apply(Job& job, RankRecord& rank, const RankChange& change, Now now);
+  void rank_exited(Job& job, RankRecord& rank, const RankExit& exit, Now now);
+  void lose_rank(RankRecord& rank, Now now);
+  void report(Job& job);
+  bool all_accounted(const Job& job) const;
+
+  void send(const WorkerId& worker, ToWorker message);
+  void answer(const std::vector<StoreReply>& replies);
+  void changed(const Job& job, bool urgent = true) {
+    effects_.emplace_back(JobChangedEffect{job.status.id, urgent});
+  }
+  template <typename... Args>
+  void note(const Args&... args) {
+    effects_.emplace_back(NoteEffect{str_cat(args...)});
+  }
+
+  ClusterOptions options_;
+  WorkerTable workers_;
+  std::map<JobId, Job> jobs_;
+  std::vector<JobId> submitted_;  // in order; those kept
+  std::map<std::string, JobId> by_key_;
+  std::vector<Effect> effects_;
+  uint64_t last_job_ = 0;
+  uint64_t order_ = 0;  // of everything that is evidence
+};
+
+}  // namespace longhaul

@@ -1,0 +1,130 @@
+// A job as values: what a user asks for, what each rank is doing, who failed first. The control
+// floor turns them into proto/longhaul/v1/job.proto and back; every decision is made on these.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "longhaul/base/clock.h"
+#include "longhaul/membership/coordinator.h"
+#include "longhaul/membership/ids.h"
+
+namespace longhaul {
+
+// When something happened: `instant` decides, `unix_ms` is for people.
+struct Now {
+  Instant instant;
+  uint64_t unix_ms = 0;
+};
+
+struct JobSpec {
+  std::string name;
+  std::vector<std::string> command;  // argv
+  std::map<std::string, std::string> env;
+  std::string working_directory;  // on the worker; empty: the worker's own
+  int ranks = 1;
+  bool fail_when_full = false;   // too few free slots: fail at once instead of waiting
+  milliseconds join_timeout{0};  // from the first rank's join to the last one's; 0: the default
+  milliseconds grace{0};         // from SIGTERM to SIGKILL; 0: the default
+  int max_ranks_per_worker = 0;  // 0: as many as it has slots
+};
+
+enum class JobState { kPending, kStarting, kRunning, kStopping, kSucceeded, kFailed, kStopped };
+std::string_view to_string(JobState state);
+inline bool has_ended(JobState state) {
+  return state == JobState::kSucceeded || state == JobState::kFailed || state == JobState::kStopped;
+}
+
+enum class RankState { kAssigned, kSpawned, kJoined, kLeft, kExited, kLost };
+
+// How a rank's process ended.
+struct RankExit {
+  int exit_code = 0;  // 128 + signal when a signal ended it
+  int signal = 0;     // 0: none
+  bool stopped_by_us = false;
+  std::string launch_error;  // the program could not be executed
+  std::vector<std::string> last_lines;
+  std::string process_state;  // "T": found stopped when it was to be ended
+};
+
+// Everything seen of one rank: what is shown to people and what a verdict is drawn from. `order`
+// counts what the master saw, so that two things in the same millisecond still have a first and a
+// second.
+struct RankRecord {
+  Rank rank = 0;
+  WorkerId worker;
+  std::string host;
+  int64_t pid = 0;
+  RankState state = RankState::kAssigned;
+
+  std::optional<Instant> joined_at;
+  bool left = false;
+
+  std::optional<RankExit> exit;
+  Instant exited_at;
+  uint64_t exit_order = 0;
+
+  std::optional<RankFault> fault;  // the first one it reported
+  Instant fault_at;
+  uint64_t fault_order = 0;
+
+  std::optional<RankProgress> progress;
+  Instant progress_at;
+
+  std::optional<Instant> waits_in_store_since;
+  bool victim = false;
+  uint64_t unix_ms_started = 0;
+  uint64_t unix_ms_exited = 0;
+
+  bool joined() const { return joined_at.has_value(); }
+  // Its process is gone, or nobody can tell any more.
+  bool accounted() const { return state == RankState::kExited || state == RankState::kLost; }
+};
+
+enum class FailureClass {
+  kExitCode,
+  kSignal,
+  kException,
+  kLaunch,
+  kJoinTimeout,
+  kEarlyExit,
+  kHang,
+  kWorkerLost,
+  kNoRoom,
+};
+std::string_view to_string(FailureClass failure_class);
+
+// Who failed first, and how we know.
+struct FailureReport {
+  FailureClass failure_class = FailureClass::kExitCode;
+  std::optional<Rank> rank;  // absent when the culprit is a worker or the cluster
+  WorkerId worker;
+  std::string host;
+  int64_t pid = 0;
+  int exit_code = 0;
+  int signal = 0;
+  std::string message;  // one sentence
+  std::vector<std::string> evidence;
+  std::vector<std::string> last_lines;
+  std::vector<Rank> victims;
+};
+
+struct JobStatus {
+  JobId id;
+  JobSpec spec;
+  JobState state = JobState::kPending;
+  std::string reason;  // why it waits, or how it ended
+  Generation generation = 1;
+  std::vector<RankRecord> ranks;
+  std::optional<FailureReport> failure;
+  int exit_code = 0;
+  uint64_t unix_ms_submitted = 0;
+  uint64_t unix_ms_started = 0;
+  uint64_t unix_ms_ended = 0;
+};
+
+}  // namespace longhaul

@@ -1,0 +1,92 @@
+// The key-value store over which the ranks of one (job, generation) find each other: c10d::Store's
+// operations as values. A wait is answered when its keys come, when its time is over, or at once
+// when the job is failing.
+//
+// Thread safety: none; the master's owner thread holds it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "longhaul/base/clock.h"
+#include "longhaul/base/result.h"
+#include "longhaul/membership/ids.h"
+
+namespace longhaul {
+
+enum class StoreOperation { kSet, kGet, kWait, kAdd, kCheck, kDelete, kCompareSet };
+
+struct StoreCommand {
+  StoreOperation operation = StoreOperation::kGet;
+  std::vector<std::string> keys;
+  std::vector<std::string> values;  // kSet: value; kCompareSet: expected, desired
+  int64_t amount = 0;               // kAdd
+  milliseconds timeout{0};          // kGet, kWait
+};
+
+struct StoreResult {
+  std::optional<Failure> failure;
+  std::string value;   // kGet, kCompareSet
+  int64_t amount = 0;  // kAdd: the new value; kCheck, kDelete: 0 or 1
+};
+
+// Names a caller and one call of it; the answer carries it back.
+struct StoreCaller {
+  uint64_t session = 0;
+  uint64_t call_id = 0;
+  Rank rank = 0;
+};
+
+struct StoreReply {
+  StoreCaller caller;
+  StoreResult result;
+};
+
+class RendezvousStore {
+ public:
+  // What one job may keep here; beyond it a call is refused with kInvalid.
+  static constexpr size_t kMaxBytes = size_t{64} << 20;
+  static constexpr size_t kMaxWaits = 100'000;
+
+  // The answers that are ready now: to this call, and to those that waited for what it did.
+  std::vector<StoreReply> call(const StoreCaller& caller, const StoreCommand& command, Instant now);
+
+  // The answers to waits whose time is over.
+  std::vector<StoreReply> expire(Instant now);
+  // From now on nobody waits: kPeerLost with `reason`, for those who do and those who come.
+  std::vector<StoreReply> fail(const std::string& reason);
+  // The session is gone: nobody is there to be answered.
+  void drop_session(uint64_t session);
+
+  // When expire() has something to do next.
+  std::optional<Instant> next_deadline() const;
+  // Since when `rank` has been waiting for a key, if it does.
+  std::optional<Instant> waits_since(Rank rank) const;
+  size_t wait_count() const { return waits_.size(); }
+
+ private:
+  struct Wait {
+    StoreCaller caller;
+    StoreCommand command;
+    Instant since;
+    Instant deadline;
+  };
+
+  std::optional<Failure> refuse(const StoreCommand& command) const;
+  StoreResult apply(const StoreCommand& command);
+  StoreResult add(const std::string& key, int64_t amount);
+  StoreResult compare_set(const StoreCommand& command);
+  bool has_all(const std::vector<std::string>& keys) const;
+  void put(const std::string& key, std::string value);
+  void answer_ready(std::vector<StoreReply>& replies);
+
+  std::map<std::string, std::string> values_;
+  size_t bytes_ = 0;
+  std::vector<Wait> waits_;
+  std::optional<std::string> failing_;
+};
+
+}  // namespace longhaul

@@ -1,0 +1,81 @@
+// The workers that a master knows: who is there, who is silent, whose lease has run out. Silence is
+// not failure: a worker that cannot be reached is UNREACHABLE and keeps its ranks; it is LOST only
+// when its lease has run out, when it says goodbye, or when it comes back as another incarnation.
+//
+// Thread safety: none; pure values, time comes in.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "longhaul/membership/cluster_messages.h"
+
+namespace longhaul {
+
+enum class WorkerState { kReady, kUnreachable, kLost };
+
+struct WorkerOptions {
+  milliseconds heartbeat_interval{1000};
+  int missed_heartbeats = 3;  // then it is UNREACHABLE
+  milliseconds lease{5000};   // of silence; then it is LOST
+  size_t keep_lost = 100;     // lost workers shown to people
+};
+
+struct WorkerRecord {
+  WorkerId id;
+  WorkerRegistration registration;
+  WorkerState state = WorkerState::kReady;
+  std::optional<SessionId> session;  // absent: its stream is broken
+  Instant last_heard;
+  uint64_t unix_ms_last_heard = 0;
+  std::string why_lost;
+};
+
+class WorkerTable {
+ public:
+  explicit WorkerTable(WorkerOptions options) : options_(options) {}
+
+  struct Registration {
+    WorkerId id;
+    std::optional<SessionId> replaced;  // the worker's own older stream: close it
+    std::optional<WorkerId> restarted;  // an older incarnation of this id, LOST from now on
+    bool returned_from_lost = false;    // its lease ran out before: nothing of it counts any more
+    std::string refused;                // not empty: not taken, and why
+  };
+  // The same incarnation continues under its id, on a new stream. Another incarnation takes over
+  // the id of a silent worker; while the other one is there it gets a suffix ("gpu-a-2").
+  Registration register_worker(SessionId session, const WorkerRegistration& registration, Now now);
+
+  // Anything that came on the stream counts as a sign of life. Returns true when that made it
+  // READY.
+  bool heard(SessionId session, Now now);
+
+  // The stream broke, or (`goodbye`) was ended by the worker, which is LOST then.
+  void session_closed(SessionId session, bool goodbye);
+
+  // Moves silent workers on; returns those that changed.
+  std::vector<WorkerId> sweep(Instant now);
+  std::optional<Instant> next_deadline() const;
+  // The master could not listen for `gap`: nobody is silent for that.
+  void forgive_silence(milliseconds gap);
+
+  const WorkerRecord* find(const WorkerId& id) const;
+  const WorkerRecord* by_session(SessionId session) const;
+  const std::map<WorkerId, WorkerRecord>& all() const { return workers_; }
+  const WorkerOptions& options() const { return options_; }
+
+  // While it is silent, when that ends it; nullopt for one that is heard.
+  std::optional<Instant> lease_ends(const WorkerRecord& worker, Instant now) const;
+
+ private:
+  WorkerRecord* session_owner(SessionId session);
+  WorkerId free_id(const WorkerRegistration& registration) const;
+  void forget_oldest_lost();
+
+  WorkerOptions options_;
+  std::map<WorkerId, WorkerRecord> workers_;
+};
+
+}  // namespace longhaul

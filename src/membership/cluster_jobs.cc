@@ -1,0 +1,366 @@
+// The part of ClusterState that takes a job through its table, from the first question to the
+// workers to the report.
+#include <algorithm>
+#include <type_traits>
+
+#include "longhaul/membership/cluster_state.h"
+
+namespace longhaul {
+
+bool ClusterState::advance(Job& job, JobEvent event, Now now) {
+  const auto step = job_step(job.status.state, event);
+  if (!step) return false;
+  if (step->to != job.status.state) {
+    note("job ", job.status.id, " ", to_string(job.status.state), " -> ", to_string(step->to));
+  }
+  switch (step->action) {
+    case JobAction::kPrepare:
+      job.status.state = step->to;
+      job.status.reason = "";
+      job.status.ranks.resize(static_cast<size_t>(job.status.spec.ranks));
+      job.give_up_at = now.instant + options_.prepare_timeout;
+      for (const RankShare& share : job.shares) {
+        for (const Rank rank : share.ranks) {
+          RankRecord& record = job.status.ranks[static_cast<size_t>(rank)];
+          record.rank = rank;
+          record.worker = share.worker;
+          record.host = workers_.find(share.worker)->registration.host;
+        }
+        prepare(job, share.worker);
+      }
+      break;
+    case JobAction::kLaunch:
+      job.status.state = step->to;
+      launch(job, now);
+      break;
+    case JobAction::kStopRanks:
+      job.status.state = step->to;
+      stop_ranks(job, now);
+      break;
+    case JobAction::kEndSuccess:
+      end(job, step->to, now);
+      break;
+    case JobAction::kEndFailed:
+      end(job, step->to, now);
+      break;
+    case JobAction::kEndStopped:
+      end(job, step->to, now);
+      break;
+    case JobAction::kEndByVerdict:
+      end(job, job.verdict ? step->to : JobState::kStopped, now);
+      break;
+  }
+  changed(job);
+  return true;
+}
+
+void ClusterState::prepare(Job& job, const WorkerId& worker) {
+  send(worker, PrepareMessage{job.launch(), job.status.spec, job.shares.front().worker == worker});
+}
+
+void ClusterState::prepared(SessionId session, const PreparedMessage& message, Now now) {
+  if (!heard(session, now)) return;
+  const WorkerRecord* worker = nullptr;
+  Job* job = job_on(session, message.launch, &worker);
+  if (job == nullptr || job->status.state != JobState::kStarting) return;
+  if (!message.error.empty()) {
+    fail(*job,
+         {FailureClass::kLaunch, std::nullopt, worker->id,
+          str_cat("worker ", worker->id, " cannot start '", job->status.spec.command.front(),
+                  "': ", message.error),
+          false},
+         now);
+    schedule(now);
+    return;
+  }
+  job->prepared[worker->id] = message;
+  if (job->prepared.size() == job->shares.size()) advance(*job, JobEvent::kAllPrepared, now);
+}
+
+void ClusterState::launch(Job& job, Now now) {
+  const WorkerId& first = job.shares.front().worker;
+  job.launched = true;
+  job.give_up_at.reset();
+  job.status.unix_ms_started = now.unix_ms;
+  LaunchMessage message;
+  message.launch = job.launch();
+  message.spec = job.status.spec;
+  message.node_count = static_cast<int>(job.shares.size());
+  message.master_addr = workers_.find(first)->registration.address;
+  message.master_port = job.prepared.at(first).port;
+  for (const RankShare& share : job.shares) {
+    message.ranks = share.ranks;
+    send(share.worker, message);
+    ++message.node_rank;
+  }
+}
+
+void ClusterState::fail(Job& job, Verdict verdict, Now now) {
+  note("job ", job.status.id, " failed: ", verdict.message);
+  job.verdict = std::move(verdict);
+  job.status.reason = job.verdict->message;
+  job.stop_grace = job.status.spec.grace;
+  advance(job, JobEvent::kFailed, now);
+}
+
+// The ranks that still run are told; those that wait in the store hear why at once.
+void ClusterState::stop_ranks(Job& job, Now now) {
+  job.decide_at.reset();
+  job.killed = job.stop_grace.count() == 0;
+  job.give_up_at = now.instant + job.stop_grace + options_.stop_margin;
+  if (!job.verdict) job.status.reason = job.stop_reason;
+  if (job.verdict) report(job);
+  answer(job.store.fail(job.status.reason));
+  for (const RankShare& share : job.shares) send_stop(job, share.worker);
+  review_stopping(job, now);
+}
+
+void ClusterState::send_stop(Job& job, const WorkerId& worker) {
+  send(worker, StopRanksMessage{job.launch(), job.killed ? milliseconds(0) : job.stop_grace,
+                                job.status.reason});
+}
+
+void ClusterState::end(Job& job, JobState state, Now now) {
+  job.status.state = state;
+  job.status.unix_ms_ended = now.unix_ms;
+  job.decide_at.reset();
+  job.give_up_at.reset();
+  job.missing_since.clear();
+  answer(job.store.fail("the job has ended"));
+  job.store = RendezvousStore();
+  switch (state) {
+    case JobState::kSucceeded:
+      job.status.reason = "every rank exited with code 0";
+      break;
+    case JobState::kFailed:
+      job.verdict = refine_verdict(*job.verdict, job.status.ranks);
+      report(job);
+      job.status.reason = job.status.failure->message;
+      job.status.exit_code = job_exit_code(*job.status.failure);
+      break;
+    default:
+      job.status.reason = job.stop_reason;
+      job.status.exit_code = 128 + 15;  // as after SIGTERM
+      break;
+  }
+  note("job ", job.status.id, " ", to_string(state), ": ", job.status.reason);
+}
+
+void ClusterState::report(Job& job) {
+  std::vector<WorkerEvidence> workers;
+  for (const RankShare& share : job.shares) {
+    const auto lost = job.lost_workers.find(share.worker);
+    const WorkerRecord* known = workers_.find(share.worker);
+    if (lost != job.lost_workers.end()) {
+      workers.push_back(lost->second);
+    } else if (known != nullptr) {
+      workers.push_back({share.worker, known->registration.host, false, "", 0, std::nullopt});
+    }
+  }
+  job.status.failure = make_report(*job.verdict, job.status.ranks, workers);
+  for (RankRecord& rank : job.status.ranks) rank.victim = false;
+  for (const Rank victim : job.status.failure->victims) {
+    job.status.ranks[static_cast<size_t>(victim)].victim = true;
+  }
+}
+
+bool ClusterState::all_accounted(const Job& job) const {
+  return !job.launched || std::all_of(job.status.ranks.begin(), job.status.ranks.end(),
+                                      [](const RankRecord& rank) { return rank.accounted(); });
+}
+
+void ClusterState::rank_event(SessionId session, const RankEventMessage& message, Now now) {
+  if (!heard(session, now)) return;
+  const WorkerRecord* worker = nullptr;
+  Job* job = job_on(session, message.launch, &worker);
+  if (job == nullptr || !job->launched || message.rank < 0 ||
+      message.rank >= job->status.spec.ranks) {
+    return;
+  }
+  RankRecord& rank = job->status.ranks[static_cast<size_t>(message.rank)];
+  // Refused: another worker's rank, or one that counts as gone (a repeated or late report).
+  if (rank.worker != worker->id || rank.accounted()) return;
+  apply(*job, rank, message.change, now);
+  const bool urgent = !std::holds_alternative<RankProgress>(message.change);
+  changed(*job, urgent);
+  review(*job, now);
+  if (has_ended(job->status.state)) schedule(now);
+}
+
+void ClusterState::apply(Job& job, RankRecord& rank, const RankChange& change, Now now) {
+  std::visit(
+      [&](const auto& event) {
+        using Event = std::decay_t<decltype(event)>;
+        if constexpr (std::is_same_v<Event, RankSpawned>) {
+          if (rank.state != RankState::kAssigned) return;  // sent again after a reconnect
+          rank.pid = event.pid;
+          rank.state = RankState::kSpawned;
+          rank.unix_ms_started = now.unix_ms;
+        } else if constexpr (std::is_same_v<Event, RankJoined>) {
+          if (rank.joined()) return;
+          rank.joined_at = now.instant;
+          rank.state = RankState::kJoined;
+        } else if constexpr (std::is_same_v<Event, RankProgress>) {
+          rank.progress = event;
+          rank.progress_at = now.instant;
+        } else if constexpr (std::is_same_v<Event, RankFault>) {
+          if (rank.fault) return;  // the first one counts, the rest follow from it
+          rank.fault = event;
+          rank.fault_at = now.instant;
+          rank.fault_order = ++order_;
+        } else if constexpr (std::is_same_v<Event, RankLeft>) {
+          rank.left = true;
+          rank.state = RankState::kLeft;
+        } else {
+          rank_exited(job, rank, event, now);
+        }
+      },
+      change);
+}
+
+void ClusterState::rank_exited(Job& job, RankRecord& rank, const RankExit& exit, Now now) {
+  rank.state = RankState::kExited;
+  rank.exit = exit;
+  rank.exited_at = now.instant;
+  rank.exit_order = ++order_;
+  rank.unix_ms_exited = now.unix_ms;
+  // Stopped, and not by this master: its worker is shutting down.
+  if (exit.stopped_by_us && job.status.state != JobState::kStopping) {
+    rank.state = RankState::kLost;
+    job.lost_workers.try_emplace(rank.worker, WorkerEvidence{rank.worker, rank.host, true,
+                                                             "it is shutting down and stopped "
+                                                             "its ranks",
+                                                             ++order_, std::nullopt});
+  }
+}
+
+void ClusterState::lose_rank(RankRecord& rank, Now now) {
+  rank.state = RankState::kLost;
+  rank.exited_at = now.instant;
+  rank.exit_order = ++order_;
+  rank.unix_ms_exited = now.unix_ms;
+}
+
+std::vector<WorkerEvidence> ClusterState::worker_evidence(const Job& job, Now now) const {
+  std::vector<WorkerEvidence> evidence;
+  for (const RankShare& share : job.shares) {
+    if (const auto lost = job.lost_workers.find(share.worker); lost != job.lost_workers.end()) {
+      evidence.push_back(lost->second);
+      continue;
+    }
+    const WorkerRecord* worker = workers_.find(share.worker);
+    if (worker == nullptr) continue;
+    evidence.push_back({share.worker, worker->registration.host, false, "", 0,
+                        workers_.lease_ends(*worker, now.instant)});
+  }
+  return evidence;
+}
+
+// Looks at everything known about the job and moves it on if that is enough.
+void ClusterState::review(Job& job, Now now) {
+  if (job.status.state == JobState::kStopping) {
+    review_stopping(job, now);
+    return;
+  }
+  if (job.status.state != JobState::kStarting && job.status.state != JobState::kRunning) return;
+  const bool all_well =
+      std::all_of(job.status.ranks.begin(), job.status.ranks.end(), [](const RankRecord& rank) {
+        return rank.state == RankState::kExited && rank.exit->exit_code == 0 &&
+               rank.exit->signal == 0 && rank.exit->launch_error.empty();
+      });
+  if (all_well) {
+    advance(job, JobEvent::kAllSucceeded, now);
+    return;
+  }
+  for (RankRecord& rank : job.status.ranks) {
+    rank.waits_in_store_since = job.store.waits_since(rank.rank);
+  }
+  FailureOptions options = options_.failure;
+  options.join_timeout = job.status.spec.join_timeout;
+  const FailureDecision decision =
+      decide_culprit(job.status.ranks, worker_evidence(job, now), now.instant, options);
+  job.decide_at = decision.wait_until;
+  if (decision.verdict) fail(job, *decision.verdict, now);
+}
+
+void ClusterState::review_stopping(Job& job, Now now) {
+  if (all_accounted(job)) advance(job, JobEvent::kAllGone, now);
+}
+
+// What time alone brings about.
+void ClusterState::expire(Job& job, Now now) {
+  answer(job.store.expire(now.instant));
+  for (auto missing = job.missing_since.begin(); missing != job.missing_since.end();) {
+    if (missing->second + options_.inventory_grace > now.instant) {
+      ++missing;
+      continue;
+    }
+    const WorkerId id = missing->first;
+    missing = job.missing_since.erase(missing);
+    for (RankRecord& rank : job.status.ranks) {
+      if (rank.worker != id || rank.accounted()) continue;
+      job.lost_workers[id] = {id,       rank.host,   true, "it came back and no longer runs them",
+                              ++order_, std::nullopt};
+      lose_rank(rank, now);
+    }
+  }
+  if (job.give_up_at && *job.give_up_at <= now.instant) {
+    if (job.status.state == JobState::kStarting) {
+      for (const RankShare& share : job.shares) {
+        if (job.prepared.contains(share.worker)) continue;
+        fail(job,
+             {FailureClass::kLaunch, std::nullopt, share.worker,
+              str_cat("worker ", share.worker, " did not say within ",
+                      options_.prepare_timeout.count(), " ms whether it can start the job"),
+              false},
+             now);
+        return;
+      }
+    } else if (!job.killed) {
+      job.killed = true;
+      job.give_up_at = now.instant + options_.stop_margin;
+      for (const RankShare& share : job.shares) send_stop(job, share.worker);
+    } else {
+      job.give_up_at.reset();
+      for (RankRecord& rank : job.status.ranks) {
+        if (rank.accounted()) continue;
+        note("job ", job.status.id, ": worker ", rank.worker, " never reported the end of rank ",
+             rank.rank);
+        lose_rank(rank, now);
+      }
+    }
+  }
+  review(job, now);
+}
+
+void ClusterState::store_call(SessionId session, const StoreCallMessage& message, Now now) {
+  if (!heard(session, now)) return;
+  const WorkerRecord* worker = nullptr;
+  Job* job = job_on(session, message.launch, &worker);
+  const StoreCaller caller{session, message.call_id, message.rank};
+  if (job == nullptr) {
+    const Failure stale{ErrorKind::kStale, str_cat("job ", message.launch.job, " generation ",
+                                                   message.launch.generation, " is over")};
+    answer({{caller, {stale, "", 0}}});
+    return;
+  }
+  answer(job->store.call(caller, message.command, now.instant));
+  review(*job, now);
+}
+
+void ClusterState::answer(const std::vector<StoreReply>& replies) {
+  for (const StoreReply& reply : replies) {
+    effects_.emplace_back(
+        SendEffect{reply.caller.session, StoreAnswerMessage{reply.caller.call_id, reply.result}});
+  }
+}
+
+bool ClusterState::rank_output(SessionId session, const LaunchId& launch, Rank rank, Now now) {
+  if (!heard(session, now)) return false;
+  const WorkerRecord* worker = nullptr;
+  const Job* job = job_on(session, launch, &worker);
+  return job != nullptr && rank >= 0 && rank < job->status.spec.ranks &&
+         job->status.ranks[static_cast<size_t>(rank)].worker == worker->id;
+}
+
+}  // namespace longhaul

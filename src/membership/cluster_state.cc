@@ -1,0 +1,238 @@
+#include "longhaul/membership/cluster_state.h"
+
+#include <algorithm>
+
+namespace longhaul {
+namespace {
+
+constexpr int kMaxRanks = 65'536;
+
+std::optional<Failure> why_invalid(const JobSpec& spec) {
+  if (spec.command.empty() || spec.command.front().empty()) {
+    return Failure{ErrorKind::kInvalid, "a job needs a command"};
+  }
+  if (spec.ranks < 1 || spec.ranks > kMaxRanks) {
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("a job has 1 to ", kMaxRanks, " ranks, not ", spec.ranks)};
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submission_key,
+                                   Now now) {
+  if (!submission_key.empty()) {
+    if (const auto known = by_key_.find(submission_key); known != by_key_.end()) {
+      return known->second;
+    }
+  }
+  if (const auto invalid = why_invalid(spec)) return *invalid;
+  const JobId id = str_cat("j", ++last_job_);
+  Job& job = jobs_[id];
+  job.submission_key = submission_key;
+  job.status.id = id;
+  job.status.spec = spec;
+  if (job.status.spec.grace.count() == 0) job.status.spec.grace = options_.grace;
+  if (job.status.spec.join_timeout.count() == 0) {
+    job.status.spec.join_timeout = options_.failure.join_timeout;
+  }
+  job.status.unix_ms_submitted = now.unix_ms;
+  submitted_.push_back(id);
+  if (!submission_key.empty()) by_key_[submission_key] = id;
+  note("job ", id, " submitted: ", spec.ranks, " ranks of ", spec.command.front());
+  changed(job);
+  schedule(now);
+  if (job.status.state == JobState::kPending && spec.fail_when_full) {
+    job.verdict =
+        Verdict{FailureClass::kNoRoom, std::nullopt, "",
+                "no room, and the job was asked not to wait: " + job.status.reason, false};
+    advance(job, JobEvent::kNoRoom, now);
+  }
+  return id;
+}
+
+Result<JobId> ClusterState::stop(const std::string& job_name, milliseconds grace, bool force,
+                                 Now now) {
+  Result<JobId> id = find(job_name);
+  if (!id) return id;
+  Job& job = jobs_.at(*id);
+  job.stop_grace = force ? milliseconds(0) : grace.count() > 0 ? grace : job.status.spec.grace;
+  if (job.stop_reason.empty()) job.stop_reason = "stopped by a user";
+  advance(job, JobEvent::kStopRequested, now);
+  schedule(now);
+  return id;
+}
+
+void ClusterState::stop_all(const std::string& reason, Now now) {
+  for (auto& [id, job] : jobs_) {
+    if (has_ended(job.status.state)) continue;
+    job.stop_reason = reason;
+    job.stop_grace = job.status.spec.grace;
+    advance(job, JobEvent::kStopRequested, now);
+  }
+}
+
+bool ClusterState::has_active_jobs() const {
+  return std::any_of(jobs_.begin(), jobs_.end(),
+                     [](const auto& entry) { return !has_ended(entry.second.status.state); });
+}
+
+Result<JobId> ClusterState::find(const std::string& job_name) const {
+  if (submitted_.empty()) {
+    return Failure{ErrorKind::kInvalid, str_cat("no job '", job_name, "': there are none yet")};
+  }
+  if (job_name == "last") return submitted_.back();
+  if (jobs_.contains(job_name)) return job_name;
+  for (auto id = submitted_.rbegin(); id != submitted_.rend(); ++id) {
+    if (!job_name.empty() && jobs_.at(*id).status.spec.name == job_name) return *id;
+  }
+  std::vector<std::string> prefixed;
+  for (const JobId& id : submitted_) {
+    if (!job_name.empty() && id.starts_with(job_name)) prefixed.push_back(id);
+  }
+  if (prefixed.size() == 1) return prefixed.front();
+  if (prefixed.size() > 1) {
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("'", job_name, "' may be any of ", join(prefixed, ", "))};
+  }
+  return Failure{ErrorKind::kInvalid,
+                 str_cat("no job '", job_name, "'; the last one is ", submitted_.back())};
+}
+
+const JobStatus* ClusterState::status(const JobId& id) const {
+  const auto found = jobs_.find(id);
+  return found == jobs_.end() ? nullptr : &found->second.status;
+}
+
+std::vector<const JobStatus*> ClusterState::list(bool include_ended) const {
+  std::vector<const JobStatus*> listed;
+  for (const JobId& id : submitted_) {
+    const JobStatus& status = jobs_.at(id).status;
+    if (include_ended || !has_ended(status.state)) listed.push_back(&status);
+  }
+  return listed;
+}
+
+std::vector<NodeStatus> ClusterState::nodes() const {
+  std::vector<NodeStatus> nodes;
+  for (const auto& [id, worker] : workers_.all()) {
+    NodeStatus node{worker, used_slots(id), {}};
+    for (const JobStatus* job : list(false)) {
+      const bool here = std::any_of(job->ranks.begin(), job->ranks.end(),
+                                    [&](const RankRecord& rank) { return rank.worker == id; });
+      if (here) node.jobs.push_back(job->id);
+    }
+    nodes.push_back(std::move(node));
+  }
+  return nodes;
+}
+
+ClusterState::Job* ClusterState::job_of(const LaunchId& launch) {
+  const auto found = jobs_.find(launch.job);
+  if (found == jobs_.end() || found->second.status.generation != launch.generation) return nullptr;
+  return &found->second;
+}
+
+int ClusterState::used_slots(const WorkerId& worker) const {
+  int used = 0;
+  for (const auto& [id, job] : jobs_) {
+    if (has_ended(job.status.state)) continue;
+    for (const RankShare& share : job.shares) {
+      if (share.worker == worker) used += static_cast<int>(share.ranks.size());
+    }
+  }
+  return used;
+}
+
+std::vector<WorkerRoom> ClusterState::rooms() const {
+  std::vector<WorkerRoom> rooms;
+  for (const auto& [id, worker] : workers_.all()) {
+    if (worker.state == WorkerState::kLost) continue;
+    const int slots = worker.registration.slots;
+    rooms.push_back({id, slots, std::max(0, slots - used_slots(id)),
+                     worker.state == WorkerState::kReady && worker.session.has_value()});
+  }
+  return rooms;
+}
+
+// First come, first served: nobody overtakes a job that could run once others have ended. One that
+// is larger than the cluster holds nobody up.
+void ClusterState::schedule(Now now) {
+  const std::vector<JobId> queue = submitted_;
+  const Job* ahead = nullptr;
+  for (const JobId& id : queue) {
+    Job& job = jobs_.at(id);
+    if (job.status.state != JobState::kPending) continue;
+    if (ahead != nullptr) {
+      wait(job, str_cat("waits behind ", ahead->status.id, ", which ", ahead->status.reason));
+      continue;
+    }
+    const JobSpec& spec = job.status.spec;
+    PlacementDecision decision = place_gang(spec.ranks, spec.max_ranks_per_worker, rooms());
+    if (decision.shares.empty()) {
+      wait(job, decision.reason);
+      if (!decision.impossible) ahead = &job;
+      continue;
+    }
+    job.shares = std::move(decision.shares);
+    advance(job, JobEvent::kPlaced, now);
+  }
+}
+
+void ClusterState::wait(Job& job, const std::string& reason) {
+  if (job.status.reason == reason) return;
+  job.status.reason = reason;
+  changed(job);
+}
+
+void ClusterState::forget_old_jobs() {
+  size_t ended = list(true).size() - list(false).size();
+  for (auto id = submitted_.begin(); id != submitted_.end() && ended > options_.keep_ended_jobs;) {
+    const Job& job = jobs_.at(*id);
+    if (!has_ended(job.status.state)) {
+      ++id;
+      continue;
+    }
+    by_key_.erase(job.submission_key);
+    effects_.emplace_back(JobForgottenEffect{*id});
+    jobs_.erase(*id);
+    id = submitted_.erase(id);
+    --ended;
+  }
+}
+
+void ClusterState::tick(Now now) {
+  for (const WorkerId& id : workers_.sweep(now.instant)) {
+    const WorkerRecord* worker = workers_.find(id);
+    if (worker == nullptr) continue;
+    if (worker->state == WorkerState::kLost) {
+      worker_lost(id, worker->why_lost, now);
+    } else {
+      note("worker ", id, " is unreachable");
+    }
+  }
+  for (auto& [id, job] : jobs_) {
+    if (!has_ended(job.status.state)) expire(job, now);
+  }
+  schedule(now);
+  forget_old_jobs();
+}
+
+std::optional<Instant> ClusterState::next_wakeup() const {
+  std::optional<Instant> next = workers_.next_deadline();
+  const auto consider = [&](std::optional<Instant> at) {
+    if (at && (!next || *at < *next)) next = at;
+  };
+  for (const auto& [id, job] : jobs_) {
+    if (has_ended(job.status.state)) continue;
+    consider(job.decide_at);
+    consider(job.give_up_at);
+    consider(job.store.next_deadline());
+    for (const auto& [worker, since] : job.missing_since)
+      consider(since + options_.inventory_grace);
+  }
+  return next;
+}
+
+}  // namespace longhaul

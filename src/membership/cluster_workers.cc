@@ -1,0 +1,137 @@
+// The part of ClusterState that deals with workers: their streams, their silence, their return.
+#include <algorithm>
+
+#include "longhaul/membership/cluster_state.h"
+
+namespace longhaul {
+
+void ClusterState::register_worker(SessionId session, const WorkerRegistration& registration,
+                                   Now now) {
+  // Another incarnation takes the id of a silent one: the ranks of the old one are gone.
+  const WorkerTable::Registration result = workers_.register_worker(session, registration, now);
+  if (!result.refused.empty()) {
+    note("refused a worker on ", registration.host, ": ", result.refused);
+    effects_.emplace_back(SendEffect{session, RefusedMessage{result.refused}});
+    effects_.emplace_back(CloseEffect{session});
+    return;
+  }
+  if (result.replaced) {
+    for (auto& [id, job] : jobs_) job.store.drop_session(*result.replaced);
+    effects_.emplace_back(CloseEffect{*result.replaced});
+  }
+  if (result.restarted) worker_lost(*result.restarted, "it was restarted", now);
+
+  const WorkerRecord& worker = *workers_.find(result.id);
+  RegisteredMessage registered{
+      result.id, options_.workers.heartbeat_interval, options_.workers.lease, {}};
+  for (const LaunchId& launch : registration.inventory) {
+    const Job* job = job_of(launch);
+    const bool known =
+        job != nullptr && !has_ended(job->status.state) &&
+        std::any_of(job->status.ranks.begin(), job->status.ranks.end(),
+                    [&](const RankRecord& rank) {
+                      return rank.worker == result.id && rank.state != RankState::kLost;
+                    });
+    if (!known) registered.unknown.push_back(launch);
+  }
+  note("worker ", result.id, " on ", registration.host, " (", registration.address,
+       ") is ready: ", registration.slots, " slots, ", registration.inventory.size(),
+       " launches running, ", registered.unknown.size(), " of them unknown");
+  send(result.id, registered);
+  resume(worker, now);
+  schedule(now);
+}
+
+// What a worker may have missed while its stream was broken.
+void ClusterState::resume(const WorkerRecord& worker, Now now) {
+  for (auto& [id, job] : jobs_) {
+    if (has_ended(job.status.state)) continue;
+    const bool holds_some = std::any_of(
+        job.status.ranks.begin(), job.status.ranks.end(),
+        [&](const RankRecord& rank) { return rank.worker == worker.id && !rank.accounted(); });
+    if (!holds_some) continue;
+    const auto& inventory = worker.registration.inventory;
+    const bool runs =
+        std::find(inventory.begin(), inventory.end(), job.launch()) != inventory.end();
+    job.missing_since.erase(worker.id);
+    if (job.status.state == JobState::kStarting) {
+      job.prepared.erase(worker.id);
+      prepare(job, worker.id);
+    } else if (!runs) {
+      job.missing_since[worker.id] = now.instant;
+    }
+    if (job.status.state == JobState::kStopping) send_stop(job, worker.id);
+  }
+}
+
+void ClusterState::session_closed(SessionId session, bool goodbye, Now now) {
+  const WorkerRecord* worker = workers_.by_session(session);
+  for (auto& [id, job] : jobs_) job.store.drop_session(session);
+  if (worker == nullptr) return;
+  const WorkerId id = worker->id;
+  workers_.session_closed(session, goodbye);
+  if (goodbye) {
+    worker_lost(id, "it was shut down", now);
+    schedule(now);
+  } else {
+    note("worker ", id, " is unreachable: its stream broke");
+  }
+  for (auto& [job_id, job] : jobs_) {
+    if (!has_ended(job.status.state)) review(job, now);
+  }
+}
+
+void ClusterState::worker_lost(const WorkerId& id, const std::string& why, Now now) {
+  note("worker ", id, " is lost: ", why);
+  if (const WorkerRecord* worker = workers_.find(id);
+      worker != nullptr && worker->state == WorkerState::kLost && worker->session) {
+    effects_.emplace_back(CloseEffect{*worker->session});
+  }
+  for (auto& [job_id, job] : jobs_) {
+    if (has_ended(job.status.state)) continue;
+    bool held_some = false;
+    for (RankRecord& rank : job.status.ranks) {
+      if (rank.worker != id || rank.accounted()) continue;
+      held_some = true;
+      job.lost_workers[id] = {id, rank.host, true, why, ++order_, std::nullopt};
+      lose_rank(rank, now);
+    }
+    if (!held_some) continue;
+    job.missing_since.erase(id);
+    changed(job);
+    review(job, now);
+  }
+}
+
+bool ClusterState::heard(SessionId session, Now now) {
+  if (workers_.heard(session, now)) {
+    note("worker ", workers_.by_session(session)->id, " is ready again");
+    schedule(now);
+  }
+  const WorkerRecord* worker = workers_.by_session(session);
+  return worker != nullptr && worker->state != WorkerState::kLost;
+}
+
+void ClusterState::heartbeat(SessionId session, uint64_t sequence, Now now) {
+  if (heard(session, now)) effects_.emplace_back(SendEffect{session, HeartbeatMessage{sequence}});
+}
+
+// The job of a launch that runs, when the stream's worker holds some of its ranks.
+ClusterState::Job* ClusterState::job_on(SessionId session, const LaunchId& launch,
+                                        const WorkerRecord** worker) {
+  *worker = workers_.by_session(session);
+  Job* job = job_of(launch);
+  if (*worker == nullptr || job == nullptr || has_ended(job->status.state)) return nullptr;
+  const bool holds_some =
+      std::any_of(job->shares.begin(), job->shares.end(),
+                  [&](const RankShare& share) { return share.worker == (*worker)->id; });
+  return holds_some ? job : nullptr;
+}
+
+void ClusterState::send(const WorkerId& worker, ToWorker message) {
+  const WorkerRecord* record = workers_.find(worker);
+  if (record == nullptr || !record->session) return;  // resume() tells it later
+  effects_.emplace_back(SendEffect{*record->session, std::move(message)});
+}
+
+}  // namespace longhaul

@@ -1,0 +1,370 @@
+#include "longhaul/membership/failure.h"
+
+#include <signal.h>
+#include <string.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+std::string who(const RankRecord& rank) {
+  return str_cat("rank ", rank.rank, " on ", rank.worker,
+                 rank.pid > 0 ? str_cat(" (pid ", rank.pid, ")") : "");
+}
+
+// It ended by itself and not well.
+bool failed_by_itself(const RankRecord& rank) {
+  return rank.exit && !rank.exit->stopped_by_us &&
+         (rank.exit->exit_code != 0 || rank.exit->signal != 0 || !rank.exit->launch_error.empty());
+}
+
+bool exited_zero(const RankRecord& rank) {
+  return rank.exit && !rank.exit->stopped_by_us && rank.exit->exit_code == 0 &&
+         rank.exit->signal == 0 && rank.exit->launch_error.empty();
+}
+
+std::string how_it_ended(const RankExit& exit) {
+  if (!exit.launch_error.empty()) return str_cat("could not be started: ", exit.launch_error);
+  if (exit.signal != 0) {
+    return str_cat(exit.stopped_by_us ? "was stopped with " : "was ended by ",
+                   signal_name(exit.signal));
+  }
+  return str_cat("exited with code ", exit.exit_code, exit.stopped_by_us ? " when stopped" : "");
+}
+
+// A reason found, before it is weighed against others.
+struct Candidate {
+  int strength = 0;  // 1 is strongest
+  uint64_t order = 0;
+  Instant ready_at;  // not believed before
+  Verdict verdict;
+  // Something did fail and only its best name is awaited: weaker reasons may not overtake it. Else
+  // time may still prove it wrong (the missing rank joins).
+  bool certain = true;
+};
+
+Verdict blame(const RankRecord& rank, FailureClass failure_class, std::string message) {
+  return {failure_class, rank.rank, rank.worker, std::move(message), false};
+}
+
+// Class 1 and 2: what the rank's own fault and end say.
+std::optional<Candidate> own_reason(const RankRecord& rank, Instant now,
+                                    const FailureOptions& options) {
+  if (is_victim(rank)) return std::nullopt;
+  if (rank.exit && !rank.exit->launch_error.empty()) {
+    return Candidate{
+        1, rank.exit_order, now,
+        blame(rank, FailureClass::kLaunch, str_cat(who(rank), " ", how_it_ended(*rank.exit)))};
+  }
+  if (rank.fault) {
+    // Its exit code and last lines are worth a moment, unless it has ended already.
+    return Candidate{1, rank.fault_order, rank.accounted() ? now : rank.fault_at + options.settle,
+                     blame(rank, FailureClass::kException,
+                           str_cat(who(rank), " failed: ", rank.fault->message))};
+  }
+  if (!failed_by_itself(rank)) return std::nullopt;
+  const bool aborted = rank.exit->signal == SIGABRT;
+  const bool weak = aborted || rank.exit->signal == 0;
+  return Candidate{
+      weak ? 2 : 1, rank.exit_order, weak ? rank.exited_at + options.look_round : now,
+      blame(rank, rank.exit->signal != 0 ? FailureClass::kSignal : FailureClass::kExitCode,
+            str_cat(who(rank), " ", how_it_ended(*rank.exit)))};
+}
+
+std::optional<Candidate> worker_reason(const WorkerEvidence& worker,
+                                       std::span<const RankRecord> ranks, Instant now) {
+  if (!worker.lost) return std::nullopt;
+  std::vector<std::string> held;
+  for (const RankRecord& rank : ranks) {
+    if (rank.worker == worker.id && rank.state == RankState::kLost) {
+      held.push_back(std::to_string(rank.rank));
+    }
+  }
+  // Its ranks had all ended before: their own ends say more.
+  if (held.empty()) return std::nullopt;
+  return Candidate{1,
+                   worker.lost_order,
+                   now,
+                   {FailureClass::kWorkerLost, std::nullopt, worker.id,
+                    str_cat("worker ", worker.id, " on ", worker.host, " was lost (", worker.why,
+                            ") with rank", held.size() == 1 ? " " : "s ", join(held, ", ")),
+                    false}};
+}
+
+// It sits in the store or in an operation, and began to after `since`.
+bool waits_for_others(const RankRecord& rank, Instant since) {
+  if (rank.accounted() || rank.left) return false;
+  if (rank.waits_in_store_since) return true;
+  return rank.progress && !rank.progress->operation.empty() && rank.progress_at > since;
+}
+
+// Class 1: exited 0 although the others cannot go on without it.
+std::optional<Candidate> early_exit(const RankRecord& rank, std::span<const RankRecord> ranks,
+                                    const FailureOptions& options) {
+  if (!exited_zero(rank) || rank.left || is_victim(rank)) return std::nullopt;
+  for (const RankRecord& other : ranks) {
+    if (other.rank == rank.rank || !other.joined() || other.left || other.accounted()) continue;
+    if (!rank.joined()) {
+      return Candidate{1, rank.exit_order, rank.exited_at,
+                       blame(rank, FailureClass::kEarlyExit,
+                             str_cat(who(rank), " exited with code 0 before it joined, and rank ",
+                                     other.rank, " waits for it"))};
+    }
+    if (waits_for_others(other, rank.exited_at)) {
+      return Candidate{1, rank.exit_order, rank.exited_at + options.settle,
+                       blame(rank, FailureClass::kEarlyExit,
+                             str_cat(who(rank), " exited with code 0 while rank ", other.rank,
+                                     " still needed it")),
+                       false};
+    }
+  }
+  return std::nullopt;
+}
+
+// Class 1: others joined long ago and this one never did.
+std::optional<Candidate> join_timeout(std::span<const RankRecord> ranks,
+                                      const FailureOptions& options) {
+  const RankRecord* first = nullptr;
+  const RankRecord* missing = nullptr;
+  for (const RankRecord& rank : ranks) {
+    const bool waits = rank.joined() && !rank.left && !rank.accounted();
+    if (waits && (first == nullptr || *rank.joined_at < *first->joined_at)) first = &rank;
+    if (!rank.joined() && !rank.accounted() && missing == nullptr) missing = &rank;
+  }
+  if (first == nullptr || missing == nullptr) return std::nullopt;
+  return Candidate{
+      1, UINT64_MAX, *first->joined_at + options.join_timeout,
+      blame(*missing, FailureClass::kJoinTimeout,
+            str_cat(who(*missing), " did not call init() within ",
+                    format_seconds(static_cast<double>(options.join_timeout.count()) / 1000),
+                    " of rank ", first->rank, "'s doing so")),
+      false};
+}
+
+// How many victims name this rank as the peer they lost.
+std::map<Rank, int> count_pointers(std::span<const RankRecord> ranks) {
+  std::map<Rank, int> pointers;
+  for (const RankRecord& rank : ranks) {
+    if (is_victim(rank) && rank.fault->peer >= 0) ++pointers[rank.fault->peer];
+  }
+  return pointers;
+}
+
+uint64_t sequence_of(const RankRecord& rank) {
+  return rank.progress ? rank.progress->collective_sequence : 0;
+}
+
+bool found_stopped(const RankRecord& rank) {
+  return rank.exit && rank.exit->process_state == "T";
+}
+
+// Among those who could have kept the others waiting, the likeliest: found stopped, still alive
+// when the others gave up, pointed at most often, furthest behind, silent longest, lowest rank.
+const RankRecord& likeliest(std::span<const RankRecord> ranks) {
+  std::map<Rank, int> pointers = count_pointers(ranks);
+  const RankRecord* best = nullptr;
+  const auto better = [&](const RankRecord& a, const RankRecord& b) {
+    if (found_stopped(a) != found_stopped(b)) return found_stopped(a);
+    if (is_victim(a) != is_victim(b)) return !is_victim(a);
+    if (pointers[a.rank] != pointers[b.rank]) return pointers[a.rank] > pointers[b.rank];
+    if (sequence_of(a) != sequence_of(b)) return sequence_of(a) < sequence_of(b);
+    if (is_victim(a)) return a.fault_order < b.fault_order;
+    return a.progress_at < b.progress_at;
+  };
+  for (const RankRecord& rank : ranks) {
+    if (exited_zero(rank)) continue;
+    if (best == nullptr || better(rank, *best)) best = &rank;
+  }
+  return best != nullptr ? *best : ranks.front();
+}
+
+// Only victims: who is it that they all wait for?
+Verdict from_victims(std::span<const RankRecord> ranks) {
+  const std::map<Rank, int> pointers = count_pointers(ranks);
+  const RankRecord* first_victim = nullptr;
+  bool deadline = false;
+  for (const RankRecord& rank : ranks) {
+    if (!is_victim(rank)) continue;
+    deadline |= rank.fault->kind == ErrorKind::kDeadline;
+    if (first_victim == nullptr || rank.fault_order < first_victim->fault_order) {
+      first_victim = &rank;
+    }
+  }
+  // Gone with code 0, also after it had said that its work was done.
+  for (const auto& [peer, count] : pointers) {
+    if (static_cast<size_t>(peer) >= ranks.size()) continue;
+    const RankRecord& rank = ranks[static_cast<size_t>(peer)];
+    if (exited_zero(rank) && !is_victim(rank) && rank.exit_order < first_victim->fault_order) {
+      return blame(rank, FailureClass::kEarlyExit,
+                   str_cat(who(rank), " exited with code 0 while rank ", first_victim->rank,
+                           " still needed it"));
+    }
+  }
+  for (const RankRecord& rank : ranks) {
+    if (!rank.joined() && !rank.accounted() && first_victim->joined()) {
+      return blame(rank, FailureClass::kJoinTimeout,
+                   str_cat(who(rank), " had not called init() when rank ", first_victim->rank,
+                           " gave up waiting"));
+    }
+  }
+  const RankRecord& rank = likeliest(ranks);
+  Verdict verdict;
+  if (!is_victim(rank) || found_stopped(rank) || deadline) {
+    const std::string what = found_stopped(rank) ? " was stopped (state T)"
+                             : is_victim(rank)   ? " is furthest behind"
+                                                 : " is alive but does not answer";
+    verdict = blame(rank, FailureClass::kHang,
+                    str_cat(who(rank), what, "; rank ", first_victim->rank,
+                            " waited for it and gave up: ", first_victim->fault->message));
+  } else {
+    verdict =
+        blame(*first_victim, FailureClass::kException,
+              str_cat(who(*first_victim), " lost its peers and nobody died of anything else: ",
+                      first_victim->fault->message));
+  }
+  verdict.tentative = true;
+  return verdict;
+}
+
+// Class 3: believed when the victims have had time to be joined by a culprit, and no lease is open.
+std::optional<Candidate> victims_reason(std::span<const RankRecord> ranks,
+                                        std::span<const WorkerEvidence> workers,
+                                        const FailureOptions& options) {
+  std::optional<Instant> first;
+  for (const RankRecord& rank : ranks) {
+    if (is_victim(rank) && (!first || rank.fault_at < *first)) first = rank.fault_at;
+  }
+  if (!first) return std::nullopt;
+  Instant ready = *first + options.settle;
+  for (const WorkerEvidence& worker : workers) {
+    const bool holds_some = std::any_of(ranks.begin(), ranks.end(), [&](const RankRecord& rank) {
+      return rank.worker == worker.id && !rank.accounted();
+    });
+    if (worker.lease_ends && holds_some) ready = std::max(ready, *worker.lease_ends);
+  }
+  return Candidate{3, 0, ready, from_victims(ranks)};
+}
+
+std::string evidence_line(const RankRecord& rank) {
+  std::string text = who(rank);
+  if (rank.fault) text += str_cat(" said '", rank.fault->message, "'");
+  if (rank.fault && rank.fault->peer >= 0) text += str_cat(" (rank ", rank.fault->peer, ")");
+  if (rank.exit) text += str_cat(rank.fault ? ", " : " ", how_it_ended(*rank.exit));
+  if (found_stopped(rank)) text += ", its process was found stopped";
+  if (rank.state == RankState::kLost) text += " was lost with its worker";
+  if (!rank.joined() && !rank.exit) text += " had not joined";
+  return text;
+}
+
+}  // namespace
+
+bool is_victim(const RankRecord& rank) {
+  return rank.fault &&
+         (rank.fault->kind == ErrorKind::kPeerLost || rank.fault->kind == ErrorKind::kDeadline);
+}
+
+std::string signal_name(int signal) {
+  const char* name = sigabbrev_np(signal);
+  return name != nullptr ? str_cat("SIG", name) : str_cat("signal ", signal);
+}
+
+FailureDecision decide_culprit(std::span<const RankRecord> ranks,
+                               std::span<const WorkerEvidence> workers, Instant now,
+                               const FailureOptions& options) {
+  std::vector<Candidate> candidates;
+  const auto consider = [&](std::optional<Candidate> candidate) {
+    if (candidate) candidates.push_back(std::move(*candidate));
+  };
+  for (const RankRecord& rank : ranks) {
+    consider(own_reason(rank, now, options));
+    consider(early_exit(rank, ranks, options));
+  }
+  for (const WorkerEvidence& worker : workers) consider(worker_reason(worker, ranks, now));
+  consider(join_timeout(ranks, options));
+  consider(victims_reason(ranks, workers, options));
+
+  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
+    return std::pair(a.strength, a.order) < std::pair(b.strength, b.order);
+  });
+  FailureDecision decision;
+  for (const Candidate& candidate : candidates) {
+    if (candidate.ready_at <= now) {
+      decision.verdict = candidate.verdict;
+      decision.wait_until.reset();
+      return decision;
+    }
+    if (!decision.wait_until || candidate.ready_at < *decision.wait_until) {
+      decision.wait_until = candidate.ready_at;
+    }
+    if (candidate.certain) break;
+  }
+  return decision;
+}
+
+Verdict refine_verdict(const Verdict& verdict, std::span<const RankRecord> ranks) {
+  const bool has_victim = std::any_of(ranks.begin(), ranks.end(), is_victim);
+  if (!verdict.tentative || !has_victim) return verdict;
+  const bool shown = std::any_of(ranks.begin(), ranks.end(), found_stopped);
+  return shown ? from_victims(ranks) : verdict;
+}
+
+FailureReport make_report(const Verdict& verdict, std::span<const RankRecord> ranks,
+                          std::span<const WorkerEvidence> workers) {
+  FailureReport report;
+  report.failure_class = verdict.failure_class;
+  report.rank = verdict.rank;
+  report.worker = verdict.worker;
+  report.message = verdict.message;
+  for (const WorkerEvidence& worker : workers) {
+    if (worker.id == verdict.worker) report.host = worker.host;
+  }
+  std::vector<std::pair<uint64_t, std::string>> lines;
+  for (const RankRecord& rank : ranks) {
+    const bool culprit = verdict.rank == rank.rank;
+    if (culprit) {
+      report.host = rank.host;
+      report.pid = rank.pid;
+      if (rank.exit && rank.exit->stopped_by_us) {
+        report.last_lines = rank.exit->last_lines;  // its code is our doing
+      } else if (rank.exit) {
+        report.exit_code = rank.exit->exit_code;
+        report.signal = rank.exit->signal;
+        report.last_lines = rank.exit->last_lines;
+      }
+    } else if (!exited_zero(rank)) {
+      report.victims.push_back(rank.rank);
+    }
+    const bool silent = !rank.fault && !rank.exit && rank.state != RankState::kLost;
+    const bool plain = rank.exit && rank.exit->stopped_by_us && !rank.fault && !found_stopped(rank);
+    if (culprit || !(silent || plain || exited_zero(rank))) {
+      const uint64_t order = rank.fault  ? rank.fault_order
+                             : rank.exit ? rank.exit_order
+                                         : UINT64_MAX;
+      lines.emplace_back(order, evidence_line(rank));
+    }
+  }
+  for (const WorkerEvidence& worker : workers) {
+    if (worker.lost) {
+      lines.emplace_back(worker.lost_order, str_cat("worker ", worker.id, ": ", worker.why));
+    }
+  }
+  std::stable_sort(lines.begin(), lines.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (auto& line : lines) report.evidence.push_back(std::move(line.second));
+  return report;
+}
+
+int job_exit_code(const FailureReport& report) {
+  const bool own_code = report.failure_class == FailureClass::kExitCode ||
+                        report.failure_class == FailureClass::kSignal ||
+                        report.failure_class == FailureClass::kException ||
+                        report.failure_class == FailureClass::kLaunch;
+  return own_code && report.exit_code != 0 ? report.exit_code : 1;
+}
+
+}  // namespace longhaul

@@ -1,0 +1,208 @@
+#include "longhaul/membership/rendezvous_store.h"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+struct Shape {
+  StoreOperation operation;
+  size_t min_keys;
+  size_t max_keys;
+  size_t values;
+};
+
+constexpr size_t kMaxKeys = 100'000;
+constexpr Shape kShapes[] = {
+    {StoreOperation::kSet, 1, 1, 1},          {StoreOperation::kGet, 1, 1, 0},
+    {StoreOperation::kWait, 0, kMaxKeys, 0},  {StoreOperation::kAdd, 1, 1, 0},
+    {StoreOperation::kCheck, 0, kMaxKeys, 0}, {StoreOperation::kDelete, 1, 1, 0},
+    {StoreOperation::kCompareSet, 1, 1, 2},
+};
+
+bool waits(StoreOperation operation) {
+  return operation == StoreOperation::kGet || operation == StoreOperation::kWait;
+}
+
+bool writes(StoreOperation operation) {
+  return operation == StoreOperation::kSet || operation == StoreOperation::kAdd ||
+         operation == StoreOperation::kCompareSet;
+}
+
+StoreResult failed(ErrorKind kind, std::string message) {
+  return {Failure{kind, std::move(message)}, "", 0};
+}
+
+// A key as it can be shown: at most 64 bytes, what is not printable as '?'.
+std::string shown(const std::string& key) {
+  std::string text = key.substr(0, 64);
+  for (char& c : text) {
+    if (c < ' ' || c > '~') c = '?';
+  }
+  return text;
+}
+
+}  // namespace
+
+std::optional<Failure> RendezvousStore::refuse(const StoreCommand& command) const {
+  for (const Shape& shape : kShapes) {
+    if (shape.operation != command.operation) continue;
+    if (command.keys.size() < shape.min_keys || command.keys.size() > shape.max_keys ||
+        command.values.size() != shape.values) {
+      return Failure{ErrorKind::kInvalid, str_cat("store: ", command.keys.size(), " keys and ",
+                                                  command.values.size(), " values do not fit")};
+    }
+  }
+  size_t more = 0;
+  if (writes(command.operation)) {
+    for (const std::string& key : command.keys) more += key.size();
+    for (const std::string& value : command.values) more += value.size();
+  }
+  if (bytes_ + more > kMaxBytes) {
+    return Failure{ErrorKind::kInvalid, str_cat("store: full, ", format_bytes(bytes_), " of ",
+                                                format_bytes(kMaxBytes), " are used")};
+  }
+  return std::nullopt;
+}
+
+std::vector<StoreReply> RendezvousStore::call(const StoreCaller& caller,
+                                              const StoreCommand& command, Instant now) {
+  if (const auto refused = refuse(command)) return {{caller, {refused, "", 0}}};
+  if (waits(command.operation) && !has_all(command.keys)) {
+    if (failing_) return {{caller, failed(ErrorKind::kPeerLost, *failing_)}};
+    if (waits_.size() >= kMaxWaits) {
+      return {{caller, failed(ErrorKind::kInvalid, "store: too many calls wait")}};
+    }
+    waits_.push_back({caller, command, now, now + command.timeout});
+    return {};
+  }
+  std::vector<StoreReply> replies{{caller, apply(command)}};
+  if (writes(command.operation)) answer_ready(replies);
+  return replies;
+}
+
+StoreResult RendezvousStore::apply(const StoreCommand& command) {
+  switch (command.operation) {
+    case StoreOperation::kSet:
+      put(command.keys[0], command.values[0]);
+      return {};
+    case StoreOperation::kGet:
+      return {std::nullopt, values_.at(command.keys[0]), 0};
+    case StoreOperation::kWait:
+      return {};
+    case StoreOperation::kAdd:
+      return add(command.keys[0], command.amount);
+    case StoreOperation::kCheck:
+      return {std::nullopt, "", has_all(command.keys) ? 1 : 0};
+    case StoreOperation::kDelete: {
+      const auto found = values_.find(command.keys[0]);
+      if (found == values_.end()) return {};
+      bytes_ -= found->first.size() + found->second.size();
+      values_.erase(found);
+      return {std::nullopt, "", 1};
+    }
+    case StoreOperation::kCompareSet:
+      return compare_set(command);
+  }
+  return failed(ErrorKind::kInvalid, "store: unknown operation");
+}
+
+// As TCPStore: the value is decimal text, so that a counter can be read with get().
+StoreResult RendezvousStore::add(const std::string& key, int64_t amount) {
+  int64_t before = 0;
+  if (const auto found = values_.find(key); found != values_.end()) {
+    const std::string& text = found->second;
+    const auto parsed = std::from_chars(text.data(), text.data() + text.size(), before);
+    if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size()) {
+      return failed(ErrorKind::kInvalid, str_cat("store: '", shown(key), "' holds no number"));
+    }
+  }
+  int64_t after = 0;
+  if (__builtin_add_overflow(before, amount, &after)) {
+    return failed(ErrorKind::kInvalid, str_cat("store: '", shown(key), "' would overflow"));
+  }
+  put(key, std::to_string(after));
+  return {std::nullopt, "", after};
+}
+
+// As c10d's HashStore::compareSet: a missing key that was expected to hold something answers with
+// what was expected.
+StoreResult RendezvousStore::compare_set(const StoreCommand& command) {
+  const std::string& expected = command.values[0];
+  const auto found = values_.find(command.keys[0]);
+  if (found == values_.end() && !expected.empty()) return {std::nullopt, expected, 0};
+  if (found != values_.end() && found->second != expected) return {std::nullopt, found->second, 0};
+  put(command.keys[0], command.values[1]);
+  return {std::nullopt, command.values[1], 0};
+}
+
+bool RendezvousStore::has_all(const std::vector<std::string>& keys) const {
+  return std::all_of(keys.begin(), keys.end(),
+                     [&](const std::string& key) { return values_.contains(key); });
+}
+
+void RendezvousStore::put(const std::string& key, std::string value) {
+  const auto found = values_.find(key);
+  if (found != values_.end()) bytes_ -= found->first.size() + found->second.size();
+  bytes_ += key.size() + value.size();
+  values_[key] = std::move(value);
+}
+
+void RendezvousStore::answer_ready(std::vector<StoreReply>& replies) {
+  std::erase_if(waits_, [&](const Wait& wait) {
+    if (!has_all(wait.command.keys)) return false;
+    replies.push_back({wait.caller, apply(wait.command)});
+    return true;
+  });
+}
+
+std::vector<StoreReply> RendezvousStore::expire(Instant now) {
+  std::vector<StoreReply> replies;
+  std::erase_if(waits_, [&](const Wait& wait) {
+    if (wait.deadline > now) return false;
+    const auto missing =
+        std::find_if(wait.command.keys.begin(), wait.command.keys.end(),
+                     [&](const std::string& key) { return !values_.contains(key); });
+    replies.push_back(
+        {wait.caller,
+         failed(ErrorKind::kDeadline, str_cat("store: nobody set '", shown(*missing), "' within ",
+                                              wait.command.timeout.count(), " ms"))});
+    return true;
+  });
+  return replies;
+}
+
+std::vector<StoreReply> RendezvousStore::fail(const std::string& reason) {
+  failing_ = reason;
+  std::vector<StoreReply> replies;
+  for (const Wait& wait : waits_) {
+    replies.push_back({wait.caller, failed(ErrorKind::kPeerLost, reason)});
+  }
+  waits_.clear();
+  return replies;
+}
+
+void RendezvousStore::drop_session(uint64_t session) {
+  std::erase_if(waits_, [&](const Wait& wait) { return wait.caller.session == session; });
+}
+
+std::optional<Instant> RendezvousStore::next_deadline() const {
+  std::optional<Instant> next;
+  for (const Wait& wait : waits_) {
+    if (!next || wait.deadline < *next) next = wait.deadline;
+  }
+  return next;
+}
+
+std::optional<Instant> RendezvousStore::waits_since(Rank rank) const {
+  for (const Wait& wait : waits_) {
+    if (wait.caller.rank == rank) return wait.since;
+  }
+  return std::nullopt;
+}
+
+}  // namespace longhaul
