@@ -40,8 +40,8 @@ std::shared_ptr<spdlog::logger> make_logger() {
 
 // The one process-wide object: a process has one stderr.
 spdlog::logger& logger() {
-  static const std::shared_ptr<spdlog::logger> kLogger = make_logger();
-  return *kLogger;
+  static const std::shared_ptr<spdlog::logger> instance = make_logger();
+  return *instance;
 }
 
 }  // namespace

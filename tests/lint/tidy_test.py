@@ -1,75 +1,82 @@
 """clang-tidy over every C++ file of the build, with the checks of .clang-tidy.
 
-Torch files are parsed through a clang precompiled header of <torch/torch.h>, made once per run:
-parsing it for each of them would take half an hour.
+clang-tidy spends nearly all of its time on the system headers a file includes, so the files of one
+folder with the same flags are checked as one translation unit that includes them all. Where two of them
+define the same local name, that folder is checked file by file.
 
-usage: tidy_test.py SOURCE_DIR BUILD_DIR CLANG_TIDY CLANG [FILE...]
+usage: tidy_test.py SOURCE_DIR BUILD_DIR CLANG_TIDY [FOLDER...]
 """
 
 import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
 import tempfile
 
-SKIPPED_FLAGS = ("-fpch-preprocess", "-Winvalid-pch", "-Wno-restrict", "-MD")
+NOT_FOR_CLANG = {"-fpch-preprocess", "-Winvalid-pch", "-Wno-restrict", "-MD"}
+WITH_VALUE = {"-MT", "-MF", "-o"}
 
 
-def clang_command(entry: dict, clang: str, pch: str | None) -> dict:
-    """The same compilation, in words that clang understands."""
-    words = shlex.split(entry["command"])
-    words = words[next(i for i, word in enumerate(words) if word.endswith(("c++", "g++", "clang++-19"))):]
-    kept, skip_next, uses_pch = [clang], False, False
-    for i, word in enumerate(words[1:], 1):
-        if skip_next:
-            skip_next = False
-        elif word in ("-MT", "-MF", "-o"):
-            skip_next = True
-        elif word == "-include" and "cmake_pch" in words[i + 1]:
-            skip_next = uses_pch = True
-        elif word not in SKIPPED_FLAGS:
-            kept.append(word)
-    if uses_pch and pch:
-        kept[1:1] = ["-include-pch", pch]
-    return {"directory": entry["directory"], "file": entry["file"], "arguments": kept, "torch": uses_pch}
+def clang_flags(command: str, file: str) -> tuple[str, ...]:
+    """The flags of a compilation, in words that clang understands."""
+    words = iter(shlex.split(command))
+    for word in words:
+        if word.endswith(("c++", "g++", "clang++-19")):
+            break
+    flags = []
+    for word in words:
+        if word in WITH_VALUE:
+            next(words)
+        elif word == "-include":
+            header = next(words)
+            if "cmake_pch" not in header:
+                flags += [word, header]
+        elif word not in NOT_FOR_CLANG and word not in ("-c", file):
+            flags.append(word)
+    return (*flags, "-Wno-missing-designated-field-initializers")
 
 
-def make_pch(example: dict, clang: str, folder: str) -> str:
-    pch = os.path.join(folder, "torch.pch")
-    flags = [word for i, word in enumerate(example["arguments"][1:], 1)
-             if word != "-c" and word != example["file"] and not word.startswith("-DLONGHAUL")]
-    subprocess.run([clang, *flags, "-x", "c++-header", "-o", pch, "-"], cwd=example["directory"], check=True,
-                   input="#include <torch/torch.h>\n", text=True)
-    return pch
+def batches(source: str, build: str, only: list[str]) -> dict:
+    found: dict = {}
+    for entry in json.loads(pathlib.Path(build, "compile_commands.json").read_text()):
+        file = entry["file"]
+        folder = os.path.dirname(os.path.relpath(file, source))
+        if file.startswith(source + "/") and not file.startswith(build + "/") and (not only or folder in only):
+            found.setdefault((folder, clang_flags(entry["command"], file)), set()).add(file)
+    return found
 
 
-def tidy(clang_tidy: str, folder: str, file: str) -> str:
-    done = subprocess.run([clang_tidy, "-p", folder, "--quiet", file], capture_output=True, text=True)
-    return "" if done.returncode == 0 else f"{done.stdout}{done.stderr}"
+def tidy(clang_tidy: str, source: str, file: str, flags: tuple[str, ...]) -> str:
+    done = subprocess.run([clang_tidy, "--quiet", f"--config-file={source}/.clang-tidy", file, "--", *flags],
+                          capture_output=True, text=True)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def check(clang_tidy: str, source: str, scratch: str, number: int, flags: tuple[str, ...], files: list[str]) -> str:
+    if len(files) > 1:
+        together = os.path.join(scratch, f"batch_{number}.cc")
+        pathlib.Path(together).write_text("".join(f'#include "{file}"\n' for file in files))
+        errors = tidy(clang_tidy, source, together, flags)
+        if not re.search(r"clang-diagnostic-error", errors):
+            return errors
+    return "".join(tidy(clang_tidy, source, file, flags) for file in files)
 
 
 def main() -> int:
-    source, build, clang_tidy, clang = sys.argv[1:5]
-    only = [os.path.realpath(file) for file in sys.argv[5:]]
-    entries = [entry for entry in json.loads((pathlib.Path(build) / "compile_commands.json").read_text())
-               if entry["file"].startswith(source + "/") and not entry["file"].startswith(build)]
-    if only:
-        entries = [entry for entry in entries if entry["file"] in only]
-    with tempfile.TemporaryDirectory() as folder:
-        torch = [clang_command(entry, clang, None) for entry in entries if "cmake_pch" in entry["command"]]
-        pch = make_pch(torch[0], clang, folder) if torch else None
-        commands = [clang_command(entry, clang, pch) for entry in entries]
-        for command in commands:
-            command.pop("torch")
-        (pathlib.Path(folder) / "compile_commands.json").write_text(json.dumps(commands))
-        files = sorted({command["file"] for command in commands})
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            errors = list(filter(None, pool.map(lambda file: tidy(clang_tidy, folder, file), files)))
-    print("\n".join(errors) or f"{len(files)} files are tidy")
-    return 1 if errors or not files else 0
+    source, build, clang_tidy = os.path.realpath(sys.argv[1]), os.path.realpath(sys.argv[2]), sys.argv[3]
+    work = batches(source, build, sys.argv[4:])
+    with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        # The largest first, so that the last one is short.
+        jobs = [pool.submit(check, clang_tidy, source, scratch, number, flags, sorted(files))
+                for number, ((_, flags), files) in enumerate(sorted(work.items(), key=lambda item: -len(item[1])))]
+        errors = [job.result() for job in jobs]
+    count = sum(map(len, work.values()))
+    print("\n".join(filter(None, errors)) or f"{count} files are tidy, in {len(work)} batches")
+    return 1 if any(errors) or not count else 0
 
 
 if __name__ == "__main__":
