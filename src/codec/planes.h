@@ -20,6 +20,11 @@
 namespace longhaul {
 
 inline constexpr size_t kMaxPlanes = 8;
+
+// Bits that elements of `kWidth` bytes are rotated to the left, as the table says.
+template <size_t kWidth>
+inline constexpr int kPlaneRotation = kWidth == 8 ? 4 : 1;
+
 using PlanePointers = std::array<uint8_t*, kMaxPlanes>;
 using ConstPlanePointers = std::array<const uint8_t*, kMaxPlanes>;
 
