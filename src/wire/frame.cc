@@ -10,7 +10,7 @@
 namespace longhaul {
 namespace {
 
-constexpr uint32_t kFrameMagic = 0x314D524C;  // "LRM1"
+constexpr uint32_t kFrameMagic = 0x314D5246;  // "FRM1"
 constexpr uint8_t kFrameVersion = 1;
 
 // Where each field lies (docs/wire.md).
