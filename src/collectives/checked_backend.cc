@@ -1,0 +1,372 @@
+#include "collectives/checked_backend.h"
+
+#include <atomic>
+#include <utility>
+
+#include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+using Tensors = std::vector<at::Tensor>;
+
+uint64_t bytes_of(const at::Tensor& tensor) {
+  return tensor.is_sparse() ? 0 : static_cast<uint64_t>(tensor.numel() * tensor.element_size());
+}
+
+uint64_t bytes_of(const Tensors& tensors) {
+  uint64_t bytes = 0;
+  for (const at::Tensor& tensor : tensors) bytes += bytes_of(tensor);
+  return bytes;
+}
+
+uint64_t bytes_of(const std::vector<Tensors>& lists) {
+  uint64_t bytes = 0;
+  for (const Tensors& tensors : lists) bytes += bytes_of(tensors);
+  return bytes;
+}
+
+// A call that the backend refused outright (wrong dtype, empty list): the caller's mistake, of no
+// concern to the other ranks.
+CollectiveError refused(const std::string& what, const c10::Error& error) {
+  return {ErrorKind::kInvalid, str_cat(what, " was refused: ", error.what_without_backtrace()), -1};
+}
+
+}  // namespace
+
+// Operations inside the wrapped backend that have not ended: it cannot be destroyed before.
+struct CheckedBackend::Outstanding {
+  Mutex mutex;
+  CondVar changed;
+  int count LONGHAUL_GUARDED_BY(mutex) = 0;
+
+  void add(int amount) {
+    MutexLock lock(mutex);
+    count += amount;
+    changed.notify_all();
+  }
+  bool wait_for_none(milliseconds patience) {
+    const Instant deadline = std::chrono::steady_clock::now() + patience;
+    MutexLock lock(mutex);
+    while (count > 0) {
+      if (!changed.wait_until(mutex, deadline)) return false;
+    }
+    return true;
+  }
+};
+
+namespace {
+
+// A collective of Gloo's worker threads. Its future ends with the inner one, or earlier by
+// give_up().
+class CheckedWork final : public AbortableWork {
+ public:
+  CheckedWork(c10::intrusive_ptr<c10d::Work> inner, std::string what,
+              std::shared_ptr<OperationWatch> watch)
+      : AbortableWork(-1, inner->retrieveOpType()),
+        inner_(std::move(inner)),
+        what_(std::move(what)),
+        watch_(std::move(watch)),
+        future_(c10::make_intrusive<c10::ivalue::Future>(inner_->getFuture()->elementType())) {}
+
+  // Once, right after construction.
+  void start(uint64_t id, std::function<void()> on_inner_end) {
+    id_ = id;
+    auto self = c10::intrusive_ptr<CheckedWork>::reclaim_copy(this);
+    inner_->getFuture()->addCallback(
+        [self, on_inner_end = std::move(on_inner_end)](c10::ivalue::Future& inner) {
+          on_inner_end();
+          if (inner.hasError()) {
+            self->end(self->watch_->translate(inner.exception_ptr(), self->what_), {});
+          } else {
+            self->end(nullptr, inner.value());
+          }
+        });
+  }
+
+  bool wait(std::chrono::milliseconds timeout) override {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const auto done = [this] { return completed_; };
+    if (timeout == kNoTimeout) {
+      cv_.wait(lock, done);
+    } else if (!cv_.wait_for(lock, timeout, done)) {
+      throw CollectiveError(
+          ErrorKind::kDeadline,
+          str_cat(what_, " is not done after the ", timeout.count(), " ms of this wait()"), -1);
+    }
+    if (exception_) std::rethrow_exception(exception_);
+    return true;
+  }
+
+  void give_up() override {
+    end(watch_->translate(std::make_exception_ptr(std::runtime_error("aborted")), what_), {});
+  }
+
+  c10::intrusive_ptr<c10::ivalue::Future> getFuture() override { return future_; }
+  Tensors result() override { return inner_->result(); }
+  uint64_t getSequencenumber() const override { return inner_->getSequencenumber(); }
+
+ private:
+  void end(const std::exception_ptr& error, const c10::IValue& value) {
+    if (ended_.exchange(true)) return;
+    watch_->remove(id_);
+    watch_->traffic().end_operation();
+    if (error) {
+      future_->setError(error);
+    } else {
+      future_->markCompleted(value);
+    }
+    finish(error);
+  }
+
+  const c10::intrusive_ptr<c10d::Work> inner_;
+  const std::string what_;
+  const std::shared_ptr<OperationWatch> watch_;
+  const c10::intrusive_ptr<c10::ivalue::Future> future_;
+  std::atomic<bool> ended_ = false;
+  uint64_t id_ = 0;
+};
+
+// A send or a receive. Gloo ends it inside wait(), which another thread can cut short by abort().
+class CheckedTransfer final : public AbortableWork {
+ public:
+  CheckedTransfer(c10::intrusive_ptr<c10d::Work> inner, std::string what,
+                  std::shared_ptr<OperationWatch> watch)
+      : AbortableWork(-1, inner->retrieveOpType()),
+        inner_(std::move(inner)),
+        what_(std::move(what)),
+        watch_(std::move(watch)) {}
+  ~CheckedTransfer() override { watch_->remove(id_); }
+
+  void start(uint64_t id) { id_ = id; }
+
+  bool wait(std::chrono::milliseconds timeout) override {
+    bool done = false;
+    std::exception_ptr error;
+    try {
+      done = inner_->wait(timeout);
+    } catch (...) {
+      error = watch_->translate(std::current_exception(), what_);
+    }
+    if (!done && !error) {
+      error = watch_->translate(std::make_exception_ptr(std::runtime_error("aborted")), what_);
+    }
+    watch_->remove(id_);
+    finishAndThrow(error);
+    return true;
+  }
+
+  void wake() override { inner_->abort(); }
+  void abort() override { inner_->abort(); }
+  int sourceRank() const override { return inner_->sourceRank(); }
+  uint64_t getSequencenumber() const override { return inner_->getSequencenumber(); }
+
+ private:
+  const c10::intrusive_ptr<c10d::Work> inner_;
+  const std::string what_;
+  const std::shared_ptr<OperationWatch> watch_;
+  uint64_t id_ = 0;
+};
+
+}  // namespace
+
+CheckedBackend::CheckedBackend(c10::intrusive_ptr<c10d::Backend> inner,
+                               std::shared_ptr<OperationWatch> watch,
+                               std::shared_ptr<GroupLinks> links)
+    : Backend(inner->getRank(), inner->getSize()),
+      inner_(std::move(inner)),
+      watch_(std::move(watch)),
+      links_(std::move(links)),
+      outstanding_(std::make_shared<Outstanding>()) {
+  if (links_) watch_->add_links(links_);
+}
+
+CheckedBackend::~CheckedBackend() {
+  if (!watch_->failed()) return;
+  if (links_) links_->sever();
+  if (outstanding_->wait_for_none(std::chrono::seconds(1))) return;
+  // Gloo does not wake an operation whose connection broke in the middle of a message before its
+  // time-out, and its destructor waits for that. We do not: the group is left to the end of the
+  // process.
+  log(LogLevel::kInfo, "collectives", "rank ", getRank(),
+      " leaves a broken group behind: an operation in it ends only by its time-out");
+  c10::intrusive_ptr<c10d::Backend> left_behind = inner_;
+  left_behind.release();
+}
+
+void CheckedBackend::abort() {
+  watch_->fail(CollectiveError(
+      ErrorKind::kPeerLost, str_cat("rank ", getRank(), " aborted its process group"), getRank()));
+  if (links_) links_->sever();
+}
+
+template <typename Call>
+CheckedBackend::WorkPtr CheckedBackend::collective(const std::string& what, const Call& call) {
+  watch_->check(what);
+  watch_->traffic().begin_operation(what);
+  WorkPtr inner;
+  try {
+    inner = call();
+  } catch (const c10::Error& error) {
+    watch_->traffic().end_operation();
+    throw refused(what, error);
+  } catch (...) {
+    watch_->traffic().end_operation();
+    std::rethrow_exception(watch_->translate(std::current_exception(), what));
+  }
+  auto work = c10::make_intrusive<CheckedWork>(std::move(inner), what, watch_);
+  outstanding_->add(1);
+  work->start(watch_->add(work), [outstanding = outstanding_] { outstanding->add(-1); });
+  return work;
+}
+
+template <typename Call>
+CheckedBackend::WorkPtr CheckedBackend::point_to_point(const std::string& what, const Call& call) {
+  watch_->check(what);
+  try {
+    auto work = c10::make_intrusive<CheckedTransfer>(call(), what, watch_);
+    work->start(watch_->add(work));
+    // A fault in between has not seen it.
+    if (watch_->failed()) work->wake();
+    return work;
+  } catch (const c10::Error& error) {
+    throw refused(what, error);
+  } catch (...) {
+    std::rethrow_exception(watch_->translate(std::current_exception(), what));
+  }
+}
+
+CheckedBackend::WorkPtr CheckedBackend::broadcast(Tensors& tensors,
+                                                  const c10d::BroadcastOptions& options) {
+  return collective(watch_->describe("broadcast", bytes_of(tensors), false),
+                    [&] { return inner_->broadcast(tensors, options); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::allreduce(Tensors& tensors,
+                                                  const c10d::AllreduceOptions& options) {
+  const uint64_t bytes = bytes_of(tensors);
+  WorkPtr work = collective(watch_->describe("all-reduce", bytes, true),
+                            [&] { return inner_->allreduce(tensors, options); });
+  // Gloo's ring: n-1 chunks of 1/n to reduce, n-1 to gather.
+  const uint64_t sent = 2 * (getSize() - 1) * bytes / getSize();
+  watch_->traffic().add_bytes(sent, sent);
+  return work;
+}
+
+CheckedBackend::WorkPtr CheckedBackend::allreduce_sparse(Tensors& tensors,
+                                                         const c10d::AllreduceOptions& options) {
+  return collective(watch_->describe("sparse all-reduce", bytes_of(tensors), true),
+                    [&] { return inner_->allreduce_sparse(tensors, options); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::allreduce_coalesced(
+    Tensors& tensors, const c10d::AllreduceCoalescedOptions& options) {
+  const uint64_t bytes = bytes_of(tensors);
+  WorkPtr work = collective(watch_->describe("coalesced all-reduce", bytes, true),
+                            [&] { return inner_->allreduce_coalesced(tensors, options); });
+  const uint64_t sent = 2 * (getSize() - 1) * bytes / getSize();
+  watch_->traffic().add_bytes(sent, sent);
+  return work;
+}
+
+CheckedBackend::WorkPtr CheckedBackend::reduce(Tensors& tensors,
+                                               const c10d::ReduceOptions& options) {
+  return collective(watch_->describe("reduce", bytes_of(tensors), false),
+                    [&] { return inner_->reduce(tensors, options); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::allgather(TensorLists& outputs, Tensors& inputs,
+                                                  const c10d::AllgatherOptions& options) {
+  return collective(watch_->describe("all-gather", bytes_of(inputs), false),
+                    [&] { return inner_->allgather(outputs, inputs, options); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::_allgather_base(at::Tensor& output, at::Tensor& input,
+                                                        const c10d::AllgatherOptions& options) {
+  return collective(watch_->describe("all-gather", bytes_of(input), false),
+                    [&] { return inner_->_allgather_base(output, input, options); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::allgather_coalesced(TensorLists& outputs, Tensors& inputs,
+                                                            const c10d::AllgatherOptions& options) {
+  return collective(watch_->describe("coalesced all-gather", bytes_of(inputs), false),
+                    [&] { return inner_->allgather_coalesced(outputs, inputs, options); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::allgather_into_tensor_coalesced(
+    Tensors& outputs, Tensors& inputs, const c10d::AllgatherOptions& options) {
+  return collective(watch_->describe("coalesced all-gather", bytes_of(inputs), false), [&] {
+    return inner_->allgather_into_tensor_coalesced(outputs, inputs, options);
+  });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::gather(TensorLists& outputs, Tensors& inputs,
+                                               const c10d::GatherOptions& options) {
+  return collective(watch_->describe("gather", bytes_of(inputs), false),
+                    [&] { return inner_->gather(outputs, inputs, options); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::scatter(Tensors& outputs, TensorLists& inputs,
+                                                const c10d::ScatterOptions& options) {
+  return collective(watch_->describe("scatter", bytes_of(outputs), false),
+                    [&] { return inner_->scatter(outputs, inputs, options); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::reduce_scatter(Tensors& outputs, TensorLists& inputs,
+                                                       const c10d::ReduceScatterOptions& options) {
+  return collective(watch_->describe("reduce-scatter", bytes_of(inputs), false),
+                    [&] { return inner_->reduce_scatter(outputs, inputs, options); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::_reduce_scatter_base(
+    at::Tensor& output, at::Tensor& input, const c10d::ReduceScatterOptions& options) {
+  return collective(watch_->describe("reduce-scatter", bytes_of(input), false),
+                    [&] { return inner_->_reduce_scatter_base(output, input, options); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::reduce_scatter_tensor_coalesced(
+    Tensors& outputs, Tensors& inputs, const c10d::ReduceScatterOptions& options) {
+  return collective(watch_->describe("coalesced reduce-scatter", bytes_of(inputs), false), [&] {
+    return inner_->reduce_scatter_tensor_coalesced(outputs, inputs, options);
+  });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::alltoall_base(at::Tensor& output, at::Tensor& input,
+                                                      std::vector<int64_t>& output_splits,
+                                                      std::vector<int64_t>& input_splits,
+                                                      const c10d::AllToAllOptions& options) {
+  return collective(watch_->describe("all-to-all", bytes_of(input), false), [&] {
+    return inner_->alltoall_base(output, input, output_splits, input_splits, options);
+  });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::alltoall(Tensors& outputs, Tensors& inputs,
+                                                 const c10d::AllToAllOptions& options) {
+  return collective(watch_->describe("all-to-all", bytes_of(inputs), false),
+                    [&] { return inner_->alltoall(outputs, inputs, options); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::barrier(const c10d::BarrierOptions& options) {
+  return collective(watch_->describe("barrier", 0, false),
+                    [&] { return inner_->barrier(options); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::send(Tensors& tensors, int destination, int tag) {
+  const std::string name = str_cat("send to rank ", destination);
+  return point_to_point(watch_->describe(name.c_str(), bytes_of(tensors), false),
+                        [&] { return inner_->send(tensors, destination, tag); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::recv(Tensors& tensors, int source, int tag) {
+  const std::string name = str_cat("receive from rank ", source);
+  return point_to_point(watch_->describe(name.c_str(), bytes_of(tensors), false),
+                        [&] { return inner_->recv(tensors, source, tag); });
+}
+
+CheckedBackend::WorkPtr CheckedBackend::recvAnysource(Tensors& tensors, int tag) {
+  return point_to_point(watch_->describe("receive from any rank", bytes_of(tensors), false),
+                        [&] { return inner_->recvAnysource(tensors, tag); });
+}
+
+}  // namespace longhaul

@@ -1,0 +1,208 @@
+#include "longhaul/collectives/communicator.h"
+
+#include <sys/random.h>
+
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <utility>
+#include <vector>
+
+#include "collectives/operation_watch.h"
+#include "collectives/process_groups.h"
+#include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+using StorePtr = c10::intrusive_ptr<c10d::Store>;
+using GroupPtr = c10::intrusive_ptr<c10d::ProcessGroup>;
+using Token = std::array<uint8_t, 16>;
+
+void check_options(const StorePtr& store, const CommunicatorOptions& options) {
+  const auto refuse = [](const std::string& why) { throw Error(ErrorKind::kInvalid, why); };
+  if (options.size < 1) refuse(str_cat("world size is ", options.size, "; it must be at least 1"));
+  if (options.rank < 0 || options.rank >= options.size) {
+    refuse(str_cat("rank ", options.rank, " is not in a world of ", options.size));
+  }
+  if (options.timeout.count() <= 0) refuse("the time-out of collectives must be above 0 ms");
+  if (!store && options.size > 1) refuse("a world of several ranks needs a store to meet in");
+}
+
+std::vector<std::string> keys_of_all(const char* prefix, int size) {
+  std::vector<std::string> keys;
+  for (Rank rank = 0; rank < size; ++rank) keys.push_back(str_cat(prefix, rank));
+  return keys;
+}
+
+// Which ranks have not set their key.
+std::vector<Rank> missing_ranks(const StorePtr& store, const std::vector<std::string>& keys) {
+  std::vector<Rank> missing;
+  for (size_t rank = 0; rank < keys.size(); ++rank) {
+    if (!store->check({keys[rank]})) missing.push_back(static_cast<Rank>(rank));
+  }
+  return missing;
+}
+
+CollectiveError did_not_come(const CommunicatorOptions& options, const std::vector<Rank>& missing) {
+  std::vector<std::string> names;
+  for (const Rank rank : missing) names.push_back(std::to_string(rank));
+  return {
+      ErrorKind::kDeadline,
+      str_cat("rank ", options.rank, " waited ", format_seconds(options.timeout.count() / 1000.0),
+              " for a world of ", options.size, ", and ", missing.size() > 1 ? "ranks " : "rank ",
+              join(names, ", "), " did not come"),
+      missing[0]};
+}
+
+// Says that this rank is here and waits for all others.
+void meet(const StorePtr& store, const CommunicatorOptions& options) {
+  const std::vector<std::string> keys = keys_of_all("joined/", options.size);
+  std::string reason;
+  try {
+    store->set(keys[options.rank], std::string("1"));
+    store->wait(keys, options.timeout);
+    return;
+  } catch (const Error& error) {
+    // Our own stores say what they know: the job is failing, and why.
+    if (error.kind() != ErrorKind::kDeadline) throw CollectiveError(error.kind(), error.what(), -1);
+  } catch (const std::exception& error) {
+    reason = error.what();
+  }
+  std::vector<Rank> missing;
+  try {
+    missing = missing_ranks(store, keys);
+  } catch (const std::exception& error) {
+    reason = error.what();
+  }
+  if (!missing.empty()) throw did_not_come(options, missing);
+  throw CollectiveError(ErrorKind::kUnavailable,
+                        str_cat("rank ", options.rank, " lost the rendezvous store: ", reason), -1);
+}
+
+Token share_token(const StorePtr& store, const CommunicatorOptions& options) {
+  Token token;
+  if (options.rank == 0) {
+    if (getrandom(token.data(), token.size(), 0) != static_cast<ssize_t>(token.size())) {
+      throw Error(ErrorKind::kInternal, "getrandom gave too few bytes");
+    }
+    store->set("monitor-token", std::vector<uint8_t>(token.begin(), token.end()));
+    return token;
+  }
+  const std::vector<uint8_t> bytes = store->get("monitor-token");
+  if (bytes.size() != token.size()) {
+    throw Error(ErrorKind::kCorrupt,
+                str_cat("the store's monitor token has ", bytes.size(), " bytes"));
+  }
+  std::copy(bytes.begin(), bytes.end(), token.begin());
+  return token;
+}
+
+// "port address" of every rank.
+std::vector<PeerMonitor::Endpoint> share_endpoints(const StorePtr& store,
+                                                   const CommunicatorOptions& options,
+                                                   const PeerMonitor::Endpoint& own) {
+  store->set(str_cat("monitor/", options.rank), str_cat(own.port, " ", own.address));
+  std::vector<PeerMonitor::Endpoint> endpoints;
+  for (Rank rank = 0; rank < options.size; ++rank) {
+    const std::string text = store->get_to_str(str_cat("monitor/", rank));
+    const size_t space = text.find(' ');
+    if (space == std::string::npos) {
+      throw Error(ErrorKind::kCorrupt, str_cat("rank ", rank, " gave no monitor address: ", text));
+    }
+    const auto port = static_cast<uint16_t>(std::strtoul(text.c_str(), nullptr, 10));
+    endpoints.push_back({text.substr(space + 1), port});
+  }
+  return endpoints;
+}
+
+void start_monitor(const StorePtr& store, const std::string& host_address,
+                   const std::shared_ptr<OperationWatch>& watch) {
+  const CommunicatorOptions& options = watch->options();
+  PeerMonitor::Options monitor_options;
+  monitor_options.rank = options.rank;
+  monitor_options.size = options.size;
+  monitor_options.generation = options.generation;
+  monitor_options.token = share_token(store, options);
+  monitor_options.address = host_address;
+  // A short time-out needs to know sooner who is silent.
+  monitor_options.beat_interval =
+      std::clamp(options.timeout / 10, milliseconds(50), milliseconds(1000));
+  monitor_options.silence_limit = 3 * monitor_options.beat_interval;
+  const auto fail = [](const Failure& failure) {
+    throw CollectiveError(failure.kind, failure.message, -1);
+  };
+  const auto monitor = watch->start_monitor(monitor_options);
+  if (!monitor) fail(monitor.failure());
+  const auto endpoints = share_endpoints(store, options, {host_address, (*monitor)->port()});
+  const Result<void> connected =
+      (*monitor)->connect(endpoints, std::chrono::steady_clock::now() + options.timeout);
+  if (!connected) fail(connected.failure());
+}
+
+class CommunicatorImpl final : public Communicator {
+ public:
+  CommunicatorImpl(StorePtr store, StorePtr prefixed, std::string host_address,
+                   std::shared_ptr<OperationWatch> watch, GroupPtr group)
+      : store_(std::move(store)),
+        prefixed_(std::move(prefixed)),
+        host_address_(std::move(host_address)),
+        watch_(std::move(watch)),
+        group_(std::move(group)) {}
+
+  ~CommunicatorImpl() override {
+    // Goodbye comes before our connections close, or it looks like a crash.
+    watch_->leave();
+  }
+
+  const CommunicatorOptions& options() const override { return watch_->options(); }
+  const GroupPtr& process_group() const override { return group_; }
+  GroupPtr new_process_group(const std::string& name) override {
+    return make_process_group(
+        c10::make_intrusive<c10d::PrefixStore>(str_cat("group/", name), prefixed_), host_address_,
+        watch_);
+  }
+  const StorePtr& store() const override { return store_; }
+  void begin_step(uint64_t step) override { watch_->begin_step(step); }
+  Rank suspect() const override {
+    const std::shared_ptr<PeerMonitor> monitor = watch_->monitor();
+    return monitor ? monitor->suspect() : -1;
+  }
+  Traffic& traffic() override { return watch_->traffic(); }
+
+ private:
+  const StorePtr store_;
+  const StorePtr prefixed_;
+  const std::string host_address_;
+  const std::shared_ptr<OperationWatch> watch_;
+  const GroupPtr group_;
+};
+
+}  // namespace
+
+std::shared_ptr<Communicator> Communicator::create(c10::intrusive_ptr<c10d::Store> store,
+                                                   const CommunicatorOptions& options) {
+  check_options(store, options);
+  if (!store) store = c10::make_intrusive<c10d::HashStore>();
+  const auto prefixed =
+      c10::make_intrusive<c10d::PrefixStore>(str_cat("longhaul/", options.generation), store);
+  const std::string host_address = host_address_of(options).value_or_throw();
+  auto watch = std::make_shared<OperationWatch>(options);
+  if (options.size > 1) {
+    meet(prefixed, options);
+    start_monitor(prefixed, host_address, watch);
+  }
+  GroupPtr group = make_process_group(c10::make_intrusive<c10d::PrefixStore>("group", prefixed),
+                                      host_address, watch);
+  log(LogLevel::kInfo, "collectives", "rank ", options.rank, " of ", options.size, ", generation ",
+      options.generation, ": connected on ", host_address);
+  return std::make_shared<CommunicatorImpl>(std::move(store), prefixed, host_address,
+                                            std::move(watch), std::move(group));
+}
+
+}  // namespace longhaul

@@ -1,0 +1,168 @@
+#include "collectives/operation_watch.h"
+
+#include <utility>
+
+#include "collectives/verdict.h"
+#include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+// How long a failing rank waits to learn who is gone.
+constexpr milliseconds kPatience(500);
+// How long severed operations get to end by themselves, so that nothing writes into their tensors
+// any more when the error is reported.
+constexpr milliseconds kGrace(1000);
+
+std::string text_of(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const c10::Error& e) {
+    return e.what_without_backtrace();
+  } catch (const std::exception& e) {
+    return e.what();
+  } catch (...) {
+    return "unknown exception";
+  }
+}
+
+}  // namespace
+
+Result<std::shared_ptr<PeerMonitor>> OperationWatch::start_monitor(PeerMonitor::Options options) {
+  Result<std::unique_ptr<PeerMonitor>> monitor =
+      PeerMonitor::start(options, [weak = weak_from_this()](const PeerFault& fault) {
+        if (const auto watch = weak.lock()) watch->on_fault(fault);
+      });
+  if (!monitor) return monitor.failure();
+  MutexLock lock(mutex_);
+  monitor_ = std::move(*monitor);
+  return monitor_;
+}
+
+std::shared_ptr<PeerMonitor> OperationWatch::monitor() const {
+  MutexLock lock(mutex_);
+  return monitor_;
+}
+
+void OperationWatch::leave() {
+  std::shared_ptr<PeerMonitor> monitor;
+  MutexLock lock(mutex_);
+  monitor.swap(monitor_);
+  // Declared before the lock, so its thread, which may want the lock, is joined after it.
+}
+
+void OperationWatch::begin_step(uint64_t step) {
+  MutexLock lock(mutex_);
+  step_ = step;
+  in_step_ = true;
+  next_bucket_ = 0;
+}
+
+std::string OperationWatch::describe(const char* name, uint64_t bytes, bool is_bucket) {
+  const std::string what = str_cat(name, " of ", format_bytes(bytes));
+  MutexLock lock(mutex_);
+  if (!in_step_) return what;
+  if (!is_bucket) return str_cat(what, " (step ", step_, ")");
+  return str_cat(what, " (bucket ", next_bucket_++, " of step ", step_, ")");
+}
+
+void OperationWatch::check(const std::string& operation) const {
+  MutexLock lock(mutex_);
+  if (!failure_) return;
+  throw CollectiveError(
+      failure_->kind(),
+      str_cat(operation, " cannot start, this world has failed: ", failure_->what()),
+      failure_->peer());
+}
+
+std::exception_ptr OperationWatch::translate(const std::exception_ptr& error,
+                                             const std::string& operation) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const CollectiveError&) {
+    return error;
+  } catch (...) {
+  }
+  Evidence evidence;
+  evidence.backend_text = text_of(error);
+  evidence.timeout = options_.timeout;
+  if (const std::shared_ptr<PeerMonitor> seen = monitor()) {
+    evidence.fault = seen->wait_for_fault(kPatience);
+    evidence.left = seen->left();
+    evidence.silent = seen->silent();
+  }
+  const CollectiveError judged = judge(options_.rank, operation, evidence);
+  log(LogLevel::kInfo, "collectives", judged.what(), " [backend: ", evidence.backend_text, "]");
+  fail(judged);
+  return std::make_exception_ptr(judged);
+}
+
+void OperationWatch::fail(const CollectiveError& error) {
+  std::shared_ptr<PeerMonitor> monitor;
+  {
+    MutexLock lock(mutex_);
+    if (failure_) return;
+    failure_ = error;
+    monitor = monitor_;
+  }
+  if (monitor) monitor->announce({error.kind(), error.peer(), error.what()});
+}
+
+bool OperationWatch::failed() const {
+  MutexLock lock(mutex_);
+  return failure_.has_value();
+}
+
+uint64_t OperationWatch::add(const c10::intrusive_ptr<AbortableWork>& work) {
+  MutexLock lock(mutex_);
+  works_.emplace(next_id_, work);
+  return next_id_++;
+}
+
+void OperationWatch::remove(uint64_t id) {
+  MutexLock lock(mutex_);
+  works_.erase(id);
+}
+
+void OperationWatch::add_links(std::weak_ptr<GroupLinks> links) {
+  MutexLock lock(mutex_);
+  links_.push_back(std::move(links));
+}
+
+std::vector<c10::intrusive_ptr<AbortableWork>> OperationWatch::pending() const {
+  MutexLock lock(mutex_);
+  std::vector<c10::intrusive_ptr<AbortableWork>> alive;
+  for (const auto& [id, work] : works_) {
+    if (c10::intrusive_ptr<AbortableWork> strong = work.lock()) alive.push_back(std::move(strong));
+  }
+  return alive;
+}
+
+// On the monitor's thread: at once when a fault is known, then about every beat, so that also what
+// was started in the meantime ends.
+void OperationWatch::on_fault(const PeerFault& fault) {
+  const Instant now = std::chrono::steady_clock::now();
+  bool first = false;
+  bool patience_over = false;
+  std::vector<std::weak_ptr<GroupLinks>> links;
+  {
+    MutexLock lock(mutex_);
+    first = !fault_seen_;
+    if (first) fault_seen_ = now;
+    patience_over = now - *fault_seen_ >= kGrace;
+    if (!failure_) {
+      failure_ = CollectiveError(fault.kind, fault.message, fault.culprit);
+    }
+    links = links_;
+  }
+  for (const auto& weak : links) {
+    if (const std::shared_ptr<GroupLinks> strong = weak.lock()) strong->sever();
+  }
+  for (const auto& work : pending()) {
+    work->wake();
+    if (patience_over) work->give_up();
+  }
+}
+
+}  // namespace longhaul

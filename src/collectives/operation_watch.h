@@ -1,0 +1,92 @@
+// What all process groups of one Communicator share: the number of the step and bucket, the
+// operations that are under way, and the first failure, which ends them all. A fault that the
+// PeerMonitor reports aborts what is pending instead of letting it run into its time-out.
+//
+// Thread safety: all methods from any thread.
+#pragma once
+
+#include <torch/csrc/distributed/c10d/Work.hpp>
+
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "collectives/peer_monitor.h"
+#include "longhaul/base/mutex.h"
+#include "longhaul/collectives/communicator.h"
+#include "longhaul/collectives/traffic.h"
+
+namespace longhaul {
+
+// An operation that can be ended from outside.
+class AbortableWork : public c10d::Work {
+ public:
+  using c10d::Work::Work;
+  // Called as soon as the world is known to have failed: wake whoever can be woken safely.
+  virtual void wake() {}
+  // Called when the operation did not end by itself soon after: complete it with an error.
+  virtual void give_up() {}
+};
+
+// The connections of one process group.
+class GroupLinks {
+ public:
+  virtual ~GroupLinks() = default;
+  // Makes everything that waits on these connections fail at once. May be called more than once.
+  virtual void sever() = 0;
+};
+
+class OperationWatch : public std::enable_shared_from_this<OperationWatch> {
+ public:
+  explicit OperationWatch(const CommunicatorOptions& options) : options_(options) {}
+
+  const CommunicatorOptions& options() const { return options_; }
+  Traffic& traffic() { return traffic_; }
+
+  // Listens for other monitors; connect() of the monitor is the caller's.
+  Result<std::shared_ptr<PeerMonitor>> start_monitor(PeerMonitor::Options options);
+  std::shared_ptr<PeerMonitor> monitor() const;
+  // Says goodbye to the other ranks. Operations may still fail afterwards, without a culprit.
+  void leave();
+
+  void begin_step(uint64_t step);
+  // "all-reduce of 25 MB (bucket 3 of step 17)"; `is_bucket` counts it.
+  std::string describe(const char* name, uint64_t bytes, bool is_bucket);
+
+  // Throws the first failure, in the name of `operation`, if there was one.
+  void check(const std::string& operation) const;
+  // The CollectiveError for an exception of the backend. Waits a moment for the monitor to learn
+  // who is gone; remembers the failure and tells the other ranks.
+  std::exception_ptr translate(const std::exception_ptr& error, const std::string& operation);
+  // As translate(), for a failure found by ourselves (a corrupt payload, say).
+  void fail(const CollectiveError& error);
+  bool failed() const;
+
+  uint64_t add(const c10::intrusive_ptr<AbortableWork>& work);
+  void remove(uint64_t id);
+  void add_links(std::weak_ptr<GroupLinks> links);
+
+ private:
+  void on_fault(const PeerFault& fault);
+  std::vector<c10::intrusive_ptr<AbortableWork>> pending() const;
+
+  const CommunicatorOptions options_;
+  Traffic traffic_;
+
+  mutable Mutex mutex_;
+  std::shared_ptr<PeerMonitor> monitor_ LONGHAUL_GUARDED_BY(mutex_);
+  uint64_t step_ LONGHAUL_GUARDED_BY(mutex_) = 0;
+  bool in_step_ LONGHAUL_GUARDED_BY(mutex_) = false;
+  uint32_t next_bucket_ LONGHAUL_GUARDED_BY(mutex_) = 0;
+  uint64_t next_id_ LONGHAUL_GUARDED_BY(mutex_) = 0;
+  std::unordered_map<uint64_t, c10::weak_intrusive_ptr<AbortableWork>> works_
+      LONGHAUL_GUARDED_BY(mutex_);
+  std::vector<std::weak_ptr<GroupLinks>> links_ LONGHAUL_GUARDED_BY(mutex_);
+  std::optional<CollectiveError> failure_ LONGHAUL_GUARDED_BY(mutex_);
+  std::optional<Instant> fault_seen_ LONGHAUL_GUARDED_BY(mutex_);
+};
+
+}  // namespace longhaul

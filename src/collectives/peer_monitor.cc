@@ -1,0 +1,385 @@
+#include "collectives/peer_monitor.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+#include "longhaul/base/bytes.h"
+#include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
+#include "longhaul/wire/socket.h"
+
+namespace longhaul {
+namespace {
+
+constexpr uint32_t kMagic = 0x314d484c;  // "LHM1"
+constexpr size_t kHelloBytes = 32;
+constexpr size_t kRecordBytes = 8;
+constexpr size_t kMaxTextBytes = 1024;
+// More strangers than this at once and the oldest is dropped.
+constexpr size_t kMaxStrangers = 64;
+
+enum class RecordType : uint8_t { kBeat = 1, kGoodbye = 2, kFault = 3 };
+
+void append_record(std::vector<uint8_t>& out, RecordType type, const PeerFault& fault) {
+  const size_t text_bytes = std::min(fault.message.size(), kMaxTextBytes);
+  uint8_t record[kRecordBytes];
+  record[0] = static_cast<uint8_t>(type);
+  record[1] = static_cast<uint8_t>(fault.kind);
+  store<uint16_t>(record + 2, static_cast<uint16_t>(text_bytes));
+  store<int32_t>(record + 4, fault.culprit);
+  out.insert(out.end(), record, record + kRecordBytes);
+  out.insert(out.end(), fault.message.begin(), fault.message.begin() + text_bytes);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<PeerMonitor>> PeerMonitor::start(const Options& options,
+                                                        FaultListener listener) {
+  Result<UniqueFd> listening = listen_tcp(options.address, 0);
+  if (!listening) return listening.failure();
+  const Result<uint16_t> port = local_port(listening->get());
+  if (!port) return port.failure();
+  UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake.valid()) return Failure{ErrorKind::kInternal, "eventfd: out of descriptors"};
+  return std::unique_ptr<PeerMonitor>(
+      new PeerMonitor(options, std::move(listener), std::move(*listening), std::move(wake), *port));
+}
+
+PeerMonitor::PeerMonitor(const Options& options, FaultListener listener, UniqueFd listening,
+                         UniqueFd wake, uint16_t port)
+    : options_(options),
+      listener_(std::move(listener)),
+      port_(port),
+      listening_(std::move(listening)),
+      wake_(std::move(wake)),
+      next_beat_(std::chrono::steady_clock::now()) {
+  present_.assign(options.size, false);
+  present_[options.rank] = true;
+  thread_ = Thread("lh-monitor", [this] { run(); });
+}
+
+PeerMonitor::~PeerMonitor() {
+  {
+    MutexLock lock(mutex_);
+    stop_ = true;
+  }
+  wake();
+  thread_.join();
+}
+
+void PeerMonitor::wake() const {
+  const uint64_t one = 1;
+  // Full means that the thread has not yet woken for an earlier one, which will do.
+  [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof(one));
+}
+
+Result<void> PeerMonitor::connect(const std::vector<Endpoint>& endpoints, Instant deadline) {
+  for (Rank rank = 0; rank < options_.rank; ++rank) {
+    const auto left =
+        std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now());
+    Result<UniqueFd> fd =
+        connect_tcp(endpoints[rank].address, endpoints[rank].port, std::max(left, milliseconds(1)));
+    if (!fd) {
+      return Failure{fd.failure().kind, str_cat("rank ", options_.rank, " cannot reach rank ", rank,
+                                                ": ", fd.failure().message)};
+    }
+    Peer peer;
+    peer.fd = std::move(*fd);
+    peer.rank = rank;
+    MutexLock lock(mutex_);
+    connected_.push_back(std::move(peer));
+  }
+  wake();
+  MutexLock lock(mutex_);
+  while (std::count(present_.begin(), present_.end(), false) > 0) {
+    if (fault_) return Failure{fault_->kind, fault_->message};
+    if (!changed_.wait_until(mutex_, deadline)) {
+      return Failure{ErrorKind::kDeadline, str_cat("rank ", options_.rank, " still waits for rank",
+                                                   missing_ranks(), " to connect")};
+    }
+  }
+  return {};
+}
+
+std::string PeerMonitor::missing_ranks() const {
+  std::vector<std::string> names;
+  for (Rank rank = 0; rank < options_.size; ++rank) {
+    if (!present_[rank]) names.push_back(std::to_string(rank));
+  }
+  return str_cat(names.size() > 1 ? "s " : " ", join(names, ", "));
+}
+
+void PeerMonitor::announce(const PeerFault& fault) {
+  {
+    MutexLock lock(mutex_);
+    announcements_.push_back(fault);
+  }
+  wake();
+}
+
+std::optional<PeerFault> PeerMonitor::fault() const {
+  MutexLock lock(mutex_);
+  return fault_;
+}
+
+std::optional<PeerFault> PeerMonitor::wait_for_fault(milliseconds patience) const {
+  const Instant deadline = std::chrono::steady_clock::now() + patience;
+  MutexLock lock(mutex_);
+  while (!fault_) {
+    if (!changed_.wait_until(mutex_, deadline)) break;
+  }
+  return fault_;
+}
+
+Rank PeerMonitor::left() const {
+  MutexLock lock(mutex_);
+  return left_;
+}
+
+Rank PeerMonitor::silent() const {
+  MutexLock lock(mutex_);
+  return silent_;
+}
+
+Rank PeerMonitor::suspect() const {
+  MutexLock lock(mutex_);
+  if (fault_) return fault_->culprit;
+  return left_ >= 0 ? left_ : silent_;
+}
+
+void PeerMonitor::run() {
+  while (!stopping_) poll_once();
+  for (Peer& peer : peers_) {
+    if (!peer.greeted) continue;
+    append_record(peer.out, RecordType::kGoodbye, {});
+    write_to(peer);
+  }
+  peers_.clear();
+}
+
+void PeerMonitor::poll_once() {
+  take_commands();
+  Instant now = std::chrono::steady_clock::now();
+  send_beats(now);
+
+  std::vector<pollfd> polled;
+  polled.push_back({wake_.get(), POLLIN, 0});
+  polled.push_back({listening_.get(), POLLIN, 0});  // poll() passes over a descriptor of -1
+  for (const Peer& peer : peers_) {
+    const short events = peer.out.empty() ? POLLIN : POLLIN | POLLOUT;
+    polled.push_back({peer.fd.get(), events, 0});
+  }
+  const auto left = std::chrono::duration_cast<milliseconds>(next_beat_ - now);
+  poll(polled.data(), polled.size(), static_cast<int>(std::max<int64_t>(left.count() + 1, 1)));
+
+  uint64_t count;
+  [[maybe_unused]] const ssize_t drained = ::read(wake_.get(), &count, sizeof(count));
+  // What ranks said is heard before what their silence means: a victim's last words name the
+  // culprit.
+  std::vector<PeerFault> closed;
+  for (size_t i = 0; i < peers_.size(); ++i) {
+    if (polled[i + 2].revents & (POLLIN | POLLHUP | POLLERR)) read_from(peers_[i], &closed);
+    if (peers_[i].fd.valid() && (polled[i + 2].revents & POLLOUT)) write_to(peers_[i]);
+  }
+  for (const PeerFault& fault : closed) raise(fault);
+  std::erase_if(peers_, [](const Peer& peer) { return !peer.fd.valid(); });
+  if (polled[1].revents & POLLIN) accept_stranger();
+  notice_silence(std::chrono::steady_clock::now());
+}
+
+void PeerMonitor::take_commands() {
+  std::vector<Peer> connected;
+  std::vector<PeerFault> announcements;
+  bool complete = false;
+  {
+    MutexLock lock(mutex_);
+    connected.swap(connected_);
+    announcements.swap(announcements_);
+    stopping_ = stop_;
+    complete = std::count(present_.begin(), present_.end(), false) == 0;
+  }
+  for (Peer& peer : connected) {
+    peer.last_heard = std::chrono::steady_clock::now();
+    send_hello(peer);
+    peers_.push_back(std::move(peer));
+  }
+  if (complete && listening_.valid()) {
+    listening_.reset();
+    std::erase_if(peers_, [](const Peer& peer) { return !peer.greeted; });
+  }
+  for (const PeerFault& fault : announcements) {
+    for (Peer& peer : peers_) {
+      if (!peer.greeted || !peer.fd.valid()) continue;
+      append_record(peer.out, RecordType::kFault, fault);
+      write_to(peer);
+    }
+    raise(fault);
+  }
+}
+
+void PeerMonitor::accept_stranger() {
+  UniqueFd fd(accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd.valid()) return;
+  const auto strangers =
+      std::count_if(peers_.begin(), peers_.end(), [](const Peer& peer) { return peer.rank < 0; });
+  if (static_cast<size_t>(strangers) >= kMaxStrangers) {
+    peers_.erase(
+        std::find_if(peers_.begin(), peers_.end(), [](const Peer& peer) { return peer.rank < 0; }));
+  }
+  Peer peer;
+  peer.fd = std::move(fd);
+  peer.accepted = true;
+  peer.last_heard = std::chrono::steady_clock::now();
+  peers_.push_back(std::move(peer));
+}
+
+void PeerMonitor::read_from(Peer& peer, std::vector<PeerFault>* closed) {
+  uint8_t buffer[4096];
+  bool open = true;
+  while (open) {
+    const ssize_t got = recv(peer.fd.get(), buffer, sizeof(buffer), MSG_DONTWAIT);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) return;
+    if (got <= 0) break;
+    peer.last_heard = std::chrono::steady_clock::now();
+    peer.in.insert(peer.in.end(), buffer, buffer + got);
+    open = parse(peer);
+  }
+  peer.fd.reset();
+  if (peer.greeted && !peer.left) {
+    closed->push_back({ErrorKind::kPeerLost, peer.rank,
+                       str_cat("rank ", peer.rank, " is gone: its connection ",
+                               open ? "closed" : "sent bytes that make no sense")});
+  }
+}
+
+bool PeerMonitor::parse(Peer& peer) {
+  if (!peer.greeted) {
+    if (peer.in.size() < kHelloBytes) return true;
+    if (!parse_hello(peer)) {
+      log(LogLevel::kWarning, "monitor", "rank ", options_.rank,
+          " dropped a stranger's connection to its monitor port: bad hello");
+      return false;
+    }
+    peer.in.erase(peer.in.begin(), peer.in.begin() + kHelloBytes);
+  }
+  size_t at = 0;
+  while (peer.in.size() - at >= kRecordBytes) {
+    const uint8_t* record = peer.in.data() + at;
+    const auto type = static_cast<RecordType>(record[0]);
+    const size_t text_bytes = load<uint16_t>(record + 2);
+    const Rank culprit = load<int32_t>(record + 4);
+    if (record[0] < 1 || record[0] > 3 || text_bytes > kMaxTextBytes || culprit < -1 ||
+        culprit >= options_.size || record[1] > static_cast<uint8_t>(ErrorKind::kInternal)) {
+      return false;
+    }
+    if (peer.in.size() - at < kRecordBytes + text_bytes) break;
+    if (type == RecordType::kGoodbye) {
+      peer.left = true;
+      MutexLock lock(mutex_);
+      if (left_ < 0) left_ = peer.rank;
+      changed_.notify_all();
+    } else if (type == RecordType::kFault) {
+      const std::string text(reinterpret_cast<const char*>(record) + kRecordBytes, text_bytes);
+      raise({static_cast<ErrorKind>(record[1]), culprit, text});
+    }
+    at += kRecordBytes + text_bytes;
+  }
+  peer.in.erase(peer.in.begin(), peer.in.begin() + static_cast<ptrdiff_t>(at));
+  return true;
+}
+
+// Hello: magic u32, rank u32, generation u64, token 16 bytes.
+void PeerMonitor::send_hello(Peer& peer) {
+  uint8_t hello[kHelloBytes];
+  store<uint32_t>(hello, kMagic);
+  store<uint32_t>(hello + 4, static_cast<uint32_t>(options_.rank));
+  store<uint64_t>(hello + 8, options_.generation);
+  std::copy(options_.token.begin(), options_.token.end(), hello + 16);
+  peer.out.insert(peer.out.end(), hello, hello + kHelloBytes);
+  write_to(peer);
+}
+
+bool PeerMonitor::parse_hello(Peer& peer) {
+  const uint8_t* hello = peer.in.data();
+  const auto rank = static_cast<Rank>(load<uint32_t>(hello + 4));
+  if (load<uint32_t>(hello) != kMagic || load<uint64_t>(hello + 8) != options_.generation ||
+      !std::equal(options_.token.begin(), options_.token.end(), hello + 16) || rank < 0 ||
+      rank >= options_.size) {
+    return false;
+  }
+  if (peer.accepted) {
+    MutexLock lock(mutex_);
+    if (rank <= options_.rank || present_[rank]) return false;
+    peer.rank = rank;
+  } else if (rank != peer.rank) {
+    return false;
+  }
+  peer.greeted = true;
+  if (peer.accepted) send_hello(peer);
+  MutexLock lock(mutex_);
+  present_[rank] = true;
+  changed_.notify_all();
+  return true;
+}
+
+void PeerMonitor::write_to(Peer& peer) {
+  while (!peer.out.empty()) {
+    const ssize_t put =
+        send(peer.fd.get(), peer.out.data(), peer.out.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0 && errno == EAGAIN) return;  // the rest when poll() says so
+    if (put < 0) {
+      peer.out.clear();  // reading will find out why
+      return;
+    }
+    peer.out.erase(peer.out.begin(), peer.out.begin() + put);
+  }
+}
+
+void PeerMonitor::send_beats(Instant now) {
+  if (now < next_beat_) return;
+  next_beat_ = now + options_.beat_interval;
+  for (Peer& peer : peers_) {
+    // A rank that does not read gets no more beats: one is enough when it wakes.
+    if (!peer.greeted || !peer.out.empty()) continue;
+    append_record(peer.out, RecordType::kBeat, {});
+    write_to(peer);
+  }
+  const std::optional<PeerFault> known = fault();
+  if (known && listener_) listener_(*known);
+}
+
+void PeerMonitor::raise(const PeerFault& fault) {
+  {
+    MutexLock lock(mutex_);
+    // The first fault stands, but a later one that knows the culprit beats one that does not.
+    if (fault_ && (fault_->culprit >= 0 || fault.culprit < 0)) return;
+    fault_ = fault;
+    changed_.notify_all();
+  }
+  log(LogLevel::kInfo, "monitor", "rank ", options_.rank, ", generation ", options_.generation,
+      ": ", fault.message);
+  if (listener_) listener_(fault);
+}
+
+void PeerMonitor::notice_silence(Instant now) {
+  Rank silent = -1;
+  Instant longest = now - options_.silence_limit;
+  for (const Peer& peer : peers_) {
+    if (!peer.greeted || peer.left || peer.last_heard >= longest) continue;
+    longest = peer.last_heard;
+    silent = peer.rank;
+  }
+  MutexLock lock(mutex_);
+  silent_ = silent;
+}
+
+}  // namespace longhaul

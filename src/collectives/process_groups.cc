@@ -1,0 +1,141 @@
+#include "collectives/process_groups.h"
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netdb.h>
+
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+
+#include <algorithm>
+#include <cstdlib>
+#include <set>
+
+#include "collectives/checked_backend.h"
+#include "collectives/gloo_links.h"
+#include "collectives/nccl_backend.h"
+#include "collectives/self_backend.h"
+#include "longhaul/base/strings.h"
+#include "longhaul/wire/socket.h"
+
+namespace longhaul {
+namespace {
+
+using BackendType = c10d::ProcessGroup::BackendType;
+
+// All ranks are known to be there when a group is made, so connecting takes seconds, whatever the
+// time-out of operations is; a rank that dies meanwhile shows by this limit.
+constexpr milliseconds kConnectLimit = std::chrono::seconds(60);
+
+// PyTorch's variable: the interfaces to use, separated by commas; we take the first.
+std::string interface_wanted() {
+  const char* names = std::getenv("GLOO_SOCKET_IFNAME");
+  return names == nullptr ? "" : split(names, ',')[0];
+}
+
+Result<std::string> address_of_interface(const std::string& name) {
+  ifaddrs* all = nullptr;
+  if (getifaddrs(&all) != 0) return Failure{ErrorKind::kInternal, "getifaddrs failed"};
+  std::string found;
+  for (const ifaddrs* one = all; one != nullptr && found.empty(); one = one->ifa_next) {
+    if (one->ifa_addr == nullptr || name != one->ifa_name) continue;
+    const int family = one->ifa_addr->sa_family;
+    if (family != AF_INET && family != AF_INET6) continue;
+    char text[NI_MAXHOST];
+    const socklen_t length = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+    if (getnameinfo(one->ifa_addr, length, text, sizeof(text), nullptr, 0, NI_NUMERICHOST) == 0) {
+      found = text;
+    }
+  }
+  freeifaddrs(all);
+  if (!found.empty()) return found;
+  return Failure{ErrorKind::kInvalid, str_cat("GLOO_SOCKET_IFNAME names '", name,
+                                              "', and this host has no such interface with an "
+                                              "address")};
+}
+
+GlooDevice make_device(const std::string& host_address) {
+  const std::string interface = interface_wanted();
+  return make_gloo_device([&] {
+    return interface.empty() ? c10d::ProcessGroupGloo::createDeviceForHostname(host_address)
+                             : c10d::ProcessGroupGloo::createDeviceForInterface(interface);
+  });
+}
+
+// Every rank says where its Gloo device listens, so that its connections can be told from others.
+std::set<uint16_t> exchange_ports(const c10::intrusive_ptr<c10d::Store>& store, uint16_t own,
+                                  const CommunicatorOptions& options) {
+  store->set(str_cat("port/", options.rank), std::to_string(own));
+  std::set<uint16_t> ports;
+  for (Rank rank = 0; rank < options.size; ++rank) {
+    if (rank == options.rank) continue;
+    const std::string text = store->get_to_str(str_cat("port/", rank));
+    const auto port = static_cast<uint16_t>(std::strtoul(text.c_str(), nullptr, 10));
+    if (port != 0) ports.insert(port);
+  }
+  return ports;
+}
+
+c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const c10::intrusive_ptr<c10d::Store>& store,
+                                                    const std::string& host_address,
+                                                    const std::shared_ptr<OperationWatch>& watch) {
+  const CommunicatorOptions& options = watch->options();
+  const std::string what = "connecting a process group";
+  watch->check(what);
+  try {
+    const GlooDevice device = make_device(host_address);
+    auto links =
+        std::make_shared<GlooLinks>(device.port, exchange_ports(store, device.port, options));
+    auto gloo_options = c10d::ProcessGroupGloo::Options::create();
+    gloo_options->devices.push_back(device.device);
+    gloo_options->timeout = std::min(options.timeout, kConnectLimit);
+    auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(store, options.rank, options.size,
+                                                            gloo_options);
+    gloo->setTimeout(options.timeout);
+    return c10::make_intrusive<CheckedBackend>(std::move(gloo), watch, std::move(links));
+  } catch (...) {
+    std::rethrow_exception(watch->translate(std::current_exception(), what));
+  }
+}
+
+c10::intrusive_ptr<c10d::ProcessGroup> make_group_of_one(
+    const c10::intrusive_ptr<c10d::Store>& store) {
+  auto group = c10::make_intrusive<c10d::ProcessGroup>(store, 0, 1);
+  const c10::intrusive_ptr<c10d::Backend> backend = c10::make_intrusive<SelfBackend>();
+  group->setBackend(c10::DeviceType::CPU, BackendType::CUSTOM, backend);
+  group->setBackend(c10::DeviceType::CUDA, BackendType::CUSTOM, backend);
+  group->setDefaultBackend(BackendType::CUSTOM);
+  return group;
+}
+
+}  // namespace
+
+Result<std::string> host_address_of(const CommunicatorOptions& options) {
+  const std::string interface = interface_wanted();
+  if (!interface.empty()) return address_of_interface(interface);
+  if (!options.host_address.empty()) return options.host_address;
+  if (!options.rendezvous_address.empty()) {
+    // Any port: nothing is sent.
+    const Result<std::string> towards = local_address_towards(options.rendezvous_address, 9);
+    if (towards) return towards;
+  }
+  return std::string("127.0.0.1");
+}
+
+c10::intrusive_ptr<c10d::ProcessGroup> make_process_group(
+    const c10::intrusive_ptr<c10d::Store>& store, const std::string& host_address,
+    const std::shared_ptr<OperationWatch>& watch) {
+  const CommunicatorOptions& options = watch->options();
+  if (options.size == 1) return make_group_of_one(store);
+  auto group = c10::make_intrusive<c10d::ProcessGroup>(store, options.rank, options.size);
+  group->setBackend(c10::DeviceType::CPU, BackendType::GLOO,
+                    make_gloo_backend(store, host_address, watch));
+  group->setDefaultBackend(BackendType::GLOO);
+  if (options.device.is_cuda()) {
+    group->setBackend(c10::DeviceType::CUDA, BackendType::NCCL, make_nccl_backend(store, options));
+    group->setDefaultBackend(BackendType::NCCL);
+  }
+  return group;
+}
+
+}  // namespace longhaul

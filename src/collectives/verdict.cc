@@ -1,0 +1,43 @@
+#include "collectives/verdict.h"
+
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+
+bool speaks_of_timeout(const std::string& backend_text) {
+  for (const char* word : {"imed out", "timeout", "Timeout"}) {
+    if (backend_text.find(word) != std::string::npos) return true;
+  }
+  return false;
+}
+
+CollectiveError judge(Rank self, const std::string& operation, const Evidence& evidence) {
+  const std::string where = str_cat(operation, " failed on rank ", self, ": ");
+  if (evidence.fault) {
+    return {evidence.fault->kind, where + evidence.fault->message, evidence.fault->culprit};
+  }
+  if (speaks_of_timeout(evidence.backend_text)) {
+    const std::string late =
+        str_cat(where, "not done within ", format_seconds(evidence.timeout.count() / 1000.0));
+    if (evidence.silent >= 0) {
+      return {ErrorKind::kDeadline,
+              str_cat(late, "; rank ", evidence.silent, " is silent: stopped, or cut off"),
+              evidence.silent};
+    }
+    if (evidence.left >= 0) {
+      return {ErrorKind::kDeadline, str_cat(late, "; rank ", evidence.left, " has left early"),
+              evidence.left};
+    }
+    return {ErrorKind::kDeadline,
+            late + "; every rank is alive, so one of them did not take part in it", -1};
+  }
+  if (evidence.left >= 0) {
+    return {
+        ErrorKind::kPeerLost,
+        str_cat(where, "rank ", evidence.left, " has left early, in order, while it was needed"),
+        evidence.left};
+  }
+  return {ErrorKind::kPeerLost, where + evidence.backend_text, evidence.silent};
+}
+
+}  // namespace longhaul
