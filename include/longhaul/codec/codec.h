@@ -13,7 +13,7 @@
 
 namespace longhaul {
 
-// The element types that gradients have. Values are on the wire (docs/compression.md).
+// The element types that gradients have. Values are on the wire (docs/wire.md).
 enum class ElementType : uint8_t { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2, kFloat64 = 3 };
 
 // 4, 2, 2, 8.
@@ -32,11 +32,13 @@ class Codec {
   virtual size_t max_payload_bytes(ElementType type, size_t element_count) const = 0;
 
   // Encodes `elements` (raw native floats; a whole number of them, possibly none) into `payload`,
-  // which holds at least max_payload_bytes(); returns the bytes written.
+  // which must not overlap them and holds at least max_payload_bytes(); returns the bytes written.
   virtual size_t encode(ElementType type, ByteSpan elements, MutableByteSpan payload) = 0;
 
-  // Decodes exactly `elements.size()` bytes. A payload that was cut, changed or made for another size
-  // or type gives kCorrupt; nothing outside the two spans is touched whatever the bytes are.
+  // Decodes exactly `elements.size()` bytes. A payload that was cut, does not hang together or was
+  // made for another size or type gives kCorrupt, and nothing outside the two spans is touched,
+  // whatever the bytes are. Damage that leaves a well-formed payload is seen by the frame's
+  // checksum, not here. After a failure `elements` holds anything.
   virtual Result<void> decode(ElementType type, ByteSpan payload, MutableByteSpan elements) = 0;
 };
 
