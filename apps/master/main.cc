@@ -1,0 +1,108 @@
+// longhaul-master: knows the workers, places jobs on them, keeps their status and output.
+#include <CLI/CLI.hpp>
+
+#include <signal.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <string>
+
+#include "apps/common/flags.h"
+#include "control/master/master.h"
+#include "longhaul/base/log.h"
+
+namespace {
+
+using namespace longhaul;
+
+constexpr int kExitUnavailable = 69;   // EX_UNAVAILABLE of sysexits.h
+constexpr int kExitCannotCreate = 73;  // EX_CANTCREAT
+constexpr milliseconds kStopLimit{15'000};
+
+struct Flags {
+  std::string listen = "127.0.0.1:7700";
+  std::string port_file;
+  double lease_seconds = 5;
+  std::string log_level = "info";
+};
+
+void add_flags(CLI::App* app, Flags* flags) {
+  app->add_option("--listen", flags->listen, "HOST:PORT to listen on; port 0 takes a free one")
+      ->capture_default_str();
+  app->add_option("--port-file", flags->port_file,
+                  "file to write the HOST:PORT listened on to, once it is");
+  app->add_option("--lease", flags->lease_seconds,
+                  "seconds of silence after which a worker counts as lost")
+      ->check(CLI::Range(0.5, 3600.0))
+      ->capture_default_str();
+  app->add_option("--log-level", flags->log_level, "what to log to stderr")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
+      ->capture_default_str();
+}
+
+MasterOptions options_from(const Flags& flags) {
+  MasterOptions options;
+  options.listen = flags.listen;
+  WorkerOptions& workers = options.core.cluster.workers;
+  workers.lease = milliseconds(static_cast<int64_t>(flags.lease_seconds * 1000));
+  // Three may be missed before a worker is unreachable, and then there is still time left.
+  workers.heartbeat_interval = std::min(milliseconds(1000), workers.lease / 5);
+  return options;
+}
+
+// Whoever sees the file sees all of it.
+bool write_atomically(const std::string& path, const std::string& text) {
+  const std::string draft = path + ".new";
+  std::ofstream file(draft);
+  file << text << "\n";
+  file.close();
+  return file && std::rename(draft.c_str(), path.c_str()) == 0;
+}
+
+// Before any thread starts, so that all of them leave these signals to main().
+sigset_t block_stop_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+int run(const Flags& flags) {
+  const sigset_t signals = block_stop_signals();
+  Result<std::unique_ptr<Master>> master = Master::start(options_from(flags));
+  if (!master) {
+    std::cerr << "longhaul-master: " << master.failure().message << "\n";
+    return master.failure().kind == ErrorKind::kInvalid ? kExitUsage : kExitUnavailable;
+  }
+  std::cout << "longhaul-master listening on " << (*master)->address() << std::endl;
+  if (!flags.port_file.empty() && !write_atomically(flags.port_file, (*master)->address())) {
+    std::cerr << "longhaul-master: cannot write " << flags.port_file << "\n";
+    return kExitCannotCreate;
+  }
+  int signal = 0;
+  sigwait(&signals, &signal);
+  log(LogLevel::kInfo, "master", "signal ", signal, ": stopping all jobs");
+  if (!(*master)->shut_down(kStopLimit)) {
+    log(LogLevel::kWarning, "master", "some ranks did not end within ", kStopLimit.count(), " ms");
+  }
+  if (!flags.port_file.empty()) std::remove(flags.port_file.c_str());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Flags flags;
+  CLI::App app("The master of a Longhaul cluster: workers and the command line dial it.",
+               "longhaul-master");
+  add_flags(&app, &flags);
+  if (const auto exit_code = parse_flags(app, argc, argv)) return *exit_code;
+  LogLevel level = LogLevel::kInfo;
+  parse_log_level(flags.log_level, &level);
+  set_log_level(level);
+  return run(flags);
+}

@@ -1,0 +1,196 @@
+#include "control/master/convert.h"
+
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+
+#include "control/common/progress.h"
+
+namespace longhaul {
+namespace {
+
+// The enumerations have the same order; the proto's zero is "unspecified".
+static_assert(static_cast<int>(WorkerState::kLost) + 1 == v1::NODE_STATE_LOST);
+static_assert(static_cast<int>(StoreOperation::kCompareSet) + 1 == v1::StoreRequest::COMPARE_SET);
+
+template <typename Proto, typename Value>
+Proto same_order(Value value) {
+  return static_cast<Proto>(static_cast<int>(value) + 1);
+}
+
+// A count from the wire as an int: huge numbers stay huge instead of turning negative.
+int to_int(uint32_t number) {
+  return static_cast<int>(
+      std::min<uint32_t>(number, static_cast<uint32_t>(std::numeric_limits<int>::max())));
+}
+
+LaunchId launch_of(const auto& proto) {
+  return {proto.job_id(), proto.generation()};
+}
+
+void set_launch(auto* proto, const LaunchId& launch) {
+  proto->set_job_id(launch.job);
+  proto->set_generation(launch.generation);
+}
+
+RankExit from_proto(const v1::RankExited& proto) {
+  RankExit exit;
+  exit.exit_code = proto.exit_code();
+  exit.signal = proto.signal();
+  exit.stopped_by_us = proto.stopped_by_us();
+  exit.launch_error = proto.launch_error();
+  exit.last_lines = {proto.last_lines().begin(), proto.last_lines().end()};
+  exit.process_state = proto.process_state();
+  return exit;
+}
+
+void fill(v1::StoreReply* proto, const StoreResult& result) {
+  if (result.failure) {
+    proto->set_error_kind(std::string(to_string(result.failure->kind)));
+    proto->set_error(result.failure->message);
+  }
+  proto->set_value(result.value);
+  proto->set_amount(result.amount);
+}
+
+// One overload for each message to a worker.
+
+void fill(v1::MasterMessage* proto, const RegisteredMessage& message) {
+  v1::Registered* registered = proto->mutable_registered();
+  registered->set_worker_id(message.id);
+  registered->set_heartbeat_interval_ms(static_cast<uint32_t>(message.heartbeat_interval.count()));
+  registered->set_lease_ms(static_cast<uint32_t>(message.lease.count()));
+  for (const LaunchId& launch : message.unknown) set_launch(registered->add_unknown(), launch);
+}
+
+void fill(v1::MasterMessage* proto, const RefusedMessage& message) {
+  proto->mutable_refused()->set_reason(message.reason);
+}
+
+void fill(v1::MasterMessage* proto, const PrepareMessage& message) {
+  v1::Prepare* prepare = proto->mutable_prepare();
+  set_launch(prepare, message.launch);
+  *prepare->mutable_spec() = to_proto(message.spec);
+  prepare->set_want_port(message.want_port);
+}
+
+void fill(v1::MasterMessage* proto, const LaunchMessage& message) {
+  v1::Launch* launch = proto->mutable_launch();
+  set_launch(launch, message.launch);
+  *launch->mutable_spec() = to_proto(message.spec);
+  for (const Rank rank : message.ranks) launch->add_ranks(static_cast<uint32_t>(rank));
+  launch->set_node_rank(static_cast<uint32_t>(message.node_rank));
+  launch->set_node_count(static_cast<uint32_t>(message.node_count));
+  launch->set_master_addr(message.master_addr);
+  launch->set_master_port(static_cast<uint32_t>(message.master_port));
+}
+
+void fill(v1::MasterMessage* proto, const StopRanksMessage& message) {
+  v1::StopRanks* stop = proto->mutable_stop_ranks();
+  set_launch(stop, message.launch);
+  stop->set_grace_ms(static_cast<uint32_t>(message.grace.count()));
+  stop->set_reason(message.reason);
+}
+
+void fill(v1::MasterMessage* proto, const StoreAnswerMessage& message) {
+  proto->mutable_store_answer()->set_call_id(message.call_id);
+  fill(proto->mutable_store_answer()->mutable_reply(), message.result);
+}
+
+void fill(v1::MasterMessage* proto, const HeartbeatMessage& message) {
+  proto->mutable_heartbeat()->set_sequence(message.sequence);
+}
+
+}  // namespace
+
+v1::Node to_proto(const NodeStatus& node) {
+  const WorkerRegistration& registration = node.worker.registration;
+  v1::Node proto;
+  proto.set_worker_id(node.worker.id);
+  proto.set_host(registration.host);
+  proto.set_address(registration.address);
+  proto.set_state(same_order<v1::NodeState>(node.worker.state));
+  proto.set_slots(static_cast<uint32_t>(registration.slots));
+  proto.set_used_slots(static_cast<uint32_t>(node.used_slots));
+  proto.set_pid(registration.pid);
+  proto.set_version(registration.version);
+  proto.set_unix_ms_last_heard(node.worker.unix_ms_last_heard);
+  for (const JobId& job : node.jobs) proto.add_jobs(job);
+  return proto;
+}
+
+v1::MasterMessage to_proto(const ToWorker& message, const std::string& master_incarnation) {
+  v1::MasterMessage proto;
+  std::visit([&](const auto& one) { fill(&proto, one); }, message);
+  if (proto.has_registered()) {
+    proto.mutable_registered()->set_master_incarnation(master_incarnation);
+  }
+  return proto;
+}
+
+WorkerRegistration from_proto(const v1::Register& proto) {
+  WorkerRegistration registration;
+  registration.wanted_id = proto.worker_id();
+  registration.incarnation = proto.incarnation();
+  registration.host = proto.host();
+  registration.address = proto.address();
+  registration.slots = to_int(proto.slots());
+  registration.pid = proto.pid();
+  registration.version = proto.version();
+  for (const v1::Inventory& launch : proto.inventory()) {
+    registration.inventory.push_back(launch_of(launch));
+  }
+  return registration;
+}
+
+PreparedMessage from_proto(const v1::Prepared& proto) {
+  return {launch_of(proto), proto.error(), to_int(proto.port())};
+}
+
+std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto) {
+  RankEventMessage message{launch_of(proto), to_int(proto.rank()), RankJoined{}};
+  switch (proto.event_case()) {
+    case v1::RankEvent::kSpawned:
+      message.change = RankSpawned{proto.spawned().pid()};
+      break;
+    case v1::RankEvent::kJoined:
+      message.change = RankJoined{};
+      break;
+    case v1::RankEvent::kProgress:
+      message.change = from_proto(proto.progress());
+      break;
+    case v1::RankEvent::kFault:
+      message.change = from_proto(proto.fault());
+      break;
+    case v1::RankEvent::kLeft:
+      message.change = RankLeft{};
+      break;
+    case v1::RankEvent::kExited:
+      message.change = from_proto(proto.exited());
+      break;
+    default:
+      return std::nullopt;  // of a newer worker
+  }
+  return message;
+}
+
+std::optional<StoreCallMessage> from_proto(const v1::StoreCall& proto) {
+  const v1::StoreRequest& request = proto.request();
+  if (request.operation() < v1::StoreRequest::SET ||
+      request.operation() > v1::StoreRequest::COMPARE_SET) {
+    return std::nullopt;
+  }
+  StoreCallMessage message;
+  message.call_id = proto.call_id();
+  message.launch = launch_of(proto);
+  message.rank = to_int(proto.rank());
+  message.command.operation =
+      static_cast<StoreOperation>(static_cast<int>(request.operation()) - 1);
+  message.command.keys = {request.keys().begin(), request.keys().end()};
+  message.command.values = {request.values().begin(), request.values().end()};
+  message.command.amount = request.amount();
+  message.command.timeout = milliseconds(request.timeout_ms());
+  return message;
+}
+
+}  // namespace longhaul

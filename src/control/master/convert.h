@@ -1,0 +1,24 @@
+// proto/longhaul/v1 <-> the values of the membership floor. Nothing a peer sends is trusted here:
+// what does not fit becomes nullopt, and its stream is closed. Jobs: control/common/job_proto.h.
+#pragma once
+
+#include <optional>
+
+#include "control/common/job_proto.h"
+#include "longhaul/membership/cluster_messages.h"
+#include "longhaul/membership/cluster_state.h"
+#include "longhaul/v1/job_service.pb.h"
+#include "longhaul/v1/worker_service.pb.h"
+
+namespace longhaul {
+
+v1::Node to_proto(const NodeStatus& node);
+
+v1::MasterMessage to_proto(const ToWorker& message, const std::string& master_incarnation);
+
+WorkerRegistration from_proto(const v1::Register& proto);
+PreparedMessage from_proto(const v1::Prepared& proto);
+std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto);
+std::optional<StoreCallMessage> from_proto(const v1::StoreCall& proto);
+
+}  // namespace longhaul

@@ -1,0 +1,177 @@
+#include "control/master/core.h"
+
+#include <algorithm>
+#include <future>
+#include <utility>
+
+#include "control/master/convert.h"
+#include "longhaul/base/log.h"
+
+namespace longhaul {
+namespace {
+
+// How often time is looked at when nothing happens, and progress is published when nothing else is.
+constexpr milliseconds kIdle{250};
+constexpr milliseconds kProgressInterval{200};
+// Being late by more than this, the master slept: the silence of workers was its own.
+constexpr milliseconds kAsleep{1000};
+
+}  // namespace
+
+Core::Core(Options options, const Clock& clock, std::string incarnation)
+    : options_(options),
+      clock_(clock),
+      incarnation_(std::move(incarnation)),
+      state_(options.cluster),
+      published_at_(clock.now()),
+      thread_("lh-master", [this] { run(); }) {}
+
+Core::~Core() {
+  close();
+}
+
+void Core::close() {
+  tasks_.close();
+  thread_.join();
+}
+
+Now Core::now() const {
+  return {clock_.now(), static_cast<uint64_t>(clock_.unix_ms())};
+}
+
+Instant Core::next_wakeup() const {
+  Instant next = clock_.now() + kIdle;
+  if (const auto at = state_.next_wakeup()) next = std::min(next, *at);
+  if (!changed_.empty()) next = std::min(next, published_at_ + kProgressInterval);
+  return next;
+}
+
+void Core::run() {
+  while (true) {
+    const Instant deadline = next_wakeup();
+    std::optional<Task> task = tasks_.pop_until(deadline);
+    const Now woken = now();
+    if (woken.instant > deadline + kAsleep) {
+      state_.forgive_silence(std::chrono::duration_cast<milliseconds>(woken.instant - deadline));
+    }
+    const bool closed = !task && tasks_.closed();
+    if (closed) task = tasks_.pop();
+    if (closed && !task) break;
+    // Workers' words before the clock's verdict: a heartbeat that lies in the queue counts.
+    while (task) {
+      (*task)(state_, woken);
+      carry_out();
+      task = tasks_.pop_until(Instant::min());
+    }
+    state_.tick(woken);
+    carry_out();
+    publish(clock_.now() >= published_at_ + kProgressInterval);
+    if (when_stopped_ && !state_.has_active_jobs()) std::exchange(when_stopped_, nullptr)();
+  }
+}
+
+void Core::carry_out() {
+  for (const Effect& effect : state_.take_effects()) perform(effect);
+}
+
+void Core::perform(const Effect& effect) {
+  if (const auto* send = std::get_if<SendEffect>(&effect)) {
+    const auto session = sessions_.find(send->session);
+    if (session == sessions_.end()) return;
+    session->second.sink->send(to_proto(send->message, incarnation_));
+  } else if (const auto* close = std::get_if<CloseEffect>(&effect)) {
+    const auto session = sessions_.find(close->session);
+    if (session != sessions_.end()) session->second.sink->close("this stream is over", true);
+  } else if (const auto* changed = std::get_if<JobChangedEffect>(&effect)) {
+    changed_[changed->job] |= changed->urgent;
+  } else if (const auto* forgotten = std::get_if<JobForgottenEffect>(&effect)) {
+    feeds_.erase(forgotten->job);
+    changed_.erase(forgotten->job);
+  } else if (const auto* note = std::get_if<NoteEffect>(&effect)) {
+    log(LogLevel::kInfo, "master", note->text);
+  }
+}
+
+// Urgent changes at once, progress a few times a second.
+void Core::publish(bool all) {
+  bool ended_some = false;
+  for (auto it = changed_.begin(); it != changed_.end();) {
+    if (!it->second && !all) {
+      ++it;
+      continue;
+    }
+    const JobStatus* status = state_.status(it->first);
+    if (status != nullptr) {
+      feed(it->first)->publish(to_proto(*status), has_ended(status->state));
+      ended_some |= has_ended(status->state);
+    }
+    it = changed_.erase(it);
+  }
+  if (all) published_at_ = clock_.now();
+  if (ended_some) trim_ended_output();
+}
+
+// The output of ended jobs shares one budget; the oldest go first.
+void Core::trim_ended_output() {
+  std::vector<const JobStatus*> jobs = state_.list(true);
+  size_t kept = 0;
+  for (auto job = jobs.rbegin(); job != jobs.rend(); ++job) {
+    if (!has_ended((*job)->state)) continue;
+    const auto found = feeds_.find((*job)->id);
+    if (found == feeds_.end()) continue;
+    kept += found->second->output_bytes();
+    if (kept > options_.output_bytes_of_ended_jobs) found->second->clear_output();
+  }
+}
+
+bool Core::stop_jobs(const std::string& reason, milliseconds limit) {
+  auto stopped = std::make_shared<std::promise<void>>();
+  std::future<void> done = stopped->get_future();
+  const bool posted = post([this, reason, stopped](ClusterState& state, Now now) {
+    stopping_ = true;
+    state.stop_all(reason, now);
+    when_stopped_ = [stopped] { stopped->set_value(); };
+  });
+  return posted && done.wait_for(limit) == std::future_status::ready;
+}
+
+void Core::close_sessions() {
+  post([this](ClusterState&, Now) {
+    for (auto& [id, session] : sessions_) session.sink->close("the master is shutting down", true);
+  });
+}
+
+SessionId Core::add_session(std::shared_ptr<SessionSink> session) {
+  sessions_[++last_session_].sink = std::move(session);
+  return last_session_;
+}
+
+void Core::remove_session(SessionId session) {
+  sessions_.erase(session);
+}
+
+std::shared_ptr<JobFeed> Core::feed(const JobId& job) {
+  std::shared_ptr<JobFeed>& feed = feeds_[job];
+  if (feed == nullptr) feed = std::make_shared<JobFeed>(options_.output_bytes_per_job);
+  return feed;
+}
+
+void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& output, Now now) {
+  const LaunchId launch{output.job_id(), output.generation()};
+  if (state.rank_output(session, launch, static_cast<Rank>(output.output().rank()), now)) {
+    feed(launch.job)->append(output.output());
+  }
+  // Acknowledged in any case: what nobody wants must not stop the worker's window.
+  const auto found = sessions_.find(session);
+  if (found == sessions_.end()) return;
+  uint64_t& taken = found->second.output_bytes[launch];
+  taken += output.output().data().size();
+  v1::MasterMessage message;
+  v1::OutputAck* ack = message.mutable_output_ack();
+  ack->set_job_id(launch.job);
+  ack->set_generation(launch.generation);
+  ack->set_bytes(taken);
+  found->second.sink->send(std::move(message));
+}
+
+}  // namespace longhaul

@@ -1,0 +1,18 @@
+#include "control/common/grpc_error.h"
+#include "control/master/convert.h"
+#include "control/master/job_service.h"
+
+namespace longhaul {
+
+grpc::ServerUnaryReactor* JobServiceImpl::GetJob(grpc::CallbackServerContext* context,
+                                                 const v1::GetJobRequest* request,
+                                                 v1::GetJobReply* reply) {
+  return on_owner_thread(context, [request, reply](ClusterState& state, Now) {
+    const Result<JobId> id = state.find(request->job());
+    if (!id) return to_status(id.failure());
+    *reply->mutable_status() = to_proto(*state.status(*id));
+    return grpc::Status::OK;
+  });
+}
+
+}  // namespace longhaul

@@ -1,0 +1,88 @@
+// What watchers of one job see: its latest status and the output kept so far. Watchers pull at
+// their own pace with a cursor, so a slow one costs no memory: it skips statuses that are outdated,
+// and is told how much output it has missed.
+//
+// Thread safety: all methods may be called from any thread. The owner thread writes, gRPC's threads
+// read.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "longhaul/base/mutex.h"
+#include "longhaul/v1/job_service.pb.h"
+
+namespace longhaul {
+
+// Somebody to be told that there is something new. wake() must not block.
+class FeedListener {
+ public:
+  virtual ~FeedListener() = default;
+  virtual void wake() = 0;
+};
+
+class JobFeed {
+ public:
+  // Keeps at most `max_bytes` of output, counting a little for each piece.
+  explicit JobFeed(size_t max_bytes) : max_bytes_(max_bytes) {}
+
+  // Writing.
+
+  void publish(v1::JobStatus status, bool ended);
+  // Pieces of one (rank, stream) that came before are dropped by their offset: after a reconnect a
+  // worker sends again what was not acknowledged.
+  void append(const v1::Output& output);
+  // Throws away what is kept; watchers are told how much that was.
+  void clear_output();
+  size_t output_bytes() const;
+
+  // Reading.
+
+  // Where one watcher stands. The fields before the line are what it asked for.
+  struct Cursor {
+    bool output = false;
+    bool follow = true;
+    std::set<uint32_t> only_ranks;  // empty: all
+    // ----
+    uint64_t byte = 0;     // output before this has been read
+    uint64_t version = 0;  // of the status last read
+  };
+  // A cursor at the end of the output, or at its start.
+  Cursor start(bool output, bool from_start, bool follow, std::set<uint32_t> only_ranks) const;
+
+  enum class Next { kEvent, kNothingYet, kEnd };
+  // The next event for this watcher. The status of an ended job comes last of all.
+  Next next(Cursor* cursor, v1::WatchJobEvent* event) const;
+
+  void listen(const std::weak_ptr<FeedListener>& listener);
+
+ private:
+  struct Piece {
+    uint64_t begin;  // in bytes of all output of the job
+    v1::Output output;
+  };
+
+  bool next_output(Cursor* cursor, v1::WatchJobEvent* event) const LONGHAUL_REQUIRES(mutex_);
+  void trim(size_t max_bytes) LONGHAUL_REQUIRES(mutex_);
+  void wake_listeners();
+
+  const size_t max_bytes_;
+  mutable Mutex mutex_;
+  v1::JobStatus status_ LONGHAUL_GUARDED_BY(mutex_);
+  uint64_t version_ LONGHAUL_GUARDED_BY(mutex_) = 0;
+  bool ended_ LONGHAUL_GUARDED_BY(mutex_) = false;
+  std::deque<Piece> pieces_ LONGHAUL_GUARDED_BY(mutex_);
+  size_t kept_ LONGHAUL_GUARDED_BY(mutex_) = 0;     // bytes, with the overhead of pieces
+  uint64_t begin_ LONGHAUL_GUARDED_BY(mutex_) = 0;  // of what is kept
+  uint64_t end_ LONGHAUL_GUARDED_BY(mutex_) = 0;
+  std::map<std::pair<uint32_t, int>, uint64_t> received_ LONGHAUL_GUARDED_BY(mutex_);
+  std::vector<std::weak_ptr<FeedListener>> listeners_ LONGHAUL_GUARDED_BY(mutex_);
+};
+
+}  // namespace longhaul

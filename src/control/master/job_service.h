@@ -1,0 +1,53 @@
+// JobService: what the command line asks. Each RPC has a file of its own; a handler turns bytes
+// into values, asks the owner thread, and answers from there.
+#pragma once
+
+#include "control/master/core.h"
+#include "longhaul/v1/job_service.grpc.pb.h"
+
+namespace longhaul {
+
+class JobServiceImpl final : public v1::JobService::CallbackService {
+ public:
+  explicit JobServiceImpl(Core* core) : core_(core) {}
+
+  grpc::ServerUnaryReactor* SubmitJob(grpc::CallbackServerContext* context,
+                                      const v1::SubmitJobRequest* request,
+                                      v1::SubmitJobReply* reply) override;
+  grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
+                                     const v1::ListJobsRequest* request,
+                                     v1::ListJobsReply* reply) override;
+  grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
+                                   const v1::GetJobRequest* request,
+                                   v1::GetJobReply* reply) override;
+  grpc::ServerWriteReactor<v1::WatchJobEvent>* WatchJob(
+      grpc::CallbackServerContext* context, const v1::WatchJobRequest* request) override;
+  grpc::ServerUnaryReactor* StopJob(grpc::CallbackServerContext* context,
+                                    const v1::StopJobRequest* request,
+                                    v1::StopJobReply* reply) override;
+  grpc::ServerUnaryReactor* ListNodes(grpc::CallbackServerContext* context,
+                                      const v1::ListNodesRequest* request,
+                                      v1::ListNodesReply* reply) override;
+
+ private:
+  // Runs `work` on the owner thread and finishes the call with what it returns. The request and the
+  // reply live until then.
+  template <typename Work>
+  grpc::ServerUnaryReactor* on_owner_thread(grpc::CallbackServerContext* context, Work work) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    const bool posted =
+        core_->post([reactor, work = std::move(work)](ClusterState& state, Now now) {
+          reactor->Finish(work(state, now));
+        });
+    if (!posted) reactor->Finish(closing());
+    return reactor;
+  }
+
+  static grpc::Status closing() {
+    return {grpc::StatusCode::UNAVAILABLE, "the master is shutting down"};
+  }
+
+  Core* const core_;
+};
+
+}  // namespace longhaul

@@ -1,0 +1,67 @@
+#include "control/master/master.h"
+
+#include <grpcpp/server_builder.h>
+
+#include <random>
+#include <utility>
+
+#include "control/common/credentials.h"
+
+namespace longhaul {
+namespace {
+
+constexpr int kMaxMessageBytes = 16 << 20;
+
+std::string random_name() {
+  std::random_device random;
+  std::ostringstream text;
+  text << std::hex << random() << random();
+  return text.str();
+}
+
+}  // namespace
+
+Master::Master(const MasterOptions& options, std::string incarnation)
+    : core_(options.core, clock_, std::move(incarnation)) {}
+
+Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
+  const size_t colon = options.listen.rfind(':');
+  if (colon == std::string::npos) {
+    return Failure{ErrorKind::kInvalid, str_cat("'", options.listen, "' is not HOST:PORT")};
+  }
+  std::unique_ptr<Master> master(new Master(options, random_name()));
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(options.listen, server_credentials(), &port);
+  // Else a second master on the same port would start and share its calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.RegisterService(&master->worker_service_);
+  builder.RegisterService(&master->job_service_);
+  master->server_ = builder.BuildAndStart();
+  if (master->server_ == nullptr || port == 0) {
+    return Failure{ErrorKind::kUnavailable,
+                   str_cat("cannot listen on ", options.listen,
+                           ": the port is taken, or this machine has no such address")};
+  }
+  master->address_ = str_cat(options.listen.substr(0, colon), ":", port);
+  return master;
+}
+
+bool Master::shut_down(milliseconds limit) {
+  const bool stopped = core_.stop_jobs("the master is shutting down", limit);
+  core_.close_sessions();
+  // Watchers of ended jobs are on their last event; give them a moment.
+  server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
+  return stopped;
+}
+
+Master::~Master() {
+  if (server_ != nullptr) {
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+  }
+  core_.close();
+}
+
+}  // namespace longhaul

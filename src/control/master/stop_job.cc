@@ -1,0 +1,19 @@
+#include "control/common/grpc_error.h"
+#include "control/master/convert.h"
+#include "control/master/job_service.h"
+
+namespace longhaul {
+
+grpc::ServerUnaryReactor* JobServiceImpl::StopJob(grpc::CallbackServerContext* context,
+                                                  const v1::StopJobRequest* request,
+                                                  v1::StopJobReply* reply) {
+  return on_owner_thread(context, [request, reply](ClusterState& state, Now now) {
+    const Result<JobId> id =
+        state.stop(request->job(), milliseconds(request->grace_ms()), request->force(), now);
+    if (!id) return to_status(id.failure());
+    *reply->mutable_status() = to_proto(*state.status(*id));
+    return grpc::Status::OK;
+  });
+}
+
+}  // namespace longhaul
