@@ -1,0 +1,107 @@
+// longhaul-worker: offers this host's slots to a master and runs the ranks that it sends.
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+
+#include <iostream>
+#include <optional>
+#include <string>
+
+#include "apps/common/flags.h"
+#include "control/worker/worker.h"
+#include "longhaul/base/log.h"
+#include "longhaul/base/thread.h"
+
+namespace longhaul {
+namespace {
+
+constexpr int kExitUnavailable = 69;  // EX_UNAVAILABLE of sysexits.h
+
+struct Flags {
+  WorkerSettings settings;
+  double master_timeout_seconds = 60;
+  std::string log_level = "info";
+};
+
+void define(CLI::App& app, Flags& flags) {
+  app.add_option("--master", flags.settings.master, "The master's address, HOST:PORT")
+      ->envname("LONGHAUL_MASTER")
+      ->required();
+  app.add_option("--slots", flags.settings.slots,
+                 "Ranks that may run here at once (default: GPUs if there are any, else cores)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--name", flags.settings.name, "This worker's name (default: the host's name)");
+  app.add_option("--address", flags.settings.address,
+                 "Where ranks of other hosts reach this one (default: the address towards the "
+                 "master)");
+  app.add_option("--state-dir", flags.settings.state_folder,
+                 "Folder for the agent socket and spooled output (default: a temporary one)");
+  app.add_option("--master-timeout", flags.master_timeout_seconds,
+                 "Seconds after which the ranks of a master that stays away are stopped")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--log-level", flags.log_level, "debug, info, warning, error or off")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
+      ->capture_default_str();
+}
+
+sigset_t stop_signals() {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  ::sigaddset(&signals, SIGINT);
+  ::sigaddset(&signals, SIGTERM);
+  return signals;
+}
+
+// Every SIGINT and SIGTERM becomes a shutdown(); the second one kills. SIGUSR2 ends the thread.
+void serve_signals(Worker& worker, sigset_t signals) {
+  ::sigaddset(&signals, SIGUSR2);
+  for (;;) {
+    int signal_number = 0;
+    if (::sigwait(&signals, &signal_number) != 0) continue;
+    if (signal_number == SIGUSR2) return;
+    log(LogLevel::kInfo, "worker", "signal ", signal_number, ": stopping the ranks");
+    worker.shutdown();
+  }
+}
+
+int run(const Flags& flags) {
+  // Blocked in every thread from here on; one thread waits for them.
+  sigset_t signals = stop_signals();
+  sigset_t blocked = signals;
+  ::sigaddset(&blocked, SIGUSR2);
+  ::pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
+  (void)::signal(SIGPIPE, SIG_IGN);
+
+  Worker worker(flags.settings);
+  Thread signal_thread("signals", [&] { serve_signals(worker, signals); });
+  const Result<void> ended = worker.run();
+  ::kill(::getpid(), SIGUSR2);
+  signal_thread.join();
+  if (ended) return 0;
+  std::cerr << "longhaul-worker: " << ended.failure().message << "\n";
+  return kExitUnavailable;
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("Offers this host's slots to a longhaul-master and runs the ranks that it sends.",
+               "longhaul-worker");
+  Flags flags;
+  define(app, flags);
+  if (const std::optional<int> code = parse_flags(app, argc, argv)) return *code;
+  LogLevel level = LogLevel::kInfo;
+  parse_log_level(flags.log_level, &level);
+  set_log_level(level);
+  flags.settings.master_timeout =
+      milliseconds(static_cast<int64_t>(flags.master_timeout_seconds * 1000));
+  return run(flags);
+}
+
+}  // namespace
+}  // namespace longhaul
+
+int main(int argc, char** argv) {
+  return longhaul::main(argc, argv);
+}

@@ -1,0 +1,56 @@
+#include "control/worker/agent_server.h"
+
+#include <grpcpp/server_builder.h>
+
+#include "control/common/channel.h"
+#include "control/common/credentials.h"
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+std::string token_of(const grpc::CallbackServerContext& context) {
+  const auto& metadata = context.client_metadata();
+  const auto token = metadata.find("longhaul-token");
+  return token == metadata.end() ? "" : std::string(token->second.data(), token->second.size());
+}
+
+}  // namespace
+
+AgentServer::~AgentServer() {
+  if (!server_) return;
+  server_->Shutdown(std::chrono::system_clock::now());
+  server_->Wait();
+}
+
+Result<void> AgentServer::listen(const std::string& socket_path) {
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("unix:" + socket_path, server_credentials());
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.SetMaxSendMessageSize(kMaxMessageBytes);
+  builder.RegisterService(this);
+  server_ = builder.BuildAndStart();
+  if (!server_) {
+    return Failure{ErrorKind::kUnavailable,
+                   str_cat("agent socket ", socket_path, ": cannot listen")};
+  }
+  return {};
+}
+
+AgentServer::Reactor* AgentServer::on_loop(
+    Context* context, std::function<void(Reactor*, const std::string&)> handle) {
+  Reactor* reactor = context->DefaultReactor();
+  const bool taken =
+      loop_.post([this, reactor, token = token_of(*context), handle = std::move(handle)] {
+        if (backend_.knows(token)) {
+          handle(reactor, token);
+        } else {
+          reactor->Finish({grpc::StatusCode::UNAUTHENTICATED,
+                           "this token names no rank that runs here (LONGHAUL_AGENT_TOKEN)"});
+        }
+      });
+  if (!taken) reactor->Finish({grpc::StatusCode::UNAVAILABLE, "the worker is ending"});
+  return reactor;
+}
+
+}  // namespace longhaul

@@ -1,0 +1,264 @@
+#include "control/worker/launch.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <random>
+#include <utility>
+
+#include "control/worker/program_check.h"
+#include "control/worker/rank_environment.h"
+#include "longhaul/base/check.h"
+#include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
+#include "longhaul/control/agent_client.h"
+
+namespace longhaul {
+namespace {
+
+// A rank's exit waits for its output to be sent, so that no line of it is missed; but not longer
+// than this when the master takes no output: who died is worth more than what it said.
+constexpr milliseconds kOutputPatience{5'000};
+
+// 128 bits from the system's random source.
+std::string make_token() {
+  std::random_device random;
+  std::string token;
+  for (int i = 0; i < 32; ++i) token += "0123456789abcdef"[random() % 16];
+  return token;
+}
+
+std::string make_folder(const LaunchSite& site, const LaunchId& id) {
+  const std::string folder = str_cat(site.spool_folder, "/", id.job, "-", id.generation);
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    throw Error(ErrorKind::kUnavailable,
+                str_cat("worker ", site.worker_id, ": ", folder, ": ", error.message()));
+  }
+  return folder;
+}
+
+}  // namespace
+
+Launch::Launch(EventLoop& loop, const LaunchSite& site, v1::Launch request, Listener listener)
+    : loop_(loop),
+      site_(site),
+      request_(std::move(request)),
+      id_{request_.job_id(), request_.generation()},
+      folder_(make_folder(site_, id_)),
+      listener_(std::move(listener)),
+      ranks_(static_cast<size_t>(request_.ranks_size())),
+      output_(std::make_unique<OutputFlow>(folder_, ranks_.size() * 2)) {
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    ranks_[i].rank = static_cast<Rank>(request_.ranks(static_cast<int>(i)));
+    ranks_[i].local_rank = static_cast<int>(i);
+    ranks_[i].token = make_token();
+  }
+}
+
+Launch::~Launch() {
+  for (const EventLoop::TimerId timer : timers_) loop_.cancel(timer);
+  loop_.cancel(kill_timer_);
+  output_.reset();
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+void Launch::start() {
+  for (RankHere& rank : ranks_) spawn(rank);
+}
+
+void Launch::spawn(RankHere& rank) {
+  const Result<RankCommand> command = command_for(rank);
+  Failure failure;
+  if (command) {
+    rank.process = std::make_unique<RankProcess>(loop_, listener_for(rank));
+    const Result<void> started = rank.process->start(site_.shim, *command);
+    if (started) return;
+    failure = started.failure();
+  } else {
+    failure = command.failure();
+  }
+  RankEnd end;
+  end.exit_code = 127;
+  end.launch_error = failure.message;
+  rank_ended(rank, end);
+}
+
+RankPlace Launch::place_of(const RankHere& rank) const {
+  RankPlace place;
+  place.job_id = id_.job;
+  place.generation = id_.generation;
+  place.rank = rank.rank;
+  place.world_size = static_cast<int>(request_.spec().ranks());
+  place.local_rank = rank.local_rank;
+  place.local_world_size = static_cast<int>(ranks_.size());
+  place.node_rank = static_cast<int>(request_.node_rank());
+  place.node_count = static_cast<int>(std::max(request_.node_count(), request_.node_rank() + 1));
+  place.master_address = request_.master_addr();
+  place.master_port = static_cast<int>(request_.master_port());
+  place.host_address = site_.host_address;
+  place.agent_address = site_.agent_address;
+  place.agent_token = rank.token;
+  return place;
+}
+
+Result<RankCommand> Launch::command_for(const RankHere& rank) const {
+  const v1::JobSpec& spec = request_.spec();
+  RankCommand command;
+  command.argv.assign(spec.command().begin(), spec.command().end());
+  if (command.argv.empty()) return Failure{ErrorKind::kInvalid, "the command is empty"};
+  const Environment env =
+      rank_environment(own_environment(), Environment(spec.env().begin(), spec.env().end()),
+                       place_of(rank), site_.cores);
+  command.env = to_strings(env);
+  command.mark = str_cat(AgentClient::kTokenVariable, "=", rank.token);
+  command.directory = spec.working_directory();
+  const Result<std::string> program =
+      find_program(command.argv.front(), command.directory, search_path_of(env));
+  if (!program) return program.failure();
+  command.program = *program;
+  return command;
+}
+
+RankProcess::Listener Launch::listener_for(RankHere& rank) {
+  RankProcess::Listener listener;
+  listener.started = [this, &rank](int64_t pid) {
+    v1::RankEvent event = event_of(rank.rank);
+    event.mutable_spawned()->set_pid(pid);
+    listener_.event(std::move(event));
+  };
+  listener.output = [this, &rank](RankStream stream, std::string_view data) {
+    output_->append(stream_of(rank, stream), data);
+    rank.last_lines[static_cast<size_t>(stream)].append(data);
+    listener_.progressed();
+  };
+  listener.ended = [this, &rank](const RankEnd& end) { rank_ended(rank, end); };
+  return listener;
+}
+
+void Launch::rank_ended(RankHere& rank, const RankEnd& end) {
+  rank.end = end;
+  timers_.push_back(loop_.after(kOutputPatience, [this, &rank] {
+    rank.output_overdue = true;
+    listener_.progressed();
+  }));
+  log(LogLevel::kInfo, "worker", "job ", id_.job, " rank ", rank.rank, ": ended with code ",
+      end.exit_code, end.launch_error.empty() ? "" : ": ", end.launch_error,
+      end.stopped_by_us ? " (stopped)" : "");
+  listener_.rank_ended(rank.rank);
+  // The RankProcess is still on the stack: whoever sends the exit comes later.
+  listener_.progressed();
+}
+
+void Launch::stop(milliseconds grace, const std::string& reason) {
+  if (!stop_reason_) stop_reason_ = reason;
+  loop_.cancel(kill_timer_);
+  for (RankHere& rank : ranks_) {
+    if (rank.end || !rank.process) continue;
+    if (grace.count() > 0) {
+      rank.process->terminate();
+    } else {
+      rank.process->kill();
+    }
+  }
+  if (grace.count() > 0) {
+    kill_timer_ = loop_.after(grace, [this] { stop(milliseconds(0), *stop_reason_); });
+  }
+}
+
+size_t Launch::running_count() const {
+  return static_cast<size_t>(
+      std::count_if(ranks_.begin(), ranks_.end(), [](const RankHere& rank) { return !rank.end; }));
+}
+
+std::optional<Rank> Launch::find_token(const std::string& token) const {
+  for (const RankHere& rank : ranks_) {
+    if (!rank.end && rank.token == token) return rank.rank;
+  }
+  return std::nullopt;
+}
+
+const Launch::RankHere& Launch::at(Rank rank) const {
+  const auto found = std::find_if(ranks_.begin(), ranks_.end(),
+                                  [rank](const RankHere& here) { return here.rank == rank; });
+  const bool is_here = found != ranks_.end();
+  LONGHAUL_CHECK(is_here);
+  return *found;
+}
+
+v1::JoinReply Launch::placement(Rank rank) const {
+  const RankPlace place = place_of(at(rank));
+  v1::JoinReply reply;
+  reply.set_job_id(place.job_id);
+  reply.set_generation(place.generation);
+  reply.set_rank(static_cast<uint32_t>(place.rank));
+  reply.set_world_size(static_cast<uint32_t>(place.world_size));
+  reply.set_local_rank(static_cast<uint32_t>(place.local_rank));
+  reply.set_local_world_size(static_cast<uint32_t>(place.local_world_size));
+  reply.set_host_address(place.host_address);
+  return reply;
+}
+
+std::optional<v1::RankOutput> Launch::next_output() {
+  std::optional<OutputFlow::Chunk> chunk = output_->next();
+  if (!chunk) return std::nullopt;
+  v1::RankOutput message;
+  message.set_job_id(id_.job);
+  message.set_generation(id_.generation);
+  v1::Output& output = *message.mutable_output();
+  output.set_rank(static_cast<uint32_t>(ranks_[chunk->stream / 2].rank));
+  output.set_stream(chunk->stream % 2 == 0 ? v1::OUTPUT_STREAM_STDOUT : v1::OUTPUT_STREAM_STDERR);
+  output.set_offset(chunk->offset);
+  output.set_data(std::move(chunk->data));
+  return message;
+}
+
+bool Launch::ready_to_tell(const RankHere& rank) const {
+  if (!rank.end || rank.exit_taken) return false;
+  const bool all_sent = output_->all_sent(stream_of(rank, RankStream::kStdout)) &&
+                        output_->all_sent(stream_of(rank, RankStream::kStderr));
+  return all_sent || rank.output_overdue;
+}
+
+std::vector<v1::RankEvent> Launch::take_exits() {
+  std::vector<v1::RankEvent> events;
+  for (RankHere& rank : ranks_) {
+    if (!ready_to_tell(rank)) continue;
+    rank.exit_taken = true;
+    events.push_back(exit_event(rank));
+  }
+  return events;
+}
+
+bool Launch::exits_taken() const {
+  return std::all_of(ranks_.begin(), ranks_.end(),
+                     [](const RankHere& rank) { return rank.exit_taken; });
+}
+
+v1::RankEvent Launch::event_of(Rank rank) const {
+  v1::RankEvent event;
+  event.set_job_id(id_.job);
+  event.set_generation(id_.generation);
+  event.set_rank(static_cast<uint32_t>(rank));
+  return event;
+}
+
+v1::RankEvent Launch::exit_event(const RankHere& rank) const {
+  v1::RankEvent event = event_of(rank.rank);
+  v1::RankExited& exited = *event.mutable_exited();
+  exited.set_exit_code(rank.end->exit_code);
+  exited.set_signal(rank.end->signal);
+  exited.set_stopped_by_us(rank.end->stopped_by_us);
+  exited.set_process_state(rank.end->process_state);
+  if (!rank.end->launch_error.empty()) {
+    exited.set_launch_error(
+        to_utf8(str_cat("worker ", site_.worker_id, ": ", rank.end->launch_error)));
+  }
+  const LastLines& err = rank.last_lines[static_cast<size_t>(RankStream::kStderr)];
+  const LastLines& out = rank.last_lines[static_cast<size_t>(RankStream::kStdout)];
+  for (const std::string& line : (err.empty() ? out : err).lines()) exited.add_last_lines(line);
+  return event;
+}
+
+}  // namespace longhaul

@@ -1,0 +1,117 @@
+// The ranks of one launch on this host: spawned, watched, their output spooled, stopped.
+//
+// Thread safety: none; lives on one EventLoop's thread. Not destroyed from inside a callback.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "control/worker/event_loop.h"
+#include "control/worker/last_lines.h"
+#include "control/worker/output_flow.h"
+#include "control/worker/rank_environment.h"
+#include "control/worker/rank_process.h"
+#include "longhaul/membership/cluster_messages.h"
+#include "longhaul/v1/agent_service.pb.h"
+#include "longhaul/v1/worker_service.pb.h"
+
+namespace longhaul {
+
+// What all launches of a worker share.
+struct LaunchSite {
+  std::string worker_id;
+  std::string host_address;
+  std::string agent_address;  // "unix:/path"
+  std::string shim;           // path of longhaul-shim
+  std::string spool_folder;
+  int cores = 1;
+};
+
+class Launch {
+ public:
+  struct Listener {
+    // A rank's event that the master should hear now.
+    std::function<void(v1::RankEvent)> event;
+    // There is output, or an exit, to send.
+    std::function<void()> progressed;
+    std::function<void(Rank)> rank_ended;
+  };
+
+  // Throws Error(kUnavailable) when the spool folder cannot be made.
+  Launch(EventLoop& loop, const LaunchSite& site, v1::Launch request, Listener listener);
+  ~Launch();
+
+  // Spawns all ranks. One that cannot be spawned ends at once with launch_error.
+  void start();
+
+  // SIGTERM now, SIGKILL after `grace` (0: at once). `reason` is for those who ask why.
+  void stop(milliseconds grace, const std::string& reason);
+  bool stopping() const { return stop_reason_.has_value(); }
+  const std::string& stop_reason() const { return *stop_reason_; }
+
+  // The master does not know this launch: its ranks are to end and nothing of them is told.
+  void disown() { disowned_ = true; }
+  bool disowned() const { return disowned_; }
+
+  const LaunchId& id() const { return id_; }
+  size_t rank_count() const { return ranks_.size(); }
+  size_t running_count() const;
+  bool all_ended() const { return running_count() == 0; }
+
+  // Who holds this token, while it runs.
+  std::optional<Rank> find_token(const std::string& token) const;
+  v1::JoinReply placement(Rank rank) const;
+
+  // Output in order of sending, within the window; then the exits of ranks whose output is all
+  // sent.
+  std::optional<v1::RankOutput> next_output();
+  std::vector<v1::RankEvent> take_exits();
+  void acknowledge_output(uint64_t bytes) { output_->acknowledge(bytes); }
+  void restart_output() { output_->restart(); }
+  bool output_done() const { return output_->all_acknowledged(); }
+  bool exits_taken() const;
+
+  v1::RankEvent event_of(Rank rank) const;
+
+ private:
+  struct RankHere {
+    Rank rank = 0;
+    int local_rank = 0;
+    std::string token;
+    std::unique_ptr<RankProcess> process;
+    LastLines last_lines[2];  // by RankStream
+    std::optional<RankEnd> end;
+    bool exit_taken = false;
+    bool output_overdue = false;
+  };
+
+  void spawn(RankHere& rank);
+  RankPlace place_of(const RankHere& rank) const;
+  Result<RankCommand> command_for(const RankHere& rank) const;
+  RankProcess::Listener listener_for(RankHere& rank);
+  void rank_ended(RankHere& rank, const RankEnd& end);
+  bool ready_to_tell(const RankHere& rank) const;
+  v1::RankEvent exit_event(const RankHere& rank) const;
+  const RankHere& at(Rank rank) const;
+  size_t stream_of(const RankHere& rank, RankStream stream) const {
+    return static_cast<size_t>(rank.local_rank) * 2 + static_cast<size_t>(stream);
+  }
+
+  EventLoop& loop_;
+  const LaunchSite site_;
+  const v1::Launch request_;
+  const LaunchId id_;
+  const std::string folder_;
+  Listener listener_;
+  std::vector<RankHere> ranks_;  // by local rank
+  std::unique_ptr<OutputFlow> output_;
+  bool disowned_ = false;
+  std::optional<std::string> stop_reason_;
+  EventLoop::TimerId kill_timer_ = 0;
+  std::vector<EventLoop::TimerId> timers_;
+};
+
+}  // namespace longhaul

@@ -1,0 +1,107 @@
+#include "control/worker/state_folder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kPrefix = "longhaul-worker-";
+
+Failure failure(const std::string& path, int error_number) {
+  return {ErrorKind::kUnavailable, str_cat("state folder ", path, ": ", ::strerror(error_number))};
+}
+
+fs::path temporary_root() {
+  std::error_code error;
+  const fs::path root = fs::temp_directory_path(error);
+  return error ? fs::path("/tmp") : root;
+}
+
+Result<std::string> make_temporary(const fs::path& root) {
+  std::string path = (root / (std::string(kPrefix) + "XXXXXX")).string();
+  if (::mkdtemp(path.data()) == nullptr) return failure(path, errno);
+  return path;
+}
+
+// The lock of a live worker is held; that of a killed one is free.
+UniqueFd try_lock(const std::string& folder, bool create) {
+  const std::string path = folder + "/lock";
+  const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0);
+  UniqueFd fd(::open(path.c_str(), flags, S_IRUSR | S_IWUSR));
+  if (fd.valid() && ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) fd.reset();
+  return fd;
+}
+
+bool is_ours(const fs::path& folder) {
+  struct stat info{};
+  return ::lstat(folder.c_str(), &info) == 0 && S_ISDIR(info.st_mode) &&
+         info.st_uid == ::geteuid() && folder.filename().string().starts_with(kPrefix);
+}
+
+void remove_left_behind(const fs::path& root) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(root, error)) {
+    if (!is_ours(entry.path())) continue;
+    const UniqueFd lock = try_lock(entry.path().string(), false);
+    std::error_code ignored;
+    if (lock.valid()) fs::remove_all(entry.path(), ignored);
+  }
+}
+
+bool fits_socket(const std::string& folder) {
+  return folder.size() + sizeof("/agent.sock") <= sizeof(sockaddr_un{}.sun_path);
+}
+
+}  // namespace
+
+Result<StateFolder> StateFolder::open(const std::string& path) {
+  StateFolder folder;
+  folder.path_ = path;
+  if (path.empty()) {
+    remove_left_behind(temporary_root());
+    Result<std::string> made = make_temporary(temporary_root());
+    if (!made) return made.failure();
+    folder.path_ = *made;
+    folder.temporary_ = true;
+  }
+  std::error_code error;
+  fs::create_directories(folder.spools(), error);
+  if (error) return failure(folder.path_, error.value());
+  folder.lock_ = try_lock(folder.path_, true);
+  if (!folder.lock_.valid()) {
+    return Failure{ErrorKind::kInvalid, str_cat("state folder ", folder.path_,
+                                                ": used by another worker, or not writable")};
+  }
+  ::chmod(folder.path_.c_str(), S_IRWXU);
+  folder.socket_folder_ = fs::absolute(folder.path_).string();
+  if (!fits_socket(folder.socket_folder_)) {
+    Result<std::string> made = make_temporary("/tmp");
+    if (!made) return made.failure();
+    folder.socket_folder_ = *made;
+  }
+  ::unlink(folder.socket().c_str());
+  return folder;
+}
+
+StateFolder::~StateFolder() {
+  if (!lock_.valid()) return;
+  std::error_code ignored;
+  ::unlink(socket().c_str());
+  fs::remove_all(temporary_ ? path_ : spools(), ignored);
+  if (socket_folder_ != fs::absolute(path_).string()) fs::remove_all(socket_folder_, ignored);
+}
+
+}  // namespace longhaul

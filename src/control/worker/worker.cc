@@ -1,0 +1,497 @@
+#include "control/worker/worker.h"
+
+#include <unistd.h>
+
+#include <map>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "control/worker/agent_server.h"
+#include "control/worker/event_loop.h"
+#include "control/worker/host_facts.h"
+#include "control/worker/launch.h"
+#include "control/worker/master_link.h"
+#include "control/worker/outbox.h"
+#include "control/worker/program_check.h"
+#include "control/worker/rank_environment.h"
+#include "control/worker/state_folder.h"
+#include "control/worker/store_relay.h"
+#include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
+#include "longhaul/base/version.h"
+#include "longhaul/wire/socket.h"
+
+namespace longhaul {
+namespace {
+
+// How long a worker that ends waits for the master to take its last words.
+constexpr milliseconds kLastWordsLimit{3'000};
+
+std::string make_incarnation() {
+  std::random_device random;
+  return str_cat(std::hex, random(), random());
+}
+
+template <typename Message>
+LaunchId launch_id_of(const Message& message) {
+  return {message.job_id(), message.generation()};
+}
+
+bool splits_into_host_and_port(const std::string& address, std::string* host, uint16_t* port) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos || colon == 0) return false;
+  const std::string digits = address.substr(colon + 1);
+  if (digits.empty() || digits.size() > 5 ||
+      digits.find_first_not_of("0123456789") != std::string::npos) {
+    return false;
+  }
+  const unsigned long number = std::stoul(digits);
+  if (number == 0 || number > 65535) return false;
+  *host = address.substr(0, colon);
+  if (host->starts_with('[') && host->ends_with(']')) *host = host->substr(1, host->size() - 2);
+  *port = static_cast<uint16_t>(number);
+  return true;
+}
+
+}  // namespace
+
+class Worker::Impl final : public AgentBackend {
+ public:
+  explicit Impl(WorkerSettings settings)
+      : settings_(std::move(settings)), loop_(std::make_shared<EventLoop>()) {}
+
+  Result<void> run();
+  void shutdown(bool force) {
+    loop_->post([this, force] { begin_shutdown(force); });
+  }
+
+  // AgentBackend: what the ranks ask.
+  bool knows(const std::string& token) const override { return find(token).launch != nullptr; }
+  Result<v1::JoinReply> join(const std::string& token, const v1::JoinRequest& request) override;
+  void store(const std::string& token, v1::StoreRequest request,
+             std::function<void(v1::StoreReply)> answer) override;
+  bool report(const std::string& token, v1::Progress progress) override;
+  void report_fault(const std::string& token, v1::Fault fault) override;
+  void leave(const std::string& token) override;
+
+ private:
+  struct Caller {
+    Launch* launch = nullptr;
+    Rank rank = 0;
+  };
+
+  Result<void> prepare_site();
+  Result<void> find_address();
+  Caller find(const std::string& token) const;
+
+  // The session with the master.
+  MasterLink::Listener link_listener();
+  v1::Register make_register() const;
+  void on_registered(const v1::Registered& registered);
+  void on_message(v1::MasterMessage message);
+  void on_lost();
+  void on_away();
+  void on_heartbeat_answered();
+
+  // What the master asks.
+  void prepare(const v1::Prepare& request);
+  Result<int> try_prepare(const v1::Prepare& request) const;
+  void launch(v1::Launch request);
+  void stop_ranks(const v1::StopRanks& request);
+
+  Launch::Listener launch_listener(const LaunchId& id);
+  Launch* find_launch(const LaunchId& id) const;
+  void stop_launch(Launch& launch, milliseconds grace, const std::string& reason);
+  void drop_launches(const google::protobuf::RepeatedPtrField<v1::Inventory>& unknown);
+  void tell(v1::RankEvent event);
+  void send_event(const v1::RankEvent& event);
+  void pump();
+  void pump_soon();
+  void forget_ended();
+
+  void begin_shutdown(bool force);
+  void continue_shutdown();
+  void end_session();
+
+  const WorkerSettings settings_;
+  const std::string incarnation_ = make_incarnation();
+  const std::shared_ptr<EventLoop> loop_;
+  LaunchSite site_;
+  int slots_ = 1;
+  std::string name_;
+  Result<void> outcome_;
+
+  std::unique_ptr<MasterLink> link_;
+  std::unique_ptr<StoreRelay> relay_;
+  Outbox outbox_;
+  std::map<LaunchId, std::unique_ptr<Launch>> launches_;
+  bool pump_posted_ = false;
+  bool shutting_down_ = false;
+  bool ending_session_ = false;
+  EventLoop::TimerId last_words_timer_ = 0;
+};
+
+Result<void> Worker::Impl::run() {
+  const Result<StateFolder> folder = StateFolder::open(settings_.state_folder);
+  if (!folder) return folder.failure();
+  site_.spool_folder = folder->spools();
+  site_.agent_address = "unix:" + folder->socket();
+  Result<void> prepared = prepare_site();
+  if (!prepared) return prepared;
+
+  relay_ = std::make_unique<StoreRelay>(
+      *loop_, settings_.master,
+      [this](v1::WorkerMessage message) { link_->send(std::move(message)); });
+  link_ = std::make_unique<MasterLink>(loop_, settings_.master, settings_.master_timeout,
+                                       link_listener());
+  AgentServer agent(*loop_, *this);
+  Result<void> listening = agent.listen(folder->socket());
+  if (!listening) return listening;
+  link_->start();
+  loop_->run();
+  // The relay answers what still waits, so that the agent's server can end.
+  relay_.reset();
+  launches_.clear();
+  return outcome_;
+}
+
+Result<void> Worker::Impl::prepare_site() {
+  name_ = settings_.name.empty() ? host_name() : settings_.name;
+  site_.worker_id = name_;
+  site_.cores = usable_cores();
+  const int gpus = gpu_count();
+  slots_ = settings_.slots > 0 ? settings_.slots : gpus > 0 ? gpus : site_.cores;
+  site_.shim = settings_.shim;
+  if (site_.shim.empty()) {
+    Result<std::string> shim = find_shim();
+    if (!shim) return shim.failure();
+    site_.shim = *shim;
+  }
+  return find_address();
+}
+
+Result<void> Worker::Impl::find_address() {
+  std::string host;
+  uint16_t port = 0;
+  if (!splits_into_host_and_port(settings_.master, &host, &port)) {
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("master address '", settings_.master, "' is not HOST:PORT")};
+  }
+  site_.host_address = settings_.address;
+  if (!site_.host_address.empty()) return {};
+  Result<std::string> address = local_address_towards(host, port);
+  if (!address) return address.failure();
+  site_.host_address = *address;
+  return {};
+}
+
+Worker::Impl::Caller Worker::Impl::find(const std::string& token) const {
+  for (const auto& [id, launch] : launches_) {
+    if (const std::optional<Rank> rank = launch->find_token(token)) return {launch.get(), *rank};
+  }
+  return {};
+}
+
+Result<v1::JoinReply> Worker::Impl::join(const std::string& token, const v1::JoinRequest&) {
+  const Caller caller = find(token);
+  if (caller.launch->stopping()) {
+    return Failure{ErrorKind::kPeerLost, caller.launch->stop_reason()};
+  }
+  v1::RankEvent event = caller.launch->event_of(caller.rank);
+  event.mutable_joined();
+  tell(std::move(event));
+  return caller.launch->placement(caller.rank);
+}
+
+void Worker::Impl::store(const std::string& token, v1::StoreRequest request,
+                         std::function<void(v1::StoreReply)> answer) {
+  const Caller caller = find(token);
+  if (caller.launch->stopping()) {
+    return answer(to_store_reply({ErrorKind::kPeerLost, caller.launch->stop_reason()}));
+  }
+  relay_->call(caller.launch->id(), static_cast<uint32_t>(caller.rank), std::move(request),
+               std::move(answer));
+}
+
+bool Worker::Impl::report(const std::string& token, v1::Progress progress) {
+  const Caller caller = find(token);
+  v1::RankEvent event = caller.launch->event_of(caller.rank);
+  *event.mutable_progress() = std::move(progress);
+  // The next report says it better: one that does not get through is not kept.
+  send_event(event);
+  return caller.launch->stopping();
+}
+
+void Worker::Impl::report_fault(const std::string& token, v1::Fault fault) {
+  const Caller caller = find(token);
+  v1::RankEvent event = caller.launch->event_of(caller.rank);
+  *event.mutable_fault() = std::move(fault);
+  tell(std::move(event));
+}
+
+void Worker::Impl::leave(const std::string& token) {
+  const Caller caller = find(token);
+  v1::RankEvent event = caller.launch->event_of(caller.rank);
+  event.mutable_left();
+  tell(std::move(event));
+}
+
+MasterLink::Listener Worker::Impl::link_listener() {
+  MasterLink::Listener listener;
+  listener.make_register = [this] { return make_register(); };
+  listener.registered = [this](const v1::Registered& registered) { on_registered(registered); };
+  listener.message = [this](v1::MasterMessage message) { on_message(std::move(message)); };
+  listener.heartbeat_sent = [this] { outbox_.heartbeat_sent(); };
+  listener.heartbeat_answered = [this] { on_heartbeat_answered(); };
+  listener.lost = [this] { on_lost(); };
+  listener.refused = [this](const std::string& reason) {
+    outcome_ = Failure{ErrorKind::kInvalid, str_cat("master at ", settings_.master,
+                                                    " refused worker ", name_, ": ", reason)};
+    begin_shutdown(false);
+  };
+  listener.away = [this] { on_away(); };
+  return listener;
+}
+
+v1::Register Worker::Impl::make_register() const {
+  v1::Register message;
+  message.set_worker_id(name_);
+  message.set_incarnation(incarnation_);
+  message.set_host(host_name());
+  message.set_address(site_.host_address);
+  message.set_slots(static_cast<uint32_t>(slots_));
+  message.set_pid(::getpid());
+  message.set_version(version());
+  for (const auto& [id, launch] : launches_) {
+    v1::Inventory& inventory = *message.add_inventory();
+    inventory.set_job_id(id.job);
+    inventory.set_generation(id.generation);
+  }
+  return message;
+}
+
+void Worker::Impl::on_registered(const v1::Registered& registered) {
+  name_ = registered.worker_id();
+  site_.worker_id = name_;
+  log(LogLevel::kInfo, "worker", name_, ": registered with the master at ", settings_.master,
+      ", slots: ", slots_, ", address: ", site_.host_address,
+      launches_.empty() ? "" : str_cat(", launches still here: ", launches_.size()));
+  drop_launches(registered.unknown());
+  outbox_.restart();
+  for (const v1::RankEvent& event : outbox_.events()) send_event(event);
+  for (const auto& [id, launch] : launches_) launch->restart_output();
+  relay_->connected();
+  pump();
+}
+
+// Their ranks are stopped; nothing of them is told any more.
+void Worker::Impl::drop_launches(const google::protobuf::RepeatedPtrField<v1::Inventory>& unknown) {
+  for (const v1::Inventory& inventory : unknown) {
+    const LaunchId id = launch_id_of(inventory);
+    outbox_.drop_if([&](const v1::RankEvent& event) { return launch_id_of(event) == id; });
+    Launch* launch = find_launch(id);
+    if (launch == nullptr) continue;
+    launch->disown();
+    stop_launch(*launch, settings_.grace,
+                str_cat("the master at ", settings_.master, " no longer knows job ", id.job));
+  }
+}
+
+void Worker::Impl::on_message(v1::MasterMessage message) {
+  switch (message.message_case()) {
+    case v1::MasterMessage::kPrepare:
+      return prepare(message.prepare());
+    case v1::MasterMessage::kLaunch:
+      return launch(std::move(*message.mutable_launch()));
+    case v1::MasterMessage::kStopRanks:
+      return stop_ranks(message.stop_ranks());
+    case v1::MasterMessage::kStoreAnswer:
+      return relay_->answer(message.store_answer());
+    case v1::MasterMessage::kOutputAck:
+      if (Launch* launch = find_launch(launch_id_of(message.output_ack()))) {
+        launch->acknowledge_output(message.output_ack().bytes());
+        pump();
+      }
+      return;
+    default:
+      return;  // from a newer master
+  }
+}
+
+void Worker::Impl::on_lost() {
+  relay_->disconnected();
+  if (launches_.empty()) return;
+  log(LogLevel::kWarning, "worker", name_, ": lost the master at ", settings_.master,
+      "; its ranks keep running for ",
+      format_seconds(std::chrono::duration<double>(settings_.master_timeout).count()));
+}
+
+void Worker::Impl::on_away() {
+  for (const auto& [id, launch] : launches_) {
+    if (launch->all_ended()) continue;
+    stop_launch(
+        *launch, settings_.grace,
+        str_cat("the master at ", settings_.master, " was not reached for ",
+                format_seconds(std::chrono::duration<double>(settings_.master_timeout).count())));
+  }
+}
+
+void Worker::Impl::on_heartbeat_answered() {
+  outbox_.heartbeat_answered();
+  forget_ended();
+  if (shutting_down_) continue_shutdown();
+}
+
+void Worker::Impl::prepare(const v1::Prepare& request) {
+  v1::WorkerMessage message;
+  v1::Prepared& prepared = *message.mutable_prepared();
+  prepared.set_job_id(request.job_id());
+  prepared.set_generation(request.generation());
+  const Result<int> port = try_prepare(request);
+  if (port) {
+    prepared.set_port(static_cast<uint32_t>(*port));
+  } else {
+    prepared.set_error(to_utf8(str_cat("worker ", name_, ": ", port.failure().message)));
+  }
+  link_->send(std::move(message));
+}
+
+Result<int> Worker::Impl::try_prepare(const v1::Prepare& request) const {
+  const v1::JobSpec& spec = request.spec();
+  if (shutting_down_) return Failure{ErrorKind::kUnavailable, "is shutting down"};
+  if (spec.command().empty()) return Failure{ErrorKind::kInvalid, "the command is empty"};
+  const Environment env = rank_environment(
+      own_environment(), Environment(spec.env().begin(), spec.env().end()), RankPlace{}, 1);
+  const Result<std::string> program =
+      find_program(spec.command(0), spec.working_directory(), search_path_of(env));
+  if (!program) return program.failure();
+  if (!request.want_port()) return 0;
+  return free_port(site_.host_address);
+}
+
+void Worker::Impl::launch(v1::Launch request) {
+  const LaunchId id = launch_id_of(request);
+  if (find_launch(id) != nullptr || request.ranks().empty()) return;
+  log(LogLevel::kInfo, "worker", name_, ": job ", id.job, " generation ", id.generation,
+      ": spawning ", request.ranks_size(), " of ", request.spec().ranks(), " ranks");
+  std::unique_ptr<Launch>& launch = launches_[id] =
+      std::make_unique<Launch>(*loop_, site_, std::move(request), launch_listener(id));
+  launch->start();
+  if (shutting_down_) stop_launch(*launch, settings_.grace, "the worker is shutting down");
+}
+
+void Worker::Impl::stop_ranks(const v1::StopRanks& request) {
+  Launch* launch = find_launch(launch_id_of(request));
+  if (launch != nullptr) stop_launch(*launch, milliseconds(request.grace_ms()), request.reason());
+}
+
+Launch::Listener Worker::Impl::launch_listener(const LaunchId& id) {
+  Launch::Listener listener;
+  listener.event = [this](v1::RankEvent event) { tell(std::move(event)); };
+  listener.progressed = [this] { pump_soon(); };
+  listener.rank_ended = [this, id](Rank rank) {
+    relay_->fail_rank(id, static_cast<uint32_t>(rank),
+                      {ErrorKind::kUnavailable, "the rank that asked has ended"});
+  };
+  return listener;
+}
+
+Launch* Worker::Impl::find_launch(const LaunchId& id) const {
+  const auto found = launches_.find(id);
+  return found == launches_.end() ? nullptr : found->second.get();
+}
+
+void Worker::Impl::stop_launch(Launch& launch, milliseconds grace, const std::string& reason) {
+  log(LogLevel::kInfo, "worker", name_, ": job ", launch.id().job, ": stopping ",
+      launch.running_count(), " ranks: ", reason);
+  launch.stop(grace, reason);
+  relay_->fail_launch(launch.id(), {ErrorKind::kPeerLost, reason});
+}
+
+// The master hears of it, now or after the next registration.
+void Worker::Impl::tell(v1::RankEvent event) {
+  const Launch* launch = find_launch(launch_id_of(event));
+  if (launch != nullptr && launch->disowned()) return;
+  send_event(event);
+  outbox_.add(std::move(event));
+}
+
+void Worker::Impl::send_event(const v1::RankEvent& event) {
+  v1::WorkerMessage message;
+  *message.mutable_rank_event() = event;
+  link_->send(std::move(message));
+}
+
+// Later, because it is asked for in the middle of callbacks; once, however often it is asked for.
+void Worker::Impl::pump_soon() {
+  if (std::exchange(pump_posted_, true)) return;
+  loop_->post([this] {
+    pump_posted_ = false;
+    pump();
+  });
+}
+
+void Worker::Impl::pump() {
+  for (const auto& [id, launch] : launches_) {
+    if (!link_->up() || launch->disowned()) continue;
+    while (std::optional<v1::RankOutput> output = launch->next_output()) {
+      v1::WorkerMessage message;
+      *message.mutable_rank_output() = std::move(*output);
+      link_->send(std::move(message));
+    }
+    for (v1::RankEvent& event : launch->take_exits()) tell(std::move(event));
+  }
+  forget_ended();
+  if (shutting_down_) continue_shutdown();
+}
+
+void Worker::Impl::forget_ended() {
+  std::erase_if(launches_, [this](const auto& entry) {
+    const Launch& launch = *entry.second;
+    if (!launch.all_ended()) return false;
+    if (launch.disowned()) return true;
+    return launch.exits_taken() && launch.output_done() &&
+           !outbox_.holds(
+               [&](const v1::RankEvent& event) { return launch_id_of(event) == launch.id(); });
+  });
+}
+
+void Worker::Impl::begin_shutdown(bool force) {
+  const bool again = std::exchange(shutting_down_, true);
+  const milliseconds grace = force || again ? milliseconds(0) : settings_.grace;
+  for (const auto& [id, launch] : launches_) {
+    if (!launch->all_ended()) {
+      stop_launch(*launch, grace, str_cat("worker ", name_, " is shutting down"));
+    }
+  }
+  continue_shutdown();
+}
+
+// Ends the session once every rank is gone and the master knows it (or does not listen).
+void Worker::Impl::continue_shutdown() {
+  if (ending_session_) return;
+  for (const auto& [id, launch] : launches_) {
+    if (!launch->all_ended()) return;
+  }
+  if (!link_->up() || launches_.empty()) return end_session();
+  if (last_words_timer_ != 0) return;
+  link_->send_heartbeat();
+  last_words_timer_ = loop_->after(kLastWordsLimit, [this] { end_session(); });
+}
+
+void Worker::Impl::end_session() {
+  if (std::exchange(ending_session_, true)) return;
+  link_->finish([this] { loop_->stop(); });
+}
+
+Worker::Worker(WorkerSettings settings) : impl_(std::make_unique<Impl>(std::move(settings))) {}
+Worker::~Worker() = default;
+Result<void> Worker::run() {
+  return impl_->run();
+}
+void Worker::shutdown(bool force) {
+  impl_->shutdown(force);
+}
+
+}  // namespace longhaul

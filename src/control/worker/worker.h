@@ -1,0 +1,50 @@
+// A worker: offers its host's slots to a master, spawns the ranks that the master asks for, watches
+// them, sends their output, serves their agent socket. longhaul-worker is one; `longhaul run
+// --standalone` holds one in its own process.
+//
+//   Worker worker(settings);
+//   Result<void> ended = worker.run();       // until shutdown(), or until the master refuses it
+//
+// Threads: run() is the owner; all state lives on the thread that calls it. gRPC's threads post to
+// it. Thread safety: shutdown() from any thread (not from a signal handler); no signal handler is
+// set here.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "longhaul/base/clock.h"
+#include "longhaul/base/result.h"
+
+namespace longhaul {
+
+struct WorkerSettings {
+  std::string master;        // "host:port"
+  std::string name;          // asked for; empty: the host's name
+  int slots = 0;             // 0: GPUs if there are any, else cores
+  std::string address;       // where ranks of other hosts reach this one; empty: towards the master
+  std::string state_folder;  // empty: a temporary one, removed at the end
+  std::string shim;          // longhaul-shim's path; empty: beside this executable or ../libexec
+  milliseconds master_timeout{60'000};  // then the ranks of a master that stays away are stopped
+  milliseconds grace{5'000};  // from SIGTERM to SIGKILL when the worker itself stops ranks
+};
+
+class Worker {
+ public:
+  explicit Worker(WorkerSettings settings);
+  ~Worker();
+
+  // Runs until shutdown(). Errors: kInvalid (refused by the master, bad settings), kUnavailable (no
+  // state folder, no socket). A master that is not there is no error: it is tried again and again.
+  Result<void> run();
+
+  // Stops the ranks with grace, tells the master, and lets run() return. A second call, or `force`,
+  // kills them at once.
+  void shutdown(bool force = false);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace longhaul
