@@ -2,9 +2,12 @@
 // it.
 //
 //   JobClient client("127.0.0.1:7700");
-//   Result<JobId> job = client.submit({.name = "gpt", .command = {"/opt/char_gpt"}, .ranks = 4});
+//   JobSpec spec;
+//   spec.command = {"/opt/char_gpt"};
+//   spec.ranks = 4;
+//   Result<JobId> job = client.submit(spec);
 //   if (!job) return job.failure();
-//   std::unique_ptr<JobWatch> watch = client.watch(*job, {.output = true});
+//   std::unique_ptr<JobWatch> watch = client.watch(*job, {});
 //   while (std::optional<WatchEvent> event = watch->next()) { ... }
 //
 // Errors of every call: kUnavailable (nobody listens at the address, or the connection broke),
@@ -20,9 +23,33 @@
 
 #include "longhaul/base/clock.h"
 #include "longhaul/base/result.h"
-#include "longhaul/control/job.h"
+#include "longhaul/membership/job.h"
+#include "longhaul/membership/worker_table.h"
 
 namespace longhaul {
+
+// A piece of a rank's output; pieces of one (rank, stream) are in order and `offset` counts its
+// bytes.
+struct OutputPiece {
+  Rank rank = 0;
+  bool is_stderr = false;
+  uint64_t offset = 0;
+  std::string data;
+};
+
+// A worker, as the master tells about it.
+struct NodeInfo {
+  WorkerId id;
+  std::string host;
+  std::string address;
+  WorkerState state = WorkerState::kReady;
+  int slots = 0;
+  int used_slots = 0;
+  int64_t pid = 0;
+  std::string version;
+  uint64_t unix_ms_last_heard = 0;
+  std::vector<JobId> jobs;
+};
 
 struct WatchOptions {
   bool output = false;           // also the ranks' output
@@ -79,7 +106,7 @@ class JobClient {
   // `job` is here and below an id, a unique prefix of one, a name (its newest job) or "last".
   Result<JobStatus> get(const std::string& job);
   Result<JobStatus> stop(const std::string& job, const StopOptions& options = {});
-  Result<std::vector<NodeStatus>> nodes();
+  Result<std::vector<NodeInfo>> nodes();
   // Starts at once; failures arrive as WatchEnded.
   std::unique_ptr<JobWatch> watch(const std::string& job, const WatchOptions& options);
 

@@ -4,9 +4,9 @@
 
 #include <random>
 
-#include "control/client/convert.h"
 #include "control/client/job_watch.h"
 #include "control/common/credentials.h"
+#include "control/common/job_proto.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
@@ -15,6 +15,32 @@ namespace {
 std::string fresh_submission_key() {
   std::random_device random;
   return str_cat(std::hex, random(), random(), random(), random());
+}
+
+WorkerState state_from(v1::NodeState state) {
+  switch (state) {
+    case v1::NODE_STATE_LOST:
+      return WorkerState::kLost;
+    case v1::NODE_STATE_READY:
+      return WorkerState::kReady;
+    default:
+      return WorkerState::kUnreachable;
+  }
+}
+
+NodeInfo node_from(const v1::Node& proto) {
+  NodeInfo node;
+  node.id = proto.worker_id();
+  node.host = proto.host();
+  node.address = proto.address();
+  node.state = state_from(proto.state());
+  node.slots = static_cast<int>(proto.slots());
+  node.used_slots = static_cast<int>(proto.used_slots());
+  node.pid = proto.pid();
+  node.version = proto.version();
+  node.unix_ms_last_heard = proto.unix_ms_last_heard();
+  node.jobs = {proto.jobs().begin(), proto.jobs().end()};
+  return node;
 }
 
 std::shared_ptr<grpc::Channel> make_channel(const std::string& address) {
@@ -106,12 +132,12 @@ Result<JobStatus> JobClient::stop(const std::string& job, const StopOptions& opt
   return from_proto(reply->status());
 }
 
-Result<std::vector<NodeStatus>> JobClient::nodes() {
+Result<std::vector<NodeInfo>> JobClient::nodes() {
   const Result<v1::ListNodesReply> reply =
       impl_->call(&v1::JobService::Stub::ListNodes, v1::ListNodesRequest());
   if (!reply) return reply.failure();
-  std::vector<NodeStatus> nodes;
-  for (const v1::Node& node : reply->nodes()) nodes.push_back(from_proto(node));
+  std::vector<NodeInfo> nodes;
+  for (const v1::Node& node : reply->nodes()) nodes.push_back(node_from(node));
   return nodes;
 }
 

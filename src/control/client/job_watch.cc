@@ -2,8 +2,8 @@
 
 #include <deque>
 
-#include "control/client/convert.h"
 #include "control/common/grpc_error.h"
+#include "control/common/job_proto.h"
 #include "longhaul/base/mutex.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/base/thread.h"
@@ -17,6 +17,11 @@ constexpr size_t kMailboxBytes = size_t{4} << 20;
 size_t weight(const WatchEvent& event) {
   const auto* output = std::get_if<OutputPiece>(&event);
   return output == nullptr ? 1 : output->data.size();
+}
+
+OutputPiece output_from(const v1::Output& proto) {
+  return {static_cast<Rank>(proto.rank()), proto.stream() == v1::OUTPUT_STREAM_STDERR,
+          proto.offset(), proto.data()};
 }
 
 class GrpcJobWatch final : public JobWatch {
@@ -66,7 +71,7 @@ class GrpcJobWatch final : public JobWatch {
       case v1::WatchJobEvent::kStatus:
         return push(from_proto(proto.status()), false);
       case v1::WatchJobEvent::kOutput:
-        return push(from_proto(proto.output()), false);
+        return push(output_from(proto.output()), false);
       case v1::WatchJobEvent::kOutputDroppedBytes:
         return push(OutputDropped{proto.output_dropped_bytes()}, false);
       case v1::WatchJobEvent::EVENT_NOT_SET:

@@ -1,0 +1,205 @@
+#include "control/common/job_proto.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <utility>
+
+#include "control/common/progress.h"
+
+namespace longhaul {
+namespace {
+
+constexpr std::array kJobStates = {
+    std::pair{JobState::kPending, v1::JOB_STATE_PENDING},
+    std::pair{JobState::kStarting, v1::JOB_STATE_STARTING},
+    std::pair{JobState::kRunning, v1::JOB_STATE_RUNNING},
+    std::pair{JobState::kStopping, v1::JOB_STATE_STOPPING},
+    std::pair{JobState::kSucceeded, v1::JOB_STATE_SUCCEEDED},
+    std::pair{JobState::kFailed, v1::JOB_STATE_FAILED},
+    std::pair{JobState::kStopped, v1::JOB_STATE_STOPPED},
+};
+
+constexpr std::array kRankStates = {
+    std::pair{RankState::kAssigned, v1::RANK_STATE_ASSIGNED},
+    std::pair{RankState::kSpawned, v1::RANK_STATE_SPAWNED},
+    std::pair{RankState::kJoined, v1::RANK_STATE_JOINED},
+    std::pair{RankState::kLeft, v1::RANK_STATE_LEFT},
+    std::pair{RankState::kExited, v1::RANK_STATE_EXITED},
+    std::pair{RankState::kLost, v1::RANK_STATE_LOST},
+};
+
+constexpr std::array kFailureClasses = {
+    std::pair{FailureClass::kExitCode, v1::FAILURE_CLASS_EXIT_CODE},
+    std::pair{FailureClass::kSignal, v1::FAILURE_CLASS_SIGNAL},
+    std::pair{FailureClass::kException, v1::FAILURE_CLASS_EXCEPTION},
+    std::pair{FailureClass::kLaunch, v1::FAILURE_CLASS_LAUNCH},
+    std::pair{FailureClass::kJoinTimeout, v1::FAILURE_CLASS_JOIN_TIMEOUT},
+    std::pair{FailureClass::kEarlyExit, v1::FAILURE_CLASS_EARLY_EXIT},
+    std::pair{FailureClass::kHang, v1::FAILURE_CLASS_HANG},
+    std::pair{FailureClass::kWorkerLost, v1::FAILURE_CLASS_WORKER_LOST},
+    std::pair{FailureClass::kNoRoom, v1::FAILURE_CLASS_NO_ROOM},
+};
+
+template <typename Pairs, typename Value>
+auto proto_of(const Pairs& pairs, Value value) {
+  for (const auto& [ours, theirs] : pairs) {
+    if (ours == value) return theirs;
+  }
+  return decltype(pairs[0].second){};
+}
+
+// The first pair's value for what is not in the list.
+template <typename Pairs, typename Proto>
+auto value_of(const Pairs& pairs, Proto proto) {
+  for (const auto& [ours, theirs] : pairs) {
+    if (theirs == proto) return ours;
+  }
+  return pairs[0].first;
+}
+
+// A count from the wire as an int: huge numbers stay huge instead of turning negative.
+int to_int(uint32_t number) {
+  return static_cast<int>(
+      std::min<uint32_t>(number, static_cast<uint32_t>(std::numeric_limits<int>::max())));
+}
+
+template <typename To, typename List>
+std::vector<To> vector_from(const List& list) {
+  return {list.begin(), list.end()};
+}
+
+}  // namespace
+
+v1::JobSpec to_proto(const JobSpec& spec) {
+  v1::JobSpec proto;
+  proto.set_name(spec.name);
+  proto.mutable_command()->Assign(spec.command.begin(), spec.command.end());
+  proto.mutable_env()->insert(spec.env.begin(), spec.env.end());
+  proto.set_working_directory(spec.working_directory);
+  proto.set_ranks(static_cast<uint32_t>(spec.ranks));
+  proto.set_fail_when_full(spec.fail_when_full);
+  proto.set_join_timeout_ms(static_cast<uint32_t>(spec.join_timeout.count()));
+  proto.set_grace_ms(static_cast<uint32_t>(spec.grace.count()));
+  proto.set_max_ranks_per_worker(static_cast<uint32_t>(spec.max_ranks_per_worker));
+  return proto;
+}
+
+JobSpec from_proto(const v1::JobSpec& proto) {
+  JobSpec spec;
+  spec.name = proto.name();
+  spec.command = vector_from<std::string>(proto.command());
+  spec.env = {proto.env().begin(), proto.env().end()};
+  spec.working_directory = proto.working_directory();
+  spec.ranks = to_int(proto.ranks());
+  spec.fail_when_full = proto.fail_when_full();
+  spec.join_timeout = milliseconds(proto.join_timeout_ms());
+  spec.grace = milliseconds(proto.grace_ms());
+  spec.max_ranks_per_worker = to_int(proto.max_ranks_per_worker());
+  return spec;
+}
+
+v1::RankStatus to_proto(const RankRecord& rank) {
+  v1::RankStatus proto;
+  proto.set_rank(static_cast<uint32_t>(rank.rank));
+  proto.set_worker_id(rank.worker);
+  proto.set_host(rank.host);
+  proto.set_pid(rank.pid);
+  proto.set_state(proto_of(kRankStates, rank.state));
+  if (rank.exit) {
+    proto.set_exit_code(rank.exit->exit_code);
+    proto.set_signal(rank.exit->signal);
+  }
+  if (rank.progress) *proto.mutable_progress() = to_proto(*rank.progress);
+  if (rank.fault) *proto.mutable_fault() = to_proto(*rank.fault);
+  proto.set_unix_ms_started(rank.unix_ms_started);
+  proto.set_unix_ms_exited(rank.unix_ms_exited);
+  proto.set_victim(rank.victim);
+  return proto;
+}
+
+RankRecord from_proto(const v1::RankStatus& proto) {
+  RankRecord rank;
+  rank.rank = to_int(proto.rank());
+  rank.worker = proto.worker_id();
+  rank.host = proto.host();
+  rank.pid = proto.pid();
+  rank.state = value_of(kRankStates, proto.state());
+  if (rank.state == RankState::kExited) {
+    rank.exit.emplace();
+    rank.exit->exit_code = proto.exit_code();
+    rank.exit->signal = proto.signal();
+  }
+  if (proto.has_progress()) rank.progress = from_proto(proto.progress());
+  if (proto.has_fault()) rank.fault = from_proto(proto.fault());
+  rank.unix_ms_started = proto.unix_ms_started();
+  rank.unix_ms_exited = proto.unix_ms_exited();
+  rank.victim = proto.victim();
+  return rank;
+}
+
+v1::FailureReport to_proto(const FailureReport& report) {
+  v1::FailureReport proto;
+  proto.set_failure_class(proto_of(kFailureClasses, report.failure_class));
+  if (report.rank) proto.set_rank(static_cast<uint32_t>(*report.rank));
+  proto.set_worker_id(report.worker);
+  proto.set_host(report.host);
+  proto.set_pid(report.pid);
+  proto.set_exit_code(report.exit_code);
+  proto.set_signal(report.signal);
+  proto.set_message(report.message);
+  proto.mutable_evidence()->Assign(report.evidence.begin(), report.evidence.end());
+  proto.mutable_last_lines()->Assign(report.last_lines.begin(), report.last_lines.end());
+  proto.mutable_victims()->Assign(report.victims.begin(), report.victims.end());
+  return proto;
+}
+
+FailureReport from_proto(const v1::FailureReport& proto) {
+  FailureReport report;
+  report.failure_class = value_of(kFailureClasses, proto.failure_class());
+  if (proto.has_rank()) report.rank = to_int(proto.rank());
+  report.worker = proto.worker_id();
+  report.host = proto.host();
+  report.pid = proto.pid();
+  report.exit_code = proto.exit_code();
+  report.signal = proto.signal();
+  report.message = proto.message();
+  report.evidence = vector_from<std::string>(proto.evidence());
+  report.last_lines = vector_from<std::string>(proto.last_lines());
+  report.victims = vector_from<Rank>(proto.victims());
+  return report;
+}
+
+v1::JobStatus to_proto(const JobStatus& job) {
+  v1::JobStatus proto;
+  proto.set_job_id(job.id);
+  *proto.mutable_spec() = to_proto(job.spec);
+  proto.set_state(proto_of(kJobStates, job.state));
+  proto.set_reason(job.reason);
+  proto.set_generation(job.generation);
+  for (const RankRecord& rank : job.ranks) *proto.add_ranks() = to_proto(rank);
+  if (job.failure) *proto.mutable_failure() = to_proto(*job.failure);
+  proto.set_exit_code(job.exit_code);
+  proto.set_unix_ms_submitted(job.unix_ms_submitted);
+  proto.set_unix_ms_started(job.unix_ms_started);
+  proto.set_unix_ms_ended(job.unix_ms_ended);
+  return proto;
+}
+
+JobStatus from_proto(const v1::JobStatus& proto) {
+  JobStatus job;
+  job.id = proto.job_id();
+  job.spec = from_proto(proto.spec());
+  job.state = value_of(kJobStates, proto.state());
+  job.reason = proto.reason();
+  job.generation = proto.generation();
+  for (const v1::RankStatus& rank : proto.ranks()) job.ranks.push_back(from_proto(rank));
+  if (proto.has_failure()) job.failure = from_proto(proto.failure());
+  job.exit_code = proto.exit_code();
+  job.unix_ms_submitted = proto.unix_ms_submitted();
+  job.unix_ms_started = proto.unix_ms_started();
+  job.unix_ms_ended = proto.unix_ms_ended();
+  return job;
+}
+
+}  // namespace longhaul
