@@ -1,5 +1,6 @@
 #include "codec/plane_choice.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -13,7 +14,9 @@ namespace {
 constexpr float kPayingBits = 7.4F;
 // From one part in eight, matches save more than Huffman does on its own.
 constexpr size_t kPayingRuns = 8;
+constexpr size_t kWordBytes = 8;
 
+// n log2 n.
 using CostTable = std::array<float, kMaxSampleBytes + 1>;
 
 CostTable make_cost_table() {
@@ -24,33 +27,49 @@ CostTable make_cost_table() {
   return table;
 }
 
-// Shannon's entropy of the sample in bits per byte: log2 N - sum(n log2 n) / N.
-float entropy_bits(ByteSpan sample) {
-  static const CostTable kCost = make_cost_table();
-  std::array<uint16_t, 256> counts{};
-  for (const uint8_t byte : sample) ++counts[byte];
-  float sum = 0;
-  for (const uint16_t count : counts) sum += kCost[count];
-  return (kCost[sample.size()] - sum) / static_cast<float>(sample.size());
+// What a sample shows: its runs, and the bytes that are not in one.
+struct Sample {
+  size_t runs = 0;  // words of 8 bytes that are one byte repeated
+  size_t others = 0;
+  std::array<uint16_t, 256> counts{};  // of the others
+};
+
+Sample inspect(ByteSpan bytes) {
+  Sample sample;
+  for (; bytes.size() >= kWordBytes; bytes = bytes.subspan(kWordBytes)) {
+    const uint64_t word = load<uint64_t>(bytes.data());
+    if (word == (word & 0xFF) * 0x0101010101010101U) {
+      ++sample.runs;
+      continue;
+    }
+    sample.others += kWordBytes;
+    for (size_t i = 0; i < kWordBytes; ++i) ++sample.counts[bytes[i]];
+  }
+  return sample;
 }
 
-// How many words of 8 bytes are one byte repeated.
-size_t count_runs(ByteSpan sample) {
-  size_t runs = 0;
-  for (size_t i = 0; i + 8 <= sample.size(); i += 8) {
-    const uint64_t word = load<uint64_t>(sample.data() + i);
-    runs += word == (word & 0xFF) * 0x0101010101010101U;
-  }
-  return runs;
+// Shannon's entropy in bits per byte, log2 N - sum(n log2 n) / N, against what pays. N bytes cannot
+// show more than log2 N bits, and even 256 uniform ones show a bit less than 7.2.
+bool is_skewed(const Sample& sample) {
+  static const CostTable kCost = make_cost_table();
+  if (sample.others == 0) return false;
+  float sum = 0;
+  for (const uint16_t count : sample.counts) sum += kCost[count];
+  const auto total = static_cast<float>(sample.others);
+  const float most_bits = std::log2(total);
+  return most_bits - sum / total < std::min(kPayingBits, most_bits - 1);
 }
 
 }  // namespace
 
 PlaneChoice choose_plane(ByteSpan sample) {
   LONGHAUL_CHECK(sample.size() <= kMaxSampleBytes);
-  if (sample.empty()) return PlaneChoice::kRaw;
-  if (count_runs(sample) * 8 * kPayingRuns > sample.size()) return PlaneChoice::kLz;
-  return entropy_bits(sample) < kPayingBits ? PlaneChoice::kHuffman : PlaneChoice::kRaw;
+  const Sample seen = inspect(sample);
+  const bool skewed = is_skewed(seen);
+  if (seen.runs * kWordBytes * kPayingRuns > sample.size()) {
+    return skewed ? PlaneChoice::kMatchesHuffman : PlaneChoice::kMatches;
+  }
+  return skewed ? PlaneChoice::kHuffman : PlaneChoice::kRaw;
 }
 
 }  // namespace longhaul

@@ -6,9 +6,10 @@
 namespace longhaul {
 
 enum class PlaneChoice {
-  kRaw,      // noise: coding would cost time and win nothing
-  kHuffman,  // skewed bytes in no order: exponents
-  kLz,       // runs (zero rows, constant planes): match search wins far more than Huffman alone
+  kRaw,             // noise: coding would cost time and win nothing
+  kHuffman,         // skewed bytes in no order: exponents
+  kMatches,         // noise between runs: mantissas of a gradient with zero rows, constant planes
+  kMatchesHuffman,  // skewed bytes between runs: its exponents
 };
 
 // The longest sample that choose_plane() takes.

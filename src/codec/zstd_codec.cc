@@ -122,8 +122,7 @@ size_t ZstdCodec::encode_tile(ElementType type, ByteSpan tile, MutableByteSpan p
 size_t ZstdCodec::encode_plane(PlaneChoice choice, ByteSpan plane, uint8_t* descriptor_at,
                                MutableByteSpan to) {
   std::optional<size_t> coded;
-  if (choice == PlaneChoice::kHuffman) coded = coder_.encode_huffman(plane, to);
-  if (choice == PlaneChoice::kLz) coded = coder_.encode_lz(plane, to);
+  if (choice != PlaneChoice::kRaw) coded = coder_.encode(choice, plane, to);
   if (coded && *coded < most_stored_bytes(plane.size())) {
     store(descriptor_at, descriptor(PlaneFormat::kZstd, *coded));
     return *coded;

@@ -6,6 +6,7 @@
 #include <zstd.h>
 
 #include <new>
+#include <string_view>
 
 #include "longhaul/base/check.h"
 
@@ -17,34 +18,52 @@ void set_parameter(ZSTD_CCtx* context, ZSTD_cParameter parameter, int value) {
   LONGHAUL_CHECK(std::string_view(ZSTD_getErrorName(code)) == "No error detected");
 }
 
+// No search at all; its table as small as it gets.
+void search_nothing(ZSTD_CCtx* context) {
+  set_parameter(context, ZSTD_c_targetLength, ZSTD_TARGETLENGTH_MAX);
+  set_parameter(context, ZSTD_c_hashLog, ZSTD_HASHLOG_MIN);
+}
+
+// Runs are long (a zero row), chance matches short: steps of 32 bytes, matches of 7 or more, and a
+// table that stays in L1. Two to eight times as fast as level 1, sizes within 4 %.
+void search_runs(ZSTD_CCtx* context) {
+  set_parameter(context, ZSTD_c_targetLength, 32);
+  set_parameter(context, ZSTD_c_minMatch, 7);
+  set_parameter(context, ZSTD_c_hashLog, 12);
+}
+
+size_t index_of(PlaneChoice choice) {
+  const auto number = static_cast<size_t>(choice);
+  LONGHAUL_CHECK(number > static_cast<size_t>(PlaneChoice::kRaw));
+  return number - 1;
+}
+
 }  // namespace
 
 ZstdCoder::ZstdCoder()
-    : huffman_(make_compressor()), lz_(make_compressor()), decompressor_(ZSTD_createDCtx()) {
+    : compressors_{make_compressor(PlaneChoice::kHuffman), make_compressor(PlaneChoice::kMatches),
+                   make_compressor(PlaneChoice::kMatchesHuffman)},
+      decompressor_(ZSTD_createDCtx()) {
   if (!decompressor_) throw std::bad_alloc();
-  set_parameter(huffman_.get(), ZSTD_c_strategy, ZSTD_fast);
-  set_parameter(huffman_.get(), ZSTD_c_targetLength, ZSTD_TARGETLENGTH_MAX);
-  set_parameter(huffman_.get(), ZSTD_c_hashLog, ZSTD_HASHLOG_MIN);
-  set_parameter(huffman_.get(), ZSTD_c_literalCompressionMode, ZSTD_ps_enable);
-  set_parameter(lz_.get(), ZSTD_c_compressionLevel, 1);
 }
 
-ZstdCoder::Compressor ZstdCoder::make_compressor() {
+ZstdCoder::Compressor ZstdCoder::make_compressor(PlaneChoice choice) {
   Compressor context(ZSTD_createCCtx());
   if (!context) throw std::bad_alloc();
+  set_parameter(context.get(), ZSTD_c_strategy, ZSTD_fast);
+  if (choice == PlaneChoice::kHuffman) {
+    search_nothing(context.get());
+  } else {
+    search_runs(context.get());
+  }
+  set_parameter(context.get(), ZSTD_c_literalCompressionMode,
+                choice == PlaneChoice::kMatches ? ZSTD_ps_disable : ZSTD_ps_enable);
   return context;
 }
 
-std::optional<size_t> ZstdCoder::encode_huffman(ByteSpan plane, MutableByteSpan to) {
-  return encode(huffman_.get(), plane, to);
-}
-
-std::optional<size_t> ZstdCoder::encode_lz(ByteSpan plane, MutableByteSpan to) {
-  return encode(lz_.get(), plane, to);
-}
-
-std::optional<size_t> ZstdCoder::encode(ZSTD_CCtx_s* context, ByteSpan plane, MutableByteSpan to) {
-  const size_t written = ZSTD_compress2(context, to.data(), to.size(), plane.data(), plane.size());
+std::optional<size_t> ZstdCoder::encode(PlaneChoice choice, ByteSpan plane, MutableByteSpan to) {
+  const size_t written = ZSTD_compress2(compressors_[index_of(choice)].get(), to.data(), to.size(),
+                                        plane.data(), plane.size());
   if (ZSTD_isError(written)) return std::nullopt;
   return written;
 }

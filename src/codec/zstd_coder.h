@@ -1,9 +1,11 @@
 // zstd as a coder of single byte planes: contexts that are set up once and used for every plane.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 
+#include "codec/plane_choice.h"
 #include "longhaul/base/bytes.h"
 
 struct ZSTD_CCtx_s;
@@ -16,14 +18,13 @@ class ZstdCoder {
  public:
   ZstdCoder();
 
-  // Write one zstd frame; nullopt when it would not fit into `to`.
+  // Writes one zstd frame; nullopt when it would not fit into `to`. Precondition: not kRaw.
   //
-  // Huffman only: no search for matches, entropy coding of all bytes. zstd has no level for it:
-  // levels below 1 switch Huffman off, level 1 searches. The fast strategy with its longest step
-  // (targetLength) finds nothing, and literal compression is forced on.
-  std::optional<size_t> encode_huffman(ByteSpan plane, MutableByteSpan to);
-  // Level 1: matches and Huffman.
-  std::optional<size_t> encode_lz(ByteSpan plane, MutableByteSpan to);
+  // zstd has no level for these choices: levels below 1 switch Huffman off, level 1 spends most of
+  // its time on matches that are not there. So all three use the fast strategy and set by hand how
+  // far it steps between searches (targetLength: as far as it goes for kHuffman, so that nothing is
+  // found) and whether what is left is Huffman coded.
+  std::optional<size_t> encode(PlaneChoice choice, ByteSpan plane, MutableByteSpan to);
 
   // Fills exactly `plane`; false when the frame is damaged or of another size.
   bool decode(ByteSpan frame, MutableByteSpan plane);
@@ -36,11 +37,9 @@ class ZstdCoder {
   using Compressor = std::unique_ptr<ZSTD_CCtx_s, Free>;
   using Decompressor = std::unique_ptr<ZSTD_DCtx_s, Free>;
 
-  static Compressor make_compressor();
-  static std::optional<size_t> encode(ZSTD_CCtx_s* context, ByteSpan plane, MutableByteSpan to);
+  static Compressor make_compressor(PlaneChoice choice);
 
-  Compressor huffman_;
-  Compressor lz_;
+  std::array<Compressor, 3> compressors_;  // by choice
   Decompressor decompressor_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <random>
 #include <vector>
 
@@ -35,11 +36,27 @@ TEST(PlaneChoiceTest, ExponentsAreHuffmanCoded) {
 }
 
 TEST(PlaneChoiceTest, RunsAreSearchedForMatches) {
-  EXPECT_EQ(choose_plane(std::vector<uint8_t>(kMaxSampleBytes, 0)), PlaneChoice::kLz);
-  EXPECT_EQ(choose_plane(std::vector<uint8_t>(64, 0x3F)), PlaneChoice::kLz);
-  std::vector<uint8_t> rows = noise(kMaxSampleBytes);
-  std::fill_n(rows.begin() + 256, 256, 0);
-  EXPECT_EQ(choose_plane(rows), PlaneChoice::kLz);
+  EXPECT_EQ(choose_plane(std::vector<uint8_t>(kMaxSampleBytes, 0)), PlaneChoice::kMatches);
+  EXPECT_EQ(choose_plane(std::vector<uint8_t>(64, 0x3F)), PlaneChoice::kMatches);
+}
+
+// Zero rows, with noise or with exponents between them, whatever their share is.
+TEST(PlaneChoiceTest, WhatLiesBetweenRunsIsJudgedOnItsOwn) {
+  for (const size_t zeros : {192, 256, 512, 768, 960}) {
+    std::vector<uint8_t> mantissas = noise(kMaxSampleBytes);
+    std::fill_n(mantissas.begin(), zeros, 0);
+    EXPECT_EQ(choose_plane(mantissas), PlaneChoice::kMatches) << zeros;
+    std::vector<uint8_t> exponents = skewed_bytes(kMaxSampleBytes, 8);
+    std::fill_n(exponents.begin(), zeros, 0);
+    EXPECT_EQ(choose_plane(exponents), PlaneChoice::kMatchesHuffman) << zeros;
+  }
+}
+
+TEST(PlaneChoiceTest, SmallSamplesAreJudgedLikeLargeOnes) {
+  for (const size_t bytes : {64, 128, 192, 256, 320, 448, 512, 768}) {
+    EXPECT_EQ(choose_plane(noise(bytes)), PlaneChoice::kRaw) << bytes;
+    EXPECT_EQ(choose_plane(skewed_bytes(bytes, 8)), PlaneChoice::kHuffman) << bytes;
+  }
 }
 
 TEST(PlaneChoiceTest, NothingToSeeStaysRaw) {
