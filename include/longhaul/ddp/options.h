@@ -1,0 +1,45 @@
+// What DistributedDataParallel can be told. Names, defaults and meaning are PyTorch's
+// (torch/nn/parallel/distributed.py) unless said otherwise.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "longhaul/codec/codec_spec.h"
+
+namespace longhaul {
+
+struct DistributedDataParallelOptions {
+  // How gradients travel. kNone: PyTorch's own all-reduce, and its results to the last bit.
+  CodecSpec codec;
+
+  // Gradients are reduced in buckets of about so many MiB. Unset: 25, and a first bucket of 1 MiB
+  // so that communication starts early. When set, the first bucket is as large as the others, as in
+  // PyTorch, unless first_bucket_cap_mb says otherwise.
+  std::optional<double> bucket_cap_mb;
+  std::optional<double> first_bucket_cap_mb;
+  // One size per bucket, the last one repeated; replaces the two above. Needs libtorch >= 2.11.
+  std::vector<double> bucket_cap_mb_list;
+
+  // Set it when some parameters get no gradient in some steps. Costs a walk over the graph per step
+  // and asks that every tensor of the model's output can be found (for_each_tensor.h).
+  bool find_unused_parameters = false;
+  // With find_unused_parameters: buckets that no rank used are not sent.
+  bool skip_all_reduce_unused_params = false;
+
+  // Gradients live inside the buckets: one copy less. Then torch::optim's zero_grad() throws,
+  // because it calls detach_() on each gradient first: call ddp.zero_grad() instead.
+  bool gradient_as_bucket_view = false;
+
+  // The same parameters are used in the same order in every step. Allows what the Reducer otherwise
+  // refuses, as a parameter used several times in one backward pass.
+  bool static_graph = false;
+
+  // Buffers (running means and the like) are set to rank 0's before every forward pass.
+  bool broadcast_buffers = true;
+
+  // Compare the models of all ranks and set parameters and buffers to rank 0's at the start.
+  bool init_sync = true;
+};
+
+}  // namespace longhaul

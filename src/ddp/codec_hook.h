@@ -1,0 +1,30 @@
+// DDP's communication hook for compressed buckets: starts the reduction and returns its future at
+// once, so that backward goes on.
+#pragma once
+
+#include <torch/csrc/distributed/c10d/comm.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "longhaul/collectives/compressed_allreduce.h"
+
+namespace longhaul {
+
+class CodecHook final : public c10d::CommHookInterface {
+ public:
+  // `step` is read when a bucket is ready; the owner of both keeps it alive.
+  CodecHook(std::shared_ptr<Communicator> communicator, const CodecSpec& spec,
+            const std::atomic<uint64_t>& step);
+
+  c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override;
+  at::Tensor parseHookResult(const c10::IValue& result) override;
+
+ private:
+  const double scale_;
+  const std::atomic<uint64_t>& step_;
+  CompressedAllreduce allreduce_;
+};
+
+}  // namespace longhaul

@@ -1,0 +1,88 @@
+#include "runtime/progress_reporter.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "longhaul/base/log.h"
+
+namespace longhaul {
+
+double WaitShare::update(int64_t step, double wait_seconds, Instant now) {
+  if (started_ && step == step_) return share_;
+  const double seconds = seconds_between(since_, now);
+  if (started_ && seconds > 0)
+    share_ = std::clamp((wait_seconds - wait_seconds_) / seconds, 0.0, 1.0);
+  started_ = true;
+  step_ = step;
+  wait_seconds_ = wait_seconds;
+  since_ = now;
+  return share_;
+}
+
+ProgressReporter::ProgressReporter(std::shared_ptr<Coordinator> coordinator,
+                                   std::shared_ptr<Communicator> communicator,
+                                   milliseconds interval)
+    : coordinator_(std::move(coordinator)),
+      communicator_(std::move(communicator)),
+      interval_(interval),
+      thread_("lh-report", [this] { run(); }) {}
+
+ProgressReporter::~ProgressReporter() {
+  {
+    MutexLock lock(mutex_);
+    closed_ = true;
+    changed_.notify_all();
+  }
+  thread_.join();
+}
+
+void ProgressReporter::update(const TrainingProgress& progress) {
+  MutexLock lock(mutex_);
+  latest_ = progress;
+}
+
+void ProgressReporter::run() {
+  bool closed = false;
+  while (!closed) {
+    send();
+    const Instant next = std::chrono::steady_clock::now() + interval_;
+    MutexLock lock(mutex_);
+    while (!closed_ && changed_.wait_until(mutex_, next)) {
+    }
+    closed = closed_;
+  }
+  send();
+}
+
+void ProgressReporter::send() {
+  const Result<bool> stop = coordinator_->report(collect());
+  if (!stop) {
+    // The next report is the repeat; a worker that is gone ends this process by its own means.
+    log(LogLevel::kDebug, "report", stop.failure().message);
+  } else if (*stop && !stop_requested_.exchange(true)) {
+    log(LogLevel::kInfo, "report", "rank ", communicator_->rank(), " is asked to stop");
+  }
+}
+
+RankProgress ProgressReporter::collect() {
+  RankProgress progress;
+  {
+    MutexLock lock(mutex_);
+    progress.step = latest_.step;
+    progress.total_steps = latest_.total_steps;
+    progress.has_loss = latest_.loss.has_value();
+    progress.loss = latest_.loss.value_or(0);
+    progress.tokens_per_second = latest_.tokens_per_second;
+    progress.codec = latest_.codec;
+  }
+  const TrafficCounts counts = communicator_->traffic().counts();
+  progress.communication_share =
+      wait_share_.update(progress.step, counts.wait_seconds, std::chrono::steady_clock::now());
+  progress.bytes_raw = counts.bytes_raw;
+  progress.bytes_sent = counts.bytes_sent;
+  progress.collective_sequence = counts.operations;
+  progress.operation = counts.operation;
+  return progress;
+}
+
+}  // namespace longhaul

@@ -1,0 +1,59 @@
+// Tells the worker about once a second what this rank does: the training program's own numbers and
+// the communicator's counts. Its sign of life, and the way stop requests come in.
+// Thread safety: all methods from any thread.
+#pragma once
+
+#include <atomic>
+#include <memory>
+
+#include "longhaul/base/mutex.h"
+#include "longhaul/base/thread.h"
+#include "longhaul/collectives/communicator.h"
+#include "longhaul/membership/coordinator.h"
+#include "longhaul/runtime/world.h"
+
+namespace longhaul {
+
+// Share of the time since the last call with a new step that backward passes waited, 0..1. Measured
+// over whole steps, because a step may take longer than the time between two reports.
+class WaitShare {
+ public:
+  double update(int64_t step, double wait_seconds, Instant now);
+
+ private:
+  bool started_ = false;
+  int64_t step_ = 0;
+  double wait_seconds_ = 0;
+  Instant since_{};
+  double share_ = 0;
+};
+
+class ProgressReporter {
+ public:
+  ProgressReporter(std::shared_ptr<Coordinator> coordinator,
+                   std::shared_ptr<Communicator> communicator,
+                   milliseconds interval = milliseconds(1000));
+  // Sends one last report, then joins the thread.
+  ~ProgressReporter();
+
+  void update(const TrainingProgress& progress);
+  bool stop_requested() const { return stop_requested_.load(); }
+
+ private:
+  void run();
+  void send();
+  RankProgress collect();
+
+  const std::shared_ptr<Coordinator> coordinator_;
+  const std::shared_ptr<Communicator> communicator_;
+  const milliseconds interval_;
+  std::atomic<bool> stop_requested_ = false;
+  WaitShare wait_share_;  // touched by the thread only
+  Mutex mutex_;
+  CondVar changed_;
+  TrainingProgress latest_ LONGHAUL_GUARDED_BY(mutex_);
+  bool closed_ LONGHAUL_GUARDED_BY(mutex_) = false;
+  Thread thread_;
+};
+
+}  // namespace longhaul

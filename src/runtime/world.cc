@@ -1,0 +1,201 @@
+#include "longhaul/runtime/world.h"
+
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/cuda.h>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include <cstdlib>
+#include <exception>
+#include <utility>
+
+#include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
+#include "runtime/agent.h"
+#include "runtime/coordinator_store.h"
+#include "runtime/last_words.h"
+#include "runtime/launch_environment.h"
+#include "runtime/progress_reporter.h"
+
+namespace longhaul {
+namespace {
+
+using StorePtr = c10::intrusive_ptr<c10d::Store>;
+
+// Where this process stands, and the store it meets the others through.
+struct Rendezvous {
+  Placement placement;
+  std::shared_ptr<Coordinator> coordinator;  // null without a worker
+  StorePtr store;                            // null in a world of one without a worker
+  std::string address;                       // a host that every rank can reach
+};
+
+std::optional<std::string> read_variable(const char* name) {
+  const char* value = std::getenv(name);
+  if (value == nullptr) return std::nullopt;
+  return std::string(value);
+}
+
+Rendezvous from_agent(std::shared_ptr<Coordinator> coordinator, milliseconds timeout) {
+  Rendezvous rendezvous;
+  rendezvous.placement = coordinator->join().value_or_throw();
+  rendezvous.store = c10::make_intrusive<CoordinatorStore>(coordinator, timeout);
+  rendezvous.coordinator = std::move(coordinator);
+  return rendezvous;
+}
+
+StorePtr connect_store(const LaunchEnvironment& environment, milliseconds timeout) {
+  c10d::TCPStoreOptions options;
+  options.port = environment.master_port;
+  options.isServer = environment.serves_store;
+  options.waitWorkers = false;  // the communicator waits, and can name who is missing
+  options.timeout = timeout;
+  try {
+    return c10::make_intrusive<c10d::TCPStore>(environment.master_address, options);
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    throw Error(
+        ErrorKind::kUnavailable,
+        str_cat("rank ", environment.placement.rank,
+                environment.serves_store ? " cannot serve" : " cannot reach",
+                " the rendezvous store at MASTER_ADDR:MASTER_PORT ", environment.master_address,
+                ":", environment.master_port, ": ", text.substr(0, text.find('\n'))));
+  }
+}
+
+Rendezvous from_environment(milliseconds timeout) {
+  Rendezvous rendezvous;
+  const auto environment = read_launch_environment(read_variable).value_or_throw();
+  if (!environment) return rendezvous;
+  rendezvous.placement = environment->placement;
+  rendezvous.address = environment->master_address;
+  if (environment->placement.world_size > 1)
+    rendezvous.store = connect_store(*environment, timeout);
+  return rendezvous;
+}
+
+bool has_nccl() {
+#ifdef USE_C10D_NCCL
+  return true;
+#else
+  return false;
+#endif
+}
+
+c10::Device choose_device(const InitOptions& options, int local_rank) {
+  if (options.device) return *options.device;
+  if (!has_nccl() || !torch::cuda::is_available()) return c10::Device(c10::DeviceType::CPU);
+  const auto count = static_cast<int>(torch::cuda::device_count());
+  if (local_rank >= count)
+    throw Error(ErrorKind::kInvalid, str_cat("local rank ", local_rank,
+                                             " has no GPU of its own: ", "this host has ", count));
+  return c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(local_rank));
+}
+
+std::shared_ptr<Communicator> connect(const Rendezvous& rendezvous, const InitOptions& options) {
+  CommunicatorOptions communicator;
+  communicator.rank = rendezvous.placement.rank;
+  communicator.size = rendezvous.placement.world_size;
+  communicator.generation = rendezvous.placement.generation;
+  communicator.device = choose_device(options, rendezvous.placement.local_rank);
+  communicator.host_address =
+      options.host_address.empty() ? rendezvous.placement.host_address : options.host_address;
+  communicator.rendezvous_address = rendezvous.address;
+  communicator.timeout = options.timeout;
+  if (communicator.device.has_index())
+    c10::impl::VirtualGuardImpl(communicator.device.type()).setDevice(communicator.device);
+  return Communicator::create(rendezvous.store, communicator);
+}
+
+}  // namespace
+
+struct World::State {
+  Placement placement;
+  const std::shared_ptr<Speaker> speaker = std::make_shared<Speaker>();
+  std::unique_ptr<ProgressReporter> reporter;  // null without a worker
+  const int exceptions_at_start = std::uncaught_exceptions();
+
+  ~State() {
+    reporter.reset();
+    if (!speaker->coordinator) return;
+    if (std::uncaught_exceptions() > exceptions_at_start) return report_unwinding();
+    const Result<void> left = speaker->coordinator->leave();
+    if (!left) log(LogLevel::kDebug, "world", "goodbye not heard: ", left.failure().message);
+  }
+
+  // The exception itself cannot be seen from here, but whether a peer is gone can.
+  void report_unwinding() const {
+    const Rank suspect = speaker->communicator ? speaker->communicator->suspect() : -1;
+    RankFault fault{ErrorKind::kInternal, "stopped by an exception that the program caught", -1};
+    if (suspect >= 0)
+      fault = {ErrorKind::kPeerLost,
+               str_cat("stopped by an exception while rank ", suspect, " is gone"), suspect};
+    report_fault_briefly(*speaker, fault);
+  }
+};
+
+World::World(std::unique_ptr<State> state) : state_(std::move(state)) {}
+World::~World() = default;
+World::World(World&&) noexcept = default;
+World& World::operator=(World&&) noexcept = default;
+
+Rank World::rank() const {
+  return state_->placement.rank;
+}
+int World::size() const {
+  return state_->placement.world_size;
+}
+int World::local_rank() const {
+  return state_->placement.local_rank;
+}
+int World::local_size() const {
+  return state_->placement.local_world_size;
+}
+Generation World::generation() const {
+  return state_->placement.generation;
+}
+c10::Device World::device() const {
+  return communicator()->options().device;
+}
+
+const std::shared_ptr<Communicator>& World::communicator() const {
+  return state_->speaker->communicator;
+}
+const c10::intrusive_ptr<c10d::ProcessGroup>& World::process_group() const {
+  return communicator()->process_group();
+}
+
+void World::barrier() {
+  process_group()->barrier()->wait();
+}
+
+void World::report(const TrainingProgress& progress) {
+  if (state_->reporter) state_->reporter->update(progress);
+}
+
+bool World::should_stop() const {
+  return state_->reporter && state_->reporter->stop_requested();
+}
+
+World init(const InitOptions& options) {
+  auto state = std::make_unique<World::State>();
+  Speaker& speaker = *state->speaker;
+  speaker.coordinator = agent_from_environment();
+  speak_at_terminate(state->speaker);
+  try {
+    const Rendezvous rendezvous = speaker.coordinator
+                                      ? from_agent(speaker.coordinator, options.timeout)
+                                      : from_environment(options.timeout);
+    state->placement = rendezvous.placement;
+    speaker.rank = rendezvous.placement.rank;
+    speaker.communicator = connect(rendezvous, options);
+  } catch (...) {
+    report_fault_briefly(speaker, fault_of(std::current_exception()));
+    throw;
+  }
+  if (speaker.coordinator)
+    state->reporter = std::make_unique<ProgressReporter>(speaker.coordinator, speaker.communicator);
+  return World(std::move(state));
+}
+
+}  // namespace longhaul

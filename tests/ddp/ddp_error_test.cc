@@ -1,0 +1,101 @@
+// What goes wrong, and who is told.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "tests/ddp/training.h"
+
+namespace longhaul {
+namespace {
+
+using testing::batch_of;
+using testing::codec;
+using testing::fill;
+using ::testing::HasSubstr;
+using testing::loss_of;
+using testing::Mlp;
+using testing::RankContext;
+using testing::run_ranks;
+
+// Every rank's constructor must throw the same ModelMismatchError, blaming `culprit`.
+void expect_mismatch(
+    int size, Rank culprit, const std::string& text,
+    const std::function<void(RankContext&, Mlp&, DistributedDataParallelOptions&)>& spoil) {
+  const auto reports = run_ranks(
+      size,
+      [&](RankContext& context) {
+        Mlp model;
+        DistributedDataParallelOptions options;
+        if (context.rank == culprit) spoil(context, model, options);
+        const auto communicator = context.connect();
+        try {
+          DistributedDataParallel ddp(communicator, model, options);
+        } catch (const ModelMismatchError& error) {
+          EXPECT_EQ(error.rank(), culprit);
+          EXPECT_EQ(error.kind(), ErrorKind::kInvalid);
+          EXPECT_THAT(error.what(), HasSubstr(text));
+          return;
+        }
+        ADD_FAILURE() << "rank " << context.rank << " saw nothing";
+      },
+      std::chrono::seconds(60));
+  testing::expect_all_fine(reports);
+}
+
+TEST(DdpError, EveryRankHearsWhichParameterDiffers) {
+  for (const int size : {2, 4}) {
+    expect_mismatch(size, size - 1,
+                    "'first.weight' is float [19, 7] where rank 0's is float [17, 7]",
+                    [](RankContext&, Mlp& model, auto&) { model = Mlp(19); });
+    expect_mismatch(size, 1, "'second.bias' is double [3]", [](RankContext&, Mlp& model, auto&) {
+      model->second->bias.set_data(model->second->bias.to(torch::kDouble));
+    });
+    expect_mismatch(size, 1, "has parameter 'extra'", [](RankContext&, Mlp& model, auto&) {
+      model->register_parameter("extra", torch::ones({2}));
+    });
+    expect_mismatch(size, 1, "option 'codec' is zstd where rank 0's is none",
+                    [](RankContext&, Mlp&, auto& options) { options.codec = codec("zstd"); });
+    expect_mismatch(size, 1, "cannot start: the model has no parameter that requires a gradient",
+                    [](RankContext&, Mlp& model, auto&) {
+                      for (auto& parameter : model->parameters())
+                        parameter.set_requires_grad(false);
+                    });
+  }
+}
+
+TEST(DdpError, AloneAModelWithNothingToTrainIsRefusedToo) {
+  const auto reports = run_ranks(1, [](RankContext& context) {
+    Mlp model;
+    for (auto& parameter : model->parameters()) parameter.set_requires_grad(false);
+    DistributedDataParallel ddp(context.connect(), model);
+  });
+  EXPECT_THAT(reports[0].what(), HasSubstr("no parameter that requires a gradient"));
+}
+
+// A peer that leaves shows in backward as a CollectiveError, type and text intact, on its
+// survivors.
+TEST(DdpError, APeerThatLeavesEndsBackwardWithACollectiveError) {
+  for (const char* name : {"none", "zstd"}) {
+    const auto reports = run_ranks(3, [&](RankContext& context) {
+      Mlp model;
+      fill(*model, 1);
+      DistributedDataParallel ddp(context.connect(), model, {.codec = codec(name)});
+      for (int64_t step = 0; step < 3; ++step) {
+        if (context.rank == 1 && step == 2) return;
+        ddp.zero_grad();
+        const auto loss = loss_of(ddp(batch_of(context.rank, step)));
+        loss.backward();
+      }
+    });
+    EXPECT_EQ(reports[1].what(), "");
+    for (const Rank rank : {0, 2}) {
+      const CollectiveError* error = reports[static_cast<size_t>(rank)].collective_error();
+      ASSERT_NE(error, nullptr);
+      EXPECT_EQ(error->peer(), 1) << error->what();
+      EXPECT_THAT(error->what(), HasSubstr("step 3")) << "the third backward pass";
+    }
+  }
+}
+
+}  // namespace
+}  // namespace longhaul

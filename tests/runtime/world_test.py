@@ -1,0 +1,75 @@
+"""init() in real processes: alone, under torchrun's names, with names that cannot be right, and when a rank dies.
+
+  world_test.py PATH_OF_WORLD_PROBE
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from ranks import free_port, run_ranks  # noqa: E402
+
+PROBE = sys.argv.pop(1)
+NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LONGHAUL_AGENT",
+         "LONGHAUL_AGENT_TOKEN")
+
+
+def run_alone(what: str, **variables: str) -> subprocess.CompletedProcess:
+    env = {name: value for name, value in os.environ.items() if name not in NAMES}
+    return subprocess.run([PROBE, what], env=dict(env, **variables), capture_output=True, text=True, timeout=120)
+
+
+class WorldTest(unittest.TestCase):
+    def test_alone(self):
+        result = run_alone("train")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stdout.split()[:2], ["0", "1"])
+
+    def test_ranks_of_torchrun_end_with_the_same_parameters(self):
+        results = run_ranks(3, [PROBE, "train"])
+        lines = [result.stdout.split() for result in results]
+        self.assertEqual([result.returncode for result in results], [0, 0, 0], [r.stderr for r in results])
+        self.assertEqual([line[:2] for line in lines], [["0", "3"], ["1", "3"], ["2", "3"]])
+        self.assertEqual(len({line[2] for line in lines}), 1, lines)
+
+    def test_a_bad_environment_is_one_clear_line_and_exit_1(self):
+        result = run_alone("train", RANK="3", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.stderr, "rank 0: longhaul::Error: RANK=3 is not between 0 and 1 (WORLD_SIZE=2)\n")
+
+    def test_a_worker_that_is_not_there_is_named(self):
+        result = run_alone("train", LONGHAUL_AGENT="unix:/nowhere/agent.sock", LONGHAUL_AGENT_TOKEN="x")
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertTrue("/nowhere/agent.sock" in result.stderr or "LONGHAUL_CONTROL=OFF" in result.stderr,
+                        result.stderr)
+
+    def test_a_rank_that_does_not_come_is_named(self):
+        result = run_alone("lonely", RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("rank 0: longhaul::CollectiveError: ", result.stderr)
+        self.assertIn("rank 1 did not come", result.stderr)
+
+    def test_survivors_of_a_dead_rank_exit_1_and_name_it(self):
+        results = run_ranks(3, [PROBE, "escape"])
+        self.assertEqual([result.returncode for result in results], [1, 7, 1], [r.stderr for r in results])
+        for rank in (0, 2):
+            self.assertIn(f"rank {rank}: longhaul::CollectiveError: ", results[rank].stderr)
+            self.assertIn("rank 1", results[rank].stderr)
+
+    def test_different_models_exit_1_everywhere(self):
+        for result in run_ranks(2, [PROBE, "mismatch"]):
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertIn("ModelMismatchError", result.stderr)
+            self.assertIn("'weight' is float [2, 5] where rank 0's is float [2, 4]", result.stderr)
+
+    def test_other_peoples_exceptions_end_as_ever(self):
+        result = run_alone("foreign")
+        self.assertEqual(result.returncode, -6, "SIGABRT")
+        self.assertIn("not one of ours", result.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
