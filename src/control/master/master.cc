@@ -1,16 +1,23 @@
 #include "control/master/master.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/server_builder.h>
 
 #include <random>
 #include <utility>
 
 #include "control/common/credentials.h"
+#include "longhaul/base/log.h"
 
 namespace longhaul {
 namespace {
 
 constexpr int kMaxMessageBytes = 16 << 20;
+
+// gRPC writes to stderr by itself; what matters of it reaches callers as an error.
+void log_for_grpc(gpr_log_func_args* args) {
+  log(LogLevel::kDebug, "grpc", args->message);
+}
 
 std::string random_name() {
   std::random_device random;
@@ -29,6 +36,7 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   if (colon == std::string::npos) {
     return Failure{ErrorKind::kInvalid, str_cat("'", options.listen, "' is not HOST:PORT")};
   }
+  gpr_set_log_function(log_for_grpc);
   std::unique_ptr<Master> master(new Master(options, random_name()));
   int port = 0;
   grpc::ServerBuilder builder;

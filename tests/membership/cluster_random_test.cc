@@ -1,0 +1,277 @@
+// Random lives of a cluster. Workers behave, but anything may break at any moment: ranks die in
+// every way, streams are cut, workers restart or fall silent, users stop jobs, messages are lost
+// with their streams. Whatever happens: slots are never over-committed, every job ends, and no rank
+// is both culprit and victim.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <map>
+#include <random>
+#include <set>
+
+#include "tests/membership/state_driver.h"
+
+namespace longhaul {
+namespace {
+
+// A worker as the real one behaves, without processes.
+struct FakeWorker {
+  std::string id;
+  std::string incarnation;
+  int slots = 1;
+  std::optional<SessionId> session;
+  bool alive = true;  // false: fell silent for good
+  std::map<LaunchId, std::set<Rank>> running;
+  std::vector<RankEventMessage> unsent;  // happened while the stream was broken
+};
+
+class RandomLife {
+ public:
+  explicit RandomLife(uint32_t seed) : random_(seed) {
+    const int workers = 1 + pick(4);
+    for (int i = 0; i < workers; ++i) {
+      workers_.push_back(
+          {"w" + std::to_string(i), "i" + std::to_string(i), 1 + pick(4), {}, true, {}, {}});
+      connect(workers_.back());
+    }
+  }
+
+  // How the jobs ended; for failures also of which class.
+  std::set<JobState> states;
+  std::set<FailureClass> classes;
+
+  void live() {
+    for (int step = 0; step < 150; ++step) {
+      random_event();
+      deliver();
+      check();
+    }
+    settle();
+  }
+
+ private:
+  int pick(int below) { return static_cast<int>(random_() % static_cast<uint32_t>(below)); }
+  FakeWorker& any_worker() {
+    return workers_[static_cast<size_t>(pick(static_cast<int>(workers_.size())))];
+  }
+
+  void connect(FakeWorker& worker) {
+    std::vector<LaunchId> inventory;
+    for (const auto& [launch, ranks] : worker.running) inventory.push_back(launch);
+    worker.session = on_.connect(worker.id, worker.slots, worker.incarnation, inventory);
+    for (const RegisteredMessage& registered : on_.take<RegisteredMessage>(*worker.session)) {
+      for (const LaunchId& launch : registered.unknown) worker.running.erase(launch);
+    }
+    for (const RankEventMessage& event : std::exchange(worker.unsent, {})) {
+      on_.says(*worker.session, event.launch.job, event.rank, event.change);
+    }
+  }
+
+  void say(FakeWorker& worker, const LaunchId& launch, Rank rank, RankChange change) {
+    if (worker.session) {
+      on_.says(*worker.session, launch.job, rank, std::move(change));
+    } else {
+      worker.unsent.push_back({launch, rank, std::move(change)});
+    }
+  }
+
+  void random_event() {
+    FakeWorker& worker = any_worker();
+    switch (pick(12)) {
+      case 0:
+      case 1: {
+        const Result<JobId> job = on_.submit(1 + pick(7), pick(5) == 0);
+        ASSERT_TRUE(job);
+        jobs_.push_back(*job);
+        break;
+      }
+      case 2:
+        if (!jobs_.empty() && pick(4) == 0) on_.stop(jobs_.back(), pick(2) == 0);
+        break;
+      case 3:
+        if (worker.session && pick(2) == 0) {
+          on_.disconnect(*worker.session);
+          worker.session.reset();
+        }
+        break;
+      case 4:
+        if (!worker.session && worker.alive) connect(worker);
+        break;
+      case 5:
+        if (pick(6) == 0) restart(worker);
+        break;
+      case 6:
+        if (pick(10) == 0) worker.alive = false;
+        break;
+      case 7:
+        pass(pick(3000));
+        break;
+      default:
+        rank_event(worker);
+        break;
+    }
+  }
+
+  void restart(FakeWorker& worker) {
+    if (worker.session) on_.disconnect(*worker.session);
+    worker.incarnation += "'";
+    worker.running.clear();
+    worker.unsent.clear();
+    worker.alive = true;
+    connect(worker);
+  }
+
+  void rank_event(FakeWorker& worker) {
+    if (worker.running.empty() || !worker.alive) return;
+    auto& [launch, ranks] = *worker.running.begin();
+    if (ranks.empty()) return;
+    const LaunchId id = launch;
+    const Rank rank = *ranks.begin();
+    switch (pick(8)) {
+      case 0:
+        say(worker, id, rank, RankJoined{});
+        return;
+      case 1:
+        say(worker, id, rank, RankLeft{});
+        return;
+      case 2: {
+        const auto kind = pick(2) == 0 ? ErrorKind::kPeerLost : ErrorKind::kDeadline;
+        say(worker, id, rank, RankFault{kind, "all-reduce", pick(8) - 1});
+        return;
+      }
+      case 3:
+        say(worker, id, rank, RankFault{ErrorKind::kInternal, "own", -1});
+        return;
+      case 4:
+        end_rank(worker, id, rank, {128 + SIGKILL, SIGKILL, false, "", {}, ""});
+        return;
+      case 5:
+        end_rank(worker, id, rank, {3, 0, false, "", {}, ""});
+        return;
+      default:
+        end_rank(worker, id, rank, {0, 0, false, "", {}, ""});
+        return;
+    }
+  }
+
+  void end_rank(FakeWorker& worker, const LaunchId& launch, Rank rank, RankExit exit) {
+    worker.running[launch].erase(rank);
+    if (worker.running[launch].empty()) worker.running.erase(launch);
+    say(worker, launch, rank, std::move(exit));
+  }
+
+  // The workers do what they were told, each at its own time.
+  void deliver() {
+    for (FakeWorker& worker : workers_) {
+      if (!worker.session || !worker.alive || pick(3) == 0) continue;
+      const SessionId session = *worker.session;
+      if (on_.closed(session)) {
+        on_.disconnect(session);
+        worker.session.reset();
+        continue;
+      }
+      for (const PrepareMessage& prepare : on_.take<PrepareMessage>(session)) {
+        on_.prepared(session, prepare.launch.job, pick(20) == 0 ? "no such file" : "");
+      }
+      for (const LaunchMessage& launch : on_.take<LaunchMessage>(session)) {
+        worker.running[launch.launch] = {launch.ranks.begin(), launch.ranks.end()};
+        for (const Rank rank : launch.ranks) say(worker, launch.launch, rank, RankSpawned{1});
+      }
+      for (const StopRanksMessage& stop : on_.take<StopRanksMessage>(session)) {
+        const auto running = worker.running.find(stop.launch);
+        if (running == worker.running.end()) continue;
+        for (const Rank rank : std::set<Rank>(running->second)) {
+          end_rank(worker, stop.launch, rank,
+                   {143, SIGTERM, true, "", {}, pick(5) == 0 ? "T" : ""});
+        }
+      }
+    }
+  }
+
+  void pass(int ms) {
+    std::vector<SessionId> beating;
+    for (const FakeWorker& worker : workers_) {
+      if (worker.session && worker.alive) beating.push_back(*worker.session);
+    }
+    on_.pass(ms, beating);
+  }
+
+  void check() {
+    for (const NodeStatus& node : on_.state.nodes()) {
+      if (node.worker.state != WorkerState::kLost) {
+        EXPECT_LE(node.used_slots, node.worker.registration.slots) << node.worker.id;
+      }
+    }
+    for (const JobStatus* job : on_.state.list(true)) {
+      if (job->failure) {
+        for (const Rank victim : job->failure->victims) EXPECT_NE(victim, job->failure->rank);
+      }
+      if (job->state == JobState::kFailed) {
+        EXPECT_TRUE(job->failure);
+        EXPECT_NE(job->exit_code, 0);
+        EXPECT_NE(job->failure->message, "");
+      }
+      if (job->state == JobState::kSucceeded) {
+        EXPECT_EQ(job->exit_code, 0);
+      }
+    }
+    EXPECT_TRUE(!on_.state.has_active_jobs() || !on_.state.next_wakeup() ||
+                *on_.state.next_wakeup() > Instant());
+  }
+
+  // Everything is mended, ranks end well; then nothing may be left waiting for ever, but for jobs
+  // that are larger than the cluster.
+  void settle() {
+    for (FakeWorker& worker : workers_) {
+      if (!worker.alive) restart(worker);
+    }
+    for (int round = 0; round < 400 && on_.state.has_active_jobs(); ++round) {
+      for (FakeWorker& worker : workers_) {
+        if (!worker.session) connect(worker);
+        while (!worker.running.empty()) {
+          const auto& [launch, ranks] = *worker.running.begin();
+          end_rank(worker, launch, *ranks.begin(), {0, 0, false, "", {}, ""});
+        }
+      }
+      deliver();
+      check();
+      pass(500);
+    }
+    for (const JobStatus* job : on_.state.list(true)) {
+      states.insert(job->state);
+      if (job->failure) classes.insert(job->failure->failure_class);
+    }
+    for (const JobStatus* job : on_.state.list(false)) {
+      EXPECT_EQ(job->state, JobState::kPending) << job->id << ": " << job->reason;
+      EXPECT_NE(job->reason.find("larger than all workers"), std::string::npos) << job->reason;
+    }
+  }
+
+  std::mt19937 random_;
+  testing::StateDriver on_;
+  std::vector<FakeWorker> workers_;
+  std::vector<JobId> jobs_;
+};
+
+TEST(ClusterRandom, EveryJobEndsAndNoSlotIsUsedTwice) {
+  std::set<JobState> states;
+  std::set<FailureClass> classes;
+  for (uint32_t seed = 0; seed < 300 && !::testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE(seed);
+    RandomLife life(seed);
+    life.live();
+    states.merge(life.states);
+    classes.merge(life.classes);
+  }
+  EXPECT_TRUE(states.contains(JobState::kSucceeded) && states.contains(JobState::kFailed) &&
+              states.contains(JobState::kStopped));
+  for (const FailureClass one :
+       {FailureClass::kExitCode, FailureClass::kSignal, FailureClass::kException,
+        FailureClass::kLaunch, FailureClass::kEarlyExit, FailureClass::kHang,
+        FailureClass::kWorkerLost, FailureClass::kNoRoom}) {
+    EXPECT_TRUE(classes.contains(one)) << to_string(one) << " never happened";
+  }
+}
+
+}  // namespace
+}  // namespace longhaul

@@ -1,0 +1,357 @@
+#include "longhaul/membership/cluster_state.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include "tests/membership/state_driver.h"
+
+namespace longhaul {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+using ::testing::StartsWith;
+
+// Two workers of two slots each, "gpu-a" and "gpu-b".
+class ClusterStateTest : public ::testing::Test {
+ protected:
+  // A job of four ranks, launched: 0 and 1 on gpu-a, 2 and 3 on gpu-b, all joined.
+  JobId running() {
+    const JobId job = *on_.submit(4);
+    on_.prepared(a_, job);
+    on_.prepared(b_, job);
+    for (Rank rank = 0; rank < 4; ++rank) {
+      on_.says(of(rank), job, rank, RankSpawned{100 + rank});
+      on_.says(of(rank), job, rank, RankJoined{});
+    }
+    EXPECT_EQ(on_.job(job).state, JobState::kRunning);
+    return job;
+  }
+  SessionId of(Rank rank) const { return rank < 2 ? a_ : b_; }
+  void stopped_by_us(const JobId& job, std::vector<Rank> ranks) {
+    for (const Rank rank : ranks) on_.exits(of(rank), job, rank, 0, SIGTERM, true);
+  }
+
+  testing::StateDriver on_;
+  SessionId a_ = on_.connect("gpu-a", 2);
+  SessionId b_ = on_.connect("gpu-b", 2);
+};
+
+TEST_F(ClusterStateTest, AJobRunsFromPlacementToSuccess) {
+  const JobId job = *on_.submit(4);
+  EXPECT_EQ(on_.job(job).state, JobState::kStarting);
+  const auto asked_a = on_.take<PrepareMessage>(a_);
+  const auto asked_b = on_.take<PrepareMessage>(b_);
+  ASSERT_THAT(asked_a, SizeIs(1));
+  ASSERT_THAT(asked_b, SizeIs(1));
+  EXPECT_TRUE(asked_a[0].want_port) << "rank 0 is there";
+  EXPECT_FALSE(asked_b[0].want_port);
+
+  on_.prepared(b_, job);
+  EXPECT_THAT(on_.take<LaunchMessage>(b_), SizeIs(0)) << "all or none";
+  on_.prepared(a_, job);
+  const auto launch_a = on_.take<LaunchMessage>(a_);
+  const auto launch_b = on_.take<LaunchMessage>(b_);
+  ASSERT_THAT(launch_a, SizeIs(1));
+  ASSERT_THAT(launch_b, SizeIs(1));
+  EXPECT_THAT(launch_a[0].ranks, ElementsAre(0, 1));
+  EXPECT_THAT(launch_b[0].ranks, ElementsAre(2, 3));
+  EXPECT_EQ(launch_b[0].node_rank, 1);
+  EXPECT_EQ(launch_b[0].node_count, 2);
+  EXPECT_EQ(launch_b[0].master_addr, "10.0.0.1");
+  EXPECT_EQ(launch_b[0].master_port, 29'500);
+  EXPECT_EQ(on_.job(job).state, JobState::kRunning);
+
+  for (Rank rank = 0; rank < 4; ++rank) {
+    EXPECT_EQ(on_.job(job).state, JobState::kRunning);
+    on_.exits(of(rank), job, rank, 0);
+  }
+  EXPECT_EQ(on_.job(job).state, JobState::kSucceeded);
+  EXPECT_EQ(on_.job(job).exit_code, 0);
+  EXPECT_FALSE(on_.state.has_active_jobs());
+}
+
+TEST_F(ClusterStateTest, AKilledRankFailsTheJobAndStopsTheOthers) {
+  const JobId job = running();
+  on_.store(of(0), 1, job, 0, {StoreOperation::kGet, {"x"}, {}, 0, milliseconds(60'000)});
+  on_.exits(b_, job, 2, 0, SIGKILL);
+  EXPECT_EQ(on_.job(job).state, JobState::kStopping);
+  for (const SessionId session : {a_, b_}) {
+    const auto stops = on_.take<StopRanksMessage>(session);
+    ASSERT_THAT(stops, SizeIs(1));
+    EXPECT_EQ(stops[0].grace, milliseconds(5000));
+    EXPECT_THAT(stops[0].reason, HasSubstr("rank 2 on gpu-b"));
+  }
+  const auto told = on_.take<StoreAnswerMessage>(a_);
+  ASSERT_THAT(told, SizeIs(1)) << "who waits in the store hears it at once";
+  EXPECT_EQ(told[0].result.failure->kind, ErrorKind::kPeerLost);
+
+  stopped_by_us(job, {0, 1, 3});
+  const JobStatus& status = on_.job(job);
+  EXPECT_EQ(status.state, JobState::kFailed);
+  EXPECT_EQ(status.exit_code, 137);
+  EXPECT_EQ(status.failure->rank, 2);
+  EXPECT_THAT(status.failure->victims, ElementsAre(0, 1, 3));
+  EXPECT_THAT(status.failure->last_lines, ElementsAre("last words"));
+  EXPECT_FALSE(status.ranks[2].victim);
+  EXPECT_TRUE(status.ranks[3].victim);
+}
+
+TEST_F(ClusterStateTest, AProgramThatOneWorkerCannotStart) {
+  const JobId job = *on_.submit(4);
+  on_.prepared(a_, job);
+  on_.prepared(b_, job, "./train: no such file");
+  const JobStatus& status = on_.job(job);
+  EXPECT_EQ(status.state, JobState::kFailed);
+  EXPECT_EQ(status.failure->failure_class, FailureClass::kLaunch);
+  EXPECT_EQ(status.failure->worker, "gpu-b");
+  EXPECT_EQ(status.reason, "worker gpu-b cannot start './train': ./train: no such file");
+  EXPECT_THAT(on_.take<LaunchMessage>(a_), SizeIs(0));
+}
+
+TEST_F(ClusterStateTest, AWorkerThatNeverAnswersIsNamed) {
+  const JobId job = *on_.submit(4);
+  on_.prepared(a_, job);
+  on_.pass(30'000, {a_, b_});
+  EXPECT_EQ(on_.job(job).state, JobState::kFailed);
+  EXPECT_EQ(on_.job(job).failure->worker, "gpu-b");
+}
+
+TEST_F(ClusterStateTest, AUserStopsAJobInEveryState) {
+  const JobId pending = *on_.submit(5);
+  EXPECT_EQ(on_.job(pending).state, JobState::kPending);
+  on_.stop(pending);
+  EXPECT_EQ(on_.job(pending).state, JobState::kStopped);
+
+  const JobId starting = *on_.submit(4);
+  on_.stop(starting);
+  EXPECT_EQ(on_.job(starting).state, JobState::kStopped);
+
+  const JobId job = running();
+  on_.take<StopRanksMessage>(a_);
+  on_.stop(job);
+  EXPECT_EQ(on_.job(job).state, JobState::kStopping);
+  on_.stop(job, /*force=*/true);
+  const auto stops = on_.take<StopRanksMessage>(a_);
+  ASSERT_THAT(stops, SizeIs(2));
+  EXPECT_EQ(stops[1].grace, milliseconds(0));
+  stopped_by_us(job, {0, 1, 2, 3});
+  EXPECT_EQ(on_.job(job).state, JobState::kStopped);
+  EXPECT_EQ(on_.job(job).exit_code, 143);
+  EXPECT_FALSE(on_.job(job).failure);
+  on_.stop(job);
+  EXPECT_EQ(on_.job(job).state, JobState::kStopped) << "what has ended stays";
+}
+
+TEST_F(ClusterStateTest, WaitsWithAReasonAndStartsWhenThereIsRoom) {
+  const JobId first = running();
+  const JobId second = *on_.submit(3);
+  EXPECT_EQ(on_.job(second).state, JobState::kPending);
+  EXPECT_EQ(on_.job(second).reason,
+            "needs 3 slots; 2 workers are ready with 0 free of 4: gpu-a 0, gpu-b 0");
+  const JobId third = *on_.submit(1);
+  EXPECT_THAT(on_.job(third).reason, StartsWith("waits behind j2, which needs 3 slots"));
+  for (Rank rank = 0; rank < 4; ++rank) on_.exits(of(rank), first, rank, 0);
+  EXPECT_EQ(on_.job(second).state, JobState::kStarting);
+  EXPECT_EQ(on_.job(third).state, JobState::kStarting);
+}
+
+TEST_F(ClusterStateTest, AJobLargerThanTheClusterHoldsNobodyUp) {
+  const JobId large = *on_.submit(9);
+  EXPECT_THAT(on_.job(large).reason, HasSubstr("larger than all workers together"));
+  EXPECT_EQ(on_.job(*on_.submit(2)).state, JobState::kStarting);
+  on_.connect("gpu-c", 8);
+  EXPECT_EQ(on_.job(large).state, JobState::kStarting);
+}
+
+TEST_F(ClusterStateTest, AskedNotToWaitItFailsWithTheNumbers) {
+  const JobId job = *on_.submit(5, /*fail_when_full=*/true);
+  EXPECT_EQ(on_.job(job).state, JobState::kFailed);
+  EXPECT_EQ(on_.job(job).failure->failure_class, FailureClass::kNoRoom);
+  EXPECT_THAT(on_.job(job).reason, HasSubstr("4 free of 4"));
+  EXPECT_EQ(on_.job(job).exit_code, 1);
+  EXPECT_EQ(on_.job(*on_.submit(4, true)).state, JobState::kStarting);
+}
+
+TEST_F(ClusterStateTest, TheSameKeySubmitsOnce) {
+  EXPECT_EQ(*on_.submit(1, false, "key"), *on_.submit(1, false, "key"));
+  EXPECT_NE(*on_.submit(1, false, "key"), *on_.submit(1, false, "other"));
+}
+
+TEST_F(ClusterStateTest, JobsAreFoundByIdNamePrefixAndLast) {
+  EXPECT_THAT(on_.state.find("last").failure().message, HasSubstr("none yet"));
+  JobSpec spec;
+  spec.command = {"x"};
+  for (int i = 0; i < 12; ++i) {
+    spec.name = i % 2 == 0 ? "even" : "";
+    ASSERT_TRUE(on_.state.submit(spec, "", on_.now()));
+  }
+  EXPECT_EQ(*on_.state.find("last"), "j12");
+  EXPECT_EQ(*on_.state.find("even"), "j11");
+  EXPECT_EQ(*on_.state.find("j1"), "j1") << "an id is not a prefix";
+  EXPECT_THAT(on_.state.find("j").failure().message, HasSubstr("may be any of"));
+  EXPECT_THAT(on_.state.find("").failure().message, HasSubstr("no job ''"));
+  EXPECT_THAT(on_.state.find("eve").failure().message, HasSubstr("no job 'eve'"));
+}
+
+TEST_F(ClusterStateTest, BadSpecsAreRefused) {
+  EXPECT_FALSE(on_.submit(0));
+  EXPECT_FALSE(on_.submit(-1));
+  EXPECT_FALSE(on_.submit(70'000));
+  EXPECT_FALSE(on_.state.submit(JobSpec(), "", on_.now()));
+}
+
+TEST_F(ClusterStateTest, ALostWorkerFailsItsJob) {
+  const JobId job = running();
+  on_.disconnect(b_);
+  on_.says(a_, job, 0, RankFault{ErrorKind::kPeerLost, "all-reduce of bucket 3", 2});
+  on_.exits(a_, job, 0, 1);
+  on_.pass(4000, {a_});
+  EXPECT_EQ(on_.job(job).state, JobState::kRunning) << "silence is not failure";
+  on_.pass(1500, {a_});
+  on_.exits(a_, job, 1, 1);
+  const JobStatus& status = on_.job(job);
+  EXPECT_EQ(status.state, JobState::kFailed);
+  EXPECT_EQ(status.failure->failure_class, FailureClass::kWorkerLost);
+  EXPECT_EQ(status.failure->worker, "gpu-b");
+  EXPECT_FALSE(status.failure->rank);
+  EXPECT_EQ(status.ranks[2].state, RankState::kLost);
+}
+
+TEST_F(ClusterStateTest, AWorkerThatComesBackWithinItsLeaseChangesNothing) {
+  const JobId job = running();
+  on_.disconnect(b_);
+  on_.pass(4000, {a_});
+  b_ = on_.connect("gpu-b", 2, "", {{job, 1}});
+  EXPECT_THAT(on_.take<RegisteredMessage>(b_).at(0).unknown, SizeIs(0));
+  on_.pass(20'000, {a_, b_});
+  EXPECT_EQ(on_.job(job).state, JobState::kRunning);
+  for (Rank rank = 0; rank < 4; ++rank) on_.exits(of(rank), job, rank, 0);
+  EXPECT_EQ(on_.job(job).state, JobState::kSucceeded);
+}
+
+TEST_F(ClusterStateTest, WhatALostWorkerReportsLaterIsRefused) {
+  const JobId job = running();
+  on_.pass(6000, {a_});
+  EXPECT_EQ(on_.job(job).state, JobState::kStopping);
+  EXPECT_TRUE(on_.closed(b_));
+  b_ = on_.connect("gpu-b", 2, "", {{job, 1}});
+  EXPECT_THAT(on_.take<RegisteredMessage>(b_).at(0).unknown, ElementsAre(LaunchId{job, 1}));
+  on_.exits(b_, job, 2, 0);
+  EXPECT_EQ(on_.job(job).ranks[2].state, RankState::kLost);
+}
+
+TEST_F(ClusterStateTest, AReconnectedWorkerThatMissesTheLaunchMayStillReportIt) {
+  const JobId job = running();
+  on_.disconnect(b_);
+  on_.exits(a_, job, 0, 0);
+  on_.exits(a_, job, 1, 0);
+  b_ = on_.connect("gpu-b", 2);  // both ranks ended meanwhile; their reports follow
+  on_.exits(b_, job, 2, 0);
+  on_.exits(b_, job, 3, 0);
+  EXPECT_EQ(on_.job(job).state, JobState::kSucceeded);
+}
+
+TEST_F(ClusterStateTest, AReconnectedWorkerThatMissesTheLaunchForGood) {
+  const JobId job = running();
+  on_.disconnect(b_);
+  b_ = on_.connect("gpu-b", 2);
+  on_.pass(2500, {a_, b_});
+  EXPECT_EQ(on_.job(job).state, JobState::kStopping);
+  EXPECT_THAT(on_.job(job).reason, HasSubstr("it came back and no longer runs them"));
+}
+
+TEST_F(ClusterStateTest, ARestartedWorkerIsLostAtOnce) {
+  const JobId job = running();
+  on_.disconnect(b_);
+  on_.connect("gpu-b", 2, "gpu-b-second");
+  EXPECT_EQ(on_.job(job).state, JobState::kStopping);
+  EXPECT_THAT(on_.job(job).reason, HasSubstr("it was restarted"));
+}
+
+TEST_F(ClusterStateTest, AWorkerThatShutsDownStopsItsRanksAndSaysSo) {
+  const JobId job = running();
+  stopped_by_us(job, {2, 3});
+  EXPECT_EQ(on_.job(job).state, JobState::kStopping);
+  on_.disconnect(b_, /*goodbye=*/true);
+  stopped_by_us(job, {0, 1});
+  EXPECT_EQ(on_.job(job).state, JobState::kFailed);
+  EXPECT_EQ(on_.job(job).failure->failure_class, FailureClass::kWorkerLost);
+  EXPECT_THAT(on_.job(job).reason, HasSubstr("shutting down"));
+}
+
+TEST_F(ClusterStateTest, AStopThatALostStreamAteIsSaidAgain) {
+  const JobId job = running();
+  on_.disconnect(b_);
+  on_.stop(job);
+  b_ = on_.connect("gpu-b", 2, "", {{job, 1}});
+  EXPECT_THAT(on_.take<StopRanksMessage>(b_), SizeIs(1));
+}
+
+TEST_F(ClusterStateTest, RanksThatAreNeverReportedEndAnyway) {
+  const JobId job = running();
+  on_.stop(job);
+  on_.take<StopRanksMessage>(a_);
+  on_.pass(15'000, {a_, b_});
+  EXPECT_THAT(on_.take<StopRanksMessage>(a_), SizeIs(1)) << "SIGKILL is asked for";
+  on_.pass(10'500, {a_, b_});
+  EXPECT_EQ(on_.job(job).state, JobState::kStopped);
+}
+
+TEST_F(ClusterStateTest, StrangersAndOldGenerationsAreNotHeard) {
+  const JobId job = running();
+  on_.exits(a_, job, 3, 1);  // not its rank
+  on_.says(b_, job, 3, RankExit{1, 0, false, "", {}, ""}, /*generation=*/2);
+  on_.exits(b_, job, 99, 1);
+  on_.exits(b_, job, -1, 1);
+  on_.exits(77, job, 3, 1);  // not a stream of anybody
+  on_.pass(1000, {a_, b_});
+  EXPECT_EQ(on_.job(job).state, JobState::kRunning);
+  on_.store(b_, 5, "j99", 0, {StoreOperation::kCheck, {"x"}, {}, 0, {}});
+  EXPECT_EQ(on_.take<StoreAnswerMessage>(b_).at(0).result.failure->kind, ErrorKind::kStale);
+}
+
+TEST_F(ClusterStateTest, RepeatedReportsChangeNothing) {
+  const JobId job = running();
+  on_.says(a_, job, 0, RankLeft{});
+  on_.says(a_, job, 0, RankSpawned{999});
+  on_.says(a_, job, 0, RankJoined{});
+  EXPECT_EQ(on_.job(job).ranks[0].state, RankState::kLeft);
+  EXPECT_EQ(on_.job(job).ranks[0].pid, 100);
+  on_.exits(a_, job, 0, 0);
+  on_.exits(a_, job, 0, 1);
+  EXPECT_EQ(on_.job(job).ranks[0].exit->exit_code, 0);
+}
+
+TEST_F(ClusterStateTest, OldJobsAreForgotten) {
+  ClusterOptions options;
+  options.keep_ended_jobs = 3;
+  testing::StateDriver on(options);
+  for (int i = 0; i < 10; ++i) on.stop(*on.submit(1));
+  on.pass(1);
+  EXPECT_THAT(on.state.list(true), SizeIs(3));
+  EXPECT_EQ(on.state.list(true)[0]->id, "j8");
+}
+
+TEST_F(ClusterStateTest, TheMasterEndsAllItsJobs) {
+  const JobId job = running();
+  const JobId pending = *on_.submit(4);
+  on_.state.stop_all("the master is shutting down", on_.now());
+  EXPECT_EQ(on_.job(pending).state, JobState::kStopped);
+  stopped_by_us(job, {0, 1, 2, 3});
+  EXPECT_FALSE(on_.state.has_active_jobs());
+  EXPECT_EQ(on_.job(job).reason, "the master is shutting down");
+}
+
+TEST_F(ClusterStateTest, NodesShowWhatIsUsed) {
+  const JobId job = *on_.submit(3);
+  const auto nodes = on_.state.nodes();
+  ASSERT_THAT(nodes, SizeIs(2));
+  EXPECT_EQ(nodes[0].used_slots + nodes[1].used_slots, 3);
+  EXPECT_THAT(nodes[0].jobs, ElementsAre(job));
+}
+
+}  // namespace
+}  // namespace longhaul
