@@ -51,10 +51,10 @@ Sample inspect(ByteSpan bytes) {
 // Shannon's entropy in bits per byte, log2 N - sum(n log2 n) / N, against what pays. N bytes cannot
 // show more than log2 N bits, and even 256 uniform ones show a bit less than 7.2.
 bool is_skewed(const Sample& sample) {
-  static const CostTable kCost = make_cost_table();
+  static const CostTable costs = make_cost_table();
   if (sample.others == 0) return false;
   float sum = 0;
-  for (const uint16_t count : sample.counts) sum += kCost[count];
+  for (const uint16_t count : sample.counts) sum += costs[count];
   const auto total = static_cast<float>(sample.others);
   const float most_bits = std::log2(total);
   return most_bits - sum / total < std::min(kPayingBits, most_bits - 1);

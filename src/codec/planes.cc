@@ -50,10 +50,10 @@ size_t merge_vectors(SimdLevel level, size_t width, const ConstPlanePointers& pl
 
 SimdLevel best_simd_level() {
 #if defined(__x86_64__)
-  static const SimdLevel kBest = processor_has_avx512_vbmi() ? SimdLevel::kAvx512
-                                 : processor_has_avx2()      ? SimdLevel::kAvx2
-                                                             : SimdLevel::kScalar;
-  return kBest;
+  static const SimdLevel best = processor_has_avx512_vbmi() ? SimdLevel::kAvx512
+                                : processor_has_avx2()      ? SimdLevel::kAvx2
+                                                            : SimdLevel::kScalar;
+  return best;
 #else
   return SimdLevel::kScalar;
 #endif
