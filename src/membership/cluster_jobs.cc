@@ -37,13 +37,7 @@ bool ClusterState::advance(Job& job, JobEvent event, Now now) {
       job.status.state = step->to;
       stop_ranks(job, now);
       break;
-    case JobAction::kEndSuccess:
-      end(job, step->to, now);
-      break;
-    case JobAction::kEndFailed:
-      end(job, step->to, now);
-      break;
-    case JobAction::kEndStopped:
+    case JobAction::kEnd:
       end(job, step->to, now);
       break;
     case JobAction::kEndByVerdict:

@@ -9,12 +9,12 @@ using enum JobState;
 
 constexpr std::array kTable = {
     JobTransition{kPending, JobEvent::kPlaced, kStarting, JobAction::kPrepare},
-    JobTransition{kPending, JobEvent::kNoRoom, kFailed, JobAction::kEndFailed},
-    JobTransition{kPending, JobEvent::kStopRequested, kStopped, JobAction::kEndStopped},
+    JobTransition{kPending, JobEvent::kNoRoom, kFailed, JobAction::kEnd},
+    JobTransition{kPending, JobEvent::kStopRequested, kStopped, JobAction::kEnd},
     JobTransition{kStarting, JobEvent::kAllPrepared, kRunning, JobAction::kLaunch},
     JobTransition{kStarting, JobEvent::kFailed, kStopping, JobAction::kStopRanks},
     JobTransition{kStarting, JobEvent::kStopRequested, kStopping, JobAction::kStopRanks},
-    JobTransition{kRunning, JobEvent::kAllSucceeded, kSucceeded, JobAction::kEndSuccess},
+    JobTransition{kRunning, JobEvent::kAllSucceeded, kSucceeded, JobAction::kEnd},
     JobTransition{kRunning, JobEvent::kFailed, kStopping, JobAction::kStopRanks},
     JobTransition{kRunning, JobEvent::kStopRequested, kStopping, JobAction::kStopRanks},
     // A second request, perhaps with less patience.

@@ -21,12 +21,10 @@ enum class JobEvent {
 
 // What follows from a transition, beyond the new state.
 enum class JobAction {
-  kPrepare,     // ask the chosen workers
-  kLaunch,      // spawn the ranks
-  kStopRanks,   // on every worker that holds some
-  kEndSuccess,  // give the slots back
-  kEndFailed,
-  kEndStopped,
+  kPrepare,       // ask the chosen workers
+  kLaunch,        // spawn the ranks
+  kStopRanks,     // on every worker that holds some
+  kEnd,           // give the slots back
   kEndByVerdict,  // failed when there is a verdict, else stopped
 };
 

@@ -12,6 +12,8 @@ namespace {
 
 // How often time is looked at when nothing happens, and progress is published when nothing else is.
 constexpr milliseconds kIdle{250};
+// Tasks in a row, before time and watchers get their turn.
+constexpr int kMaxBatch = 1000;
 constexpr milliseconds kProgressInterval{200};
 // Being late by more than this, the master slept: the silence of workers was its own.
 constexpr milliseconds kAsleep{1000};
@@ -58,10 +60,10 @@ void Core::run() {
     if (closed) task = tasks_.pop();
     if (closed && !task) break;
     // Workers' words before the clock's verdict: a heartbeat that lies in the queue counts.
-    while (task) {
+    for (int done = 0; task; ++done) {
       (*task)(state_, woken);
       carry_out();
-      task = tasks_.pop_until(Instant::min());
+      task = done < kMaxBatch ? tasks_.pop_until(woken.instant) : std::nullopt;
     }
     state_.tick(woken);
     carry_out();
