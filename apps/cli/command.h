@@ -1,0 +1,38 @@
+// The commands of `longhaul`, one file each. Each adds its flags to the command line's parser and,
+// when it is the one that was asked for, leaves what is to be done in `action`.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace longhaul::cli {
+
+// Returns the exit code of the process.
+using Action = std::function<int()>;
+
+// `after_dashes`: the words after the command line's first "--", which CLI11 does not see.
+void add_run(CLI::App& app, Action* action,
+             const std::optional<std::vector<std::string>>& after_dashes);
+void add_ps(CLI::App& app, Action* action);
+void add_status(CLI::App& app, Action* action);
+void add_logs(CLI::App& app, Action* action);
+void add_stop(CLI::App& app, Action* action);
+void add_wait(CLI::App& app, Action* action);
+void add_nodes(CLI::App& app, Action* action);
+
+// --master HOST:PORT, or the environment's LONGHAUL_MASTER.
+void add_master_flag(CLI::App& command, std::string* address);
+// -o, --output text|json.
+void add_output_flag(CLI::App& command, bool* json);
+// A number of seconds, kept in milliseconds.
+CLI::Option* add_seconds_flag(CLI::App& command, const std::string& name,
+                              std::chrono::milliseconds* value, const std::string& help);
+// JOB: an id, a unique prefix of one, a name or "last".
+void add_job_argument(CLI::App& command, std::string* job);
+
+}  // namespace longhaul::cli

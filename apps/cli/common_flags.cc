@@ -1,0 +1,43 @@
+#include <cmath>
+
+#include "apps/cli/command.h"
+
+namespace longhaul::cli {
+
+void add_master_flag(CLI::App& command, std::string* address) {
+  *address = "127.0.0.1:7700";
+  command.add_option("--master", *address, "address of longhaul-master")
+      ->envname("LONGHAUL_MASTER")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+}
+
+void add_output_flag(CLI::App& command, bool* json) {
+  command
+      .add_option_function<std::string>(
+          "-o,--output", [json](const std::string& format) { *json = format == "json"; },
+          "text for people or json for programs")
+      ->type_name("FORMAT")
+      ->check(CLI::IsMember({"text", "json"}));
+}
+
+CLI::Option* add_seconds_flag(CLI::App& command, const std::string& name,
+                              std::chrono::milliseconds* value, const std::string& help) {
+  return command
+      .add_option_function<double>(
+          name,
+          [value](double seconds) {
+            *value = std::chrono::milliseconds(std::llround(seconds * 1000));
+          },
+          help)
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.001, 1e6));
+}
+
+void add_job_argument(CLI::App& command, std::string* job) {
+  command.add_option("JOB", *job, "an id, a unique prefix of one, a name, or \"last\"")
+      ->type_name("")
+      ->required();
+}
+
+}  // namespace longhaul::cli

@@ -1,0 +1,13 @@
+// What `longhaul` exits with. A job's own code passes through; these are ours (sysexits.h and
+// shells).
+#pragma once
+
+namespace longhaul::cli {
+
+constexpr int kExitMasterUnreachable = 69;  // EX_UNAVAILABLE
+constexpr int kExitInternal = 70;           // EX_SOFTWARE
+constexpr int kExitNoRoom = 75;             // EX_TEMPFAIL: try later
+// 64 (kExitUsage, apps/common/flags.h): wrong usage, no such job.
+// 128 + signal: `longhaul run` was told to stop by that signal and stopped its job.
+
+}  // namespace longhaul::cli

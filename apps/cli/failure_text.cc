@@ -1,0 +1,124 @@
+#include "apps/cli/failure_text.h"
+
+#include <csignal>
+#include <cstring>
+
+#include "longhaul/base/strings.h"
+#include "longhaul/membership/failure.h"
+
+namespace longhaul::cli {
+namespace {
+
+std::string culprit(const FailureReport& failure) {
+  if (failure.rank) return str_cat("rank ", *failure.rank);
+  if (!failure.worker.empty()) return "worker " + failure.worker;
+  return "the cluster";
+}
+
+std::string place(const FailureReport& failure) {
+  std::vector<std::string> parts;
+  if (!failure.host.empty()) parts.push_back("host " + failure.host);
+  if (!failure.worker.empty() && failure.rank) parts.push_back("worker " + failure.worker);
+  if (failure.pid > 0) parts.push_back(str_cat("pid ", failure.pid));
+  return join(parts, ", ");
+}
+
+std::string ending(const FailureReport& failure) {
+  if (failure.signal != 0) return "ended by " + signal_name(failure.signal);
+  if (failure.exit_code != 0) return str_cat("exit code ", failure.exit_code);
+  return "";
+}
+
+std::string after_signal(int signal, const FailureReport& failure) {
+  if (signal == SIGKILL) {
+    return str_cat(
+        "SIGKILL that Longhaul did not send is often the kernel's out-of-memory killer: see "
+        "dmesg on ",
+        failure.host.empty() ? "that host" : failure.host);
+  }
+  if (signal == SIGSEGV || signal == SIGABRT || signal == SIGBUS || signal == SIGFPE ||
+      signal == SIGILL) {
+    return "the program crashed: run it alone under a debugger, or keep its core dump (ulimit -c)";
+  }
+  return str_cat("find out who sent ", signal_name(signal), " to that process");
+}
+
+std::string advice(const JobStatus& job) {
+  const FailureReport& failure = *job.failure;
+  switch (failure.failure_class) {
+    case FailureClass::kExitCode:
+    case FailureClass::kException:
+      return "read what " + culprit(failure) + " printed before it ended";
+    case FailureClass::kSignal:
+      return after_signal(failure.signal, failure);
+    case FailureClass::kLaunch:
+      return "make sure that the program is there and executable under that very path on every "
+             "worker's host";
+    case FailureClass::kJoinTimeout:
+      return "see what " + culprit(failure) +
+             " does before longhaul::init(); raise --join-timeout if it is only slow";
+    case FailureClass::kEarlyExit:
+      return "give every rank the same number of steps, and let none return before the others";
+    case FailureClass::kHang:
+      return "look for what stopped " + culprit(failure) +
+             ": a debugger, a stuck disk, a collective that the others did not call";
+    case FailureClass::kWorkerLost:
+      return "see `longhaul nodes`, start the worker again on that host, then run the job again";
+    case FailureClass::kNoRoom:
+      return "ask for fewer --ranks, start more workers, or leave --fail-when-full away to wait";
+  }
+  return "";
+}
+
+void append_block(const std::string& label, const std::vector<std::string>& lines,
+                  std::string* text) {
+  bool first = true;
+  for (const std::string& line : lines) {
+    std::string head = first ? label : "";
+    head.resize(12, ' ');
+    *text += "  " + head + line + "\n";
+    first = false;
+  }
+}
+
+}  // namespace
+
+std::string name_ranks(const std::vector<Rank>& ranks) {
+  if (ranks.size() == 1) return str_cat("rank ", ranks[0]);
+  std::string text = "ranks ";
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    text += str_cat(i == 0 ? "" : i + 1 == ranks.size() ? " and " : ", ", ranks[i]);
+  }
+  return text;
+}
+
+std::string render_failure(const JobStatus& job, bool has_master) {
+  if (!job.failure) return "";
+  const FailureReport& failure = *job.failure;
+  std::string text =
+      str_cat("longhaul: job ", job.id,
+              " failed: ", failure.message.empty() ? job.reason : failure.message, "\n");
+  append_block("culprit",
+               {culprit(failure) + (place(failure).empty() ? "" : " (" + place(failure) + ")")},
+               &text);
+  const std::string how = ending(failure);
+  append_block("class", {str_cat(to_string(failure.failure_class), how.empty() ? "" : ", ", how)},
+               &text);
+  append_block("evidence", failure.evidence, &text);
+  if (!failure.last_lines.empty()) {
+    std::vector<std::string> lines;
+    for (const std::string& line : failure.last_lines) lines.push_back("| " + line);
+    append_block("last lines", lines, &text);
+  }
+  if (!failure.victims.empty()) {
+    append_block("victims", {name_ranks(failure.victims) + ": stopped because of it"}, &text);
+  }
+  append_block("next", {advice(job)}, &text);
+  if (has_master && failure.rank) {
+    append_block("", {str_cat("all it printed: longhaul logs ", job.id, " --rank ", *failure.rank)},
+                 &text);
+  }
+  return text;
+}
+
+}  // namespace longhaul::cli

@@ -1,0 +1,36 @@
+// Watches one job to its end and shows it: the loop that `run`, `logs` and `wait` share.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/cli/screen.h"
+#include "apps/cli/signals.h"
+#include "longhaul/control/job_client.h"
+
+namespace longhaul::cli {
+
+struct FollowOptions {
+  WatchOptions watch;
+  bool progress = false;        // the live line, or plain lines from time to time
+  bool stop_on_signal = false;  // Ctrl-C stops the job; else it only ends the watching
+  bool has_master = true;       // false: standalone, nobody can be asked about the job afterwards
+  milliseconds retry_for{10'000};  // how long a master that went away is looked for
+};
+
+struct Followed {
+  int exit_code = 0;      // what the process should exit with
+  bool complete = false;  // everything that was asked for has been seen: no signal, no lost master
+  JobStatus last_status;  // the last one seen; its job_id is empty when there was none
+};
+
+Followed follow(JobClient& client, const std::string& job, const FollowOptions& options,
+                const SignalCounter& signals, Screen& screen);
+
+// What a process that ran `job` exits with, once it has ended.
+int exit_code_of(const JobStatus& job);
+
+// Prints the failure with "longhaul: " in front and returns the code that fits it.
+int report_failure(const Failure& failure, Screen& screen);
+
+}  // namespace longhaul::cli

@@ -1,0 +1,35 @@
+// What `longhaul run` was asked for becomes the job that is submitted.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "longhaul/base/result.h"
+#include "longhaul/membership/job.h"
+
+namespace longhaul::cli {
+
+struct JobRequest {
+  std::string name;
+  std::optional<int> ranks;
+  std::optional<int> ranks_per_node;  // torchrun's --nproc-per-node
+  std::optional<int> nodes;           // torchrun's --nnodes
+  std::vector<std::string> env;       // "NAME=VALUE", or "NAME" to pass the caller's on
+  std::string chdir;
+  bool fail_when_full = false;
+  milliseconds join_timeout{0};
+  milliseconds grace{0};
+  std::vector<std::string> command;
+};
+
+using ReadEnvironment = std::function<const char*(const std::string& name)>;
+
+// A relative program with a slash in it, and a relative --chdir, are taken from `here`. Errors:
+// kInvalid.
+Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::path& here,
+                              const ReadEnvironment& environment);
+
+}  // namespace longhaul::cli

@@ -1,0 +1,124 @@
+#include "apps/cli/job_text.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+#include "apps/cli/failure_text.h"
+#include "apps/cli/names.h"
+#include "apps/cli/progress.h"
+#include "apps/cli/table.h"
+#include "longhaul/base/strings.h"
+#include "longhaul/membership/failure.h"
+
+namespace longhaul::cli {
+namespace {
+
+constexpr size_t kReasonWidth = 60;
+
+std::string age(uint64_t since_unix_ms, int64_t now_unix_ms) {
+  if (since_unix_ms == 0) return "-";
+  const int64_t ms = std::max<int64_t>(0, now_unix_ms - static_cast<int64_t>(since_unix_ms));
+  return format_seconds(static_cast<double>(ms) / 1000);
+}
+
+std::string exit_column(const JobStatus& job) {
+  return has_ended(job.state) ? std::to_string(job.exit_code) : "-";
+}
+
+std::string shorten(const std::string& text) {
+  return text.size() <= kReasonWidth ? text : text.substr(0, kReasonWidth - 3) + "...";
+}
+
+std::string exit_of(const RankRecord& rank) {
+  if (!rank.exit) return "-";
+  return rank.exit->signal != 0 ? signal_name(rank.exit->signal)
+                                : std::to_string(rank.exit->exit_code);
+}
+
+std::string loss_of(const RankRecord& rank) {
+  if (!rank.progress || !rank.progress->has_loss) return "-";
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.4g", rank.progress->loss);
+  return text.data();
+}
+
+std::string note_of(const RankRecord& rank) {
+  std::string note = rank.victim ? "victim" : "";
+  if (rank.fault) note += (note.empty() ? "" : ": ") + rank.fault->message;
+  return shorten(note);
+}
+
+Row row_of(const RankRecord& rank) {
+  return {std::to_string(rank.rank),
+          rank.worker.empty() ? "-" : rank.worker,
+          rank.host.empty() ? "-" : rank.host,
+          rank.pid > 0 ? std::to_string(rank.pid) : "-",
+          std::string(name_of(rank.state)),
+          rank.progress ? std::to_string(rank.progress->step) : "-",
+          loss_of(rank),
+          exit_of(rank),
+          note_of(rank)};
+}
+
+}  // namespace
+
+std::string quote_command(const std::vector<std::string>& command) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+  std::vector<std::string> words;
+  for (const std::string& word : command) {
+    if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) {
+      words.push_back(word);
+      continue;
+    }
+    std::string quoted = "'";
+    for (const char letter : word) quoted += letter == '\'' ? "'\\''" : std::string(1, letter);
+    words.push_back(quoted + "'");
+  }
+  return join(words, " ");
+}
+
+std::string render_jobs(const std::vector<JobStatus>& jobs, int64_t now_unix_ms) {
+  std::vector<Row> rows;
+  for (const JobStatus& job : jobs) {
+    rows.push_back({job.id, job.spec.name.empty() ? "-" : job.spec.name,
+                    std::string(to_string(job.state)), std::to_string(job.spec.ranks),
+                    age(job.unix_ms_submitted, now_unix_ms), exit_column(job),
+                    shorten(job.reason.empty() ? quote_command(job.spec.command) : job.reason)});
+  }
+  return render_table({"JOB", "NAME", "STATE", "RANKS", "AGE", "EXIT", "REASON OR COMMAND"}, rows);
+}
+
+std::string render_nodes(const std::vector<NodeInfo>& nodes, int64_t now_unix_ms) {
+  std::vector<Row> rows;
+  for (const NodeInfo& node : nodes) {
+    rows.push_back({node.id, node.host, node.address, std::string(name_of(node.state)),
+                    str_cat(node.used_slots, "/", node.slots),
+                    age(node.unix_ms_last_heard, now_unix_ms),
+                    node.jobs.empty() ? "-" : join(node.jobs, ",")});
+  }
+  return render_table({"WORKER", "HOST", "ADDRESS", "STATE", "SLOTS", "HEARD", "JOBS"}, rows);
+}
+
+std::string render_status(const JobStatus& job, int64_t now_unix_ms) {
+  std::string text = render_progress(job, std::nullopt, now_unix_ms) + "\n";
+  if (!job.spec.name.empty()) text += "  name      " + job.spec.name + "\n";
+  text += "  command   " + quote_command(job.spec.command) + "\n";
+  if (!job.spec.working_directory.empty())
+    text += "  folder    " + job.spec.working_directory + "\n";
+  if (!job.reason.empty()) text += "  reason    " + job.reason + "\n";
+  if (has_ended(job.state)) text += str_cat("  exit code ", job.exit_code, "\n");
+  text += "  submitted " + age(job.unix_ms_submitted, now_unix_ms) + " ago\n";
+  if (!job.ranks.empty()) {
+    std::vector<Row> rows;
+    for (const RankRecord& rank : job.ranks) rows.push_back(row_of(rank));
+    text += "\n" +
+            render_table({"RANK", "WORKER", "HOST", "PID", "STATE", "STEP", "LOSS", "EXIT", "NOTE"},
+                         rows);
+  }
+  if (job.failure) text += "\n" + render_failure(job, /*has_master=*/true);
+  return text;
+}
+
+}  // namespace longhaul::cli

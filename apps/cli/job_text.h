@@ -1,0 +1,20 @@
+// Jobs and workers as tables for people.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "longhaul/control/job_client.h"
+
+namespace longhaul::cli {
+
+// `now_unix_ms`: for ages.
+std::string render_jobs(const std::vector<JobStatus>& jobs, int64_t now_unix_ms);
+std::string render_nodes(const std::vector<NodeInfo>& nodes, int64_t now_unix_ms);
+// Everything about one job: its ranks, progress and, when it failed, why.
+std::string render_status(const JobStatus& job, int64_t now_unix_ms);
+
+// The command as it could be typed into a shell.
+std::string quote_command(const std::vector<std::string>& command);
+
+}  // namespace longhaul::cli

@@ -1,0 +1,147 @@
+#include "apps/cli/json_text.h"
+
+#include <nlohmann/json.hpp>
+
+#include "apps/cli/names.h"
+#include "apps/cli/progress.h"
+
+namespace longhaul::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json name(std::string_view text) {
+  return Json(std::string(text));
+}
+
+Json spec_json(const JobSpec& spec) {
+  return {{"name", spec.name},
+          {"command", spec.command},
+          {"env", spec.env},
+          {"working_directory", spec.working_directory},
+          {"ranks", spec.ranks},
+          {"fail_when_full", spec.fail_when_full},
+          {"join_timeout_ms", spec.join_timeout.count()},
+          {"grace_ms", spec.grace.count()},
+          {"max_ranks_per_worker", spec.max_ranks_per_worker}};
+}
+
+Json progress_json(const RankProgress& progress) {
+  return {{"step", progress.step},
+          {"total_steps", progress.total_steps},
+          {"loss", progress.has_loss ? Json(progress.loss) : Json(nullptr)},
+          {"tokens_per_second", progress.tokens_per_second},
+          {"communication_share", progress.communication_share},
+          {"bytes_raw", progress.bytes_raw},
+          {"bytes_sent", progress.bytes_sent},
+          {"codec", progress.codec},
+          {"collective_sequence", progress.collective_sequence},
+          {"operation", progress.operation}};
+}
+
+Json summary_json(const std::vector<RankRecord>& ranks) {
+  const std::optional<Progress> progress = summarize(ranks);
+  if (!progress) return nullptr;
+  return {{"ranks_reporting", progress->ranks_reporting},
+          {"step", progress->step},
+          {"total_steps", progress->total_steps},
+          {"loss", progress->loss ? Json(*progress->loss) : Json(nullptr)},
+          {"tokens_per_second", progress->tokens_per_second},
+          {"communication_share", progress->communication_share},
+          {"bytes_raw", progress->bytes_raw},
+          {"bytes_sent", progress->bytes_sent}};
+}
+
+Json fault_json(const RankFault& fault) {
+  return {{"kind", name(to_string(fault.kind))}, {"message", fault.message}, {"peer", fault.peer}};
+}
+
+Json rank_json(const RankRecord& rank) {
+  return {{"rank", rank.rank},
+          {"worker", rank.worker},
+          {"host", rank.host},
+          {"pid", rank.pid},
+          {"state", name(name_of(rank.state))},
+          {"exit_code", rank.exit ? Json(rank.exit->exit_code) : Json(nullptr)},
+          {"signal", rank.exit ? rank.exit->signal : 0},
+          {"victim", rank.victim},
+          {"progress", rank.progress ? progress_json(*rank.progress) : Json(nullptr)},
+          {"fault", rank.fault ? fault_json(*rank.fault) : Json(nullptr)},
+          {"unix_ms_started", rank.unix_ms_started},
+          {"unix_ms_exited", rank.unix_ms_exited}};
+}
+
+Json failure_json(const FailureReport& failure) {
+  return {{"class", name(to_string(failure.failure_class))},
+          {"rank", failure.rank ? Json(*failure.rank) : Json(nullptr)},
+          {"worker", failure.worker},
+          {"host", failure.host},
+          {"pid", failure.pid},
+          {"exit_code", failure.exit_code},
+          {"signal", failure.signal},
+          {"message", failure.message},
+          {"evidence", failure.evidence},
+          {"last_lines", failure.last_lines},
+          {"victims", failure.victims}};
+}
+
+Json job_value(const JobStatus& job) {
+  Json ranks = Json::array();
+  for (const RankRecord& rank : job.ranks) ranks.push_back(rank_json(rank));
+  return {{"job", job.id},
+          {"state", name(to_string(job.state))},
+          {"reason", job.reason},
+          {"exit_code", has_ended(job.state) ? Json(job.exit_code) : Json(nullptr)},
+          {"generation", job.generation},
+          {"spec", spec_json(job.spec)},
+          {"progress", summary_json(job.ranks)},
+          {"ranks", std::move(ranks)},
+          {"failure", job.failure ? failure_json(*job.failure) : Json(nullptr)},
+          {"unix_ms_submitted", job.unix_ms_submitted},
+          {"unix_ms_started", job.unix_ms_started},
+          {"unix_ms_ended", job.unix_ms_ended}};
+}
+
+Json node_value(const NodeInfo& node) {
+  return {{"worker", node.id},
+          {"host", node.host},
+          {"address", node.address},
+          {"state", name(name_of(node.state))},
+          {"slots", node.slots},
+          {"used_slots", node.used_slots},
+          {"pid", node.pid},
+          {"version", node.version},
+          {"unix_ms_last_heard", node.unix_ms_last_heard},
+          {"jobs", node.jobs}};
+}
+
+// Output lines of a rank may hold any bytes; what is not UTF-8 becomes U+FFFD.
+std::string document(Json fields) {
+  Json whole = {{"schema", kJsonSchema}};
+  whole.update(fields);
+  return whole.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+std::string jobs_json(const std::vector<JobStatus>& jobs) {
+  Json list = Json::array();
+  for (const JobStatus& job : jobs) list.push_back(job_value(job));
+  return document({{"jobs", std::move(list)}});
+}
+
+std::string nodes_json(const std::vector<NodeInfo>& nodes) {
+  Json list = Json::array();
+  for (const NodeInfo& node : nodes) list.push_back(node_value(node));
+  return document({{"nodes", std::move(list)}});
+}
+
+std::string job_json(const JobStatus& job) {
+  return document(job_value(job));
+}
+
+std::string submitted_json(const JobId& job) {
+  return document({{"job", job}});
+}
+
+}  // namespace longhaul::cli

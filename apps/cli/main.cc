@@ -1,0 +1,61 @@
+#include <exception>
+#include <iostream>
+
+#include "apps/cli/command.h"
+#include "apps/cli/exit_codes.h"
+#include "apps/common/flags.h"
+
+namespace {
+
+constexpr const char* kFooter =
+    "Exit codes:\n"
+    "  the job's   `run` and `wait` pass on the code of the rank that failed first (128 + signal)\n"
+    "  64          wrong usage, or no such job\n"
+    "  69          the master cannot be reached, or was lost while watching\n"
+    "  75          no room (--fail-when-full): try again later\n"
+    "  130, 143    `run` was interrupted (Ctrl-C, SIGTERM) and has stopped its job\n"
+    "Environment:\n"
+    "  LONGHAUL_MASTER   HOST:PORT of the master when --master is not given\n"
+    "Examples:\n"
+    "  longhaul run --ranks 4 -- ./char_gpt --steps 400\n"
+    "  longhaul ps\n"
+    "  longhaul logs last -f";
+
+// `longhaul run ... -- PROGRAM ...`: what follows the first "--" is the program's, word for word.
+std::optional<std::vector<std::string>> cut_at_dashes(int* argc, char** argv) {
+  for (int i = 1; i < *argc; ++i) {
+    if (std::string_view(argv[i]) != "--") continue;
+    std::vector<std::string> rest(argv + i + 1, argv + *argc);
+    *argc = i;
+    return rest;
+  }
+  return std::nullopt;
+}
+
+int run(int argc, char** argv) {
+  using namespace longhaul::cli;
+  CLI::App app("Runs training jobs on Longhaul's workers.", "longhaul");
+  app.require_subcommand(1);
+  app.footer(kFooter);
+  Action action;
+  const std::optional<std::vector<std::string>> after_dashes = cut_at_dashes(&argc, argv);
+  add_run(app, &action, after_dashes);
+  for (const auto add : {add_ps, add_status, add_logs, add_stop, add_wait, add_nodes}) {
+    add(app, &action);
+  }
+  if (const std::optional<int> exit_code = longhaul::parse_flags(app, argc, argv)) {
+    return *exit_code;
+  }
+  return action();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << "longhaul: " << error.what() << "\n";
+    return longhaul::cli::kExitInternal;
+  }
+}

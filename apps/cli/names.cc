@@ -1,0 +1,35 @@
+#include "apps/cli/names.h"
+
+namespace longhaul::cli {
+
+std::string_view name_of(RankState state) {
+  switch (state) {
+    case RankState::kAssigned:
+      return "assigned";
+    case RankState::kSpawned:
+      return "spawned";
+    case RankState::kJoined:
+      return "joined";
+    case RankState::kLeft:
+      return "left";
+    case RankState::kExited:
+      return "exited";
+    case RankState::kLost:
+      return "lost";
+  }
+  return "unknown";
+}
+
+std::string_view name_of(WorkerState state) {
+  switch (state) {
+    case WorkerState::kReady:
+      return "ready";
+    case WorkerState::kUnreachable:
+      return "unreachable";
+    case WorkerState::kLost:
+      return "lost";
+  }
+  return "unknown";
+}
+
+}  // namespace longhaul::cli

@@ -1,0 +1,89 @@
+#include "apps/cli/screen.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <string_view>
+
+#include "apps/cli/progress.h"
+
+namespace longhaul::cli {
+namespace {
+
+bool can_hold_a_live_line() {
+  const char* term = std::getenv("TERM");
+  return isatty(STDERR_FILENO) == 1 && term != nullptr && std::string_view(term) != "dumb";
+}
+
+size_t terminal_width() {
+  winsize size{};
+  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
+  return size.ws_col;
+}
+
+bool write_fully(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return false;
+    text.remove_prefix(static_cast<size_t>(written));
+  }
+  return true;
+}
+
+}  // namespace
+
+Screen::Screen(bool output_to_stderr)
+    : output_fd_(output_to_stderr ? STDERR_FILENO : STDOUT_FILENO), live_(can_hold_a_live_line()) {}
+
+Screen::~Screen() {
+  erase_line();
+}
+
+void Screen::output(const std::string& lines, bool is_stderr) {
+  if (lines.empty()) return;
+  erase_line();
+  write_all(is_stderr ? STDERR_FILENO : output_fd_, lines);
+  repaint();
+}
+
+void Screen::message(const std::string& text) {
+  this->text("longhaul: " + text + "\n");
+}
+
+void Screen::text(const std::string& text) {
+  erase_line();
+  write_all(STDERR_FILENO, text);
+  repaint();
+}
+
+void Screen::show_line(const std::string& line) {
+  if (!live_ || line == line_) return;
+  erase_line();
+  line_ = line;
+  repaint();
+}
+
+void Screen::write_all(int fd, const std::string& text) {
+  if (!write_fully(fd, text) && fd == output_fd_) broken_ = true;
+}
+
+void Screen::erase_line() {
+  if (painted_) write_fully(STDERR_FILENO, "\r\x1b[K");
+  painted_ = false;
+}
+
+void Screen::repaint() {
+  if (line_.empty()) return;
+  // One column stays free: a terminal wraps when its last one is written.
+  write_fully(STDERR_FILENO, fit_line(line_, terminal_width() - 1));
+  painted_ = true;
+}
+
+bool print(const std::string& text) {
+  return write_fully(STDOUT_FILENO, text);
+}
+
+}  // namespace longhaul::cli

@@ -1,0 +1,36 @@
+#include <memory>
+
+#include "apps/cli/command.h"
+#include "apps/cli/follow.h"
+
+namespace longhaul::cli {
+namespace {
+
+struct WaitFlags {
+  std::string master;
+  std::string job;
+};
+
+int wait(const WaitFlags& flags) {
+  const SignalCounter signals;
+  Screen screen;
+  JobClient client(flags.master);
+  FollowOptions options;
+  options.watch.from_start = false;
+  return follow(client, flags.job, options, signals, screen).exit_code;
+}
+
+}  // namespace
+
+void add_wait(CLI::App& app, Action* action) {
+  auto flags = std::make_shared<WaitFlags>();
+  CLI::App* command = app.add_subcommand("wait", "wait for a job to end; exit with its code");
+  add_job_argument(*command, &flags->job);
+  add_master_flag(*command, &flags->master);
+  command->footer(
+      "Examples:\n"
+      "  longhaul run -d --ranks 4 -- ./train && longhaul wait last");
+  command->callback([flags, action] { *action = [flags] { return wait(*flags); }; });
+}
+
+}  // namespace longhaul::cli
