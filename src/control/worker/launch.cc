@@ -27,15 +27,8 @@ std::string make_token() {
   return token;
 }
 
-std::string make_folder(const LaunchSite& site, const LaunchId& id) {
-  const std::string folder = str_cat(site.spool_folder, "/", id.job, "-", id.generation);
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) {
-    throw Error(ErrorKind::kUnavailable,
-                str_cat("worker ", site.worker_id, ": ", folder, ": ", error.message()));
-  }
-  return folder;
+std::string folder_of(const LaunchSite& site, const LaunchId& id) {
+  return str_cat(site.spool_folder, "/", id.job, "-", id.generation);
 }
 
 }  // namespace
@@ -45,7 +38,7 @@ Launch::Launch(EventLoop& loop, const LaunchSite& site, v1::Launch request, List
       site_(site),
       request_(std::move(request)),
       id_{request_.job_id(), request_.generation()},
-      folder_(make_folder(site_, id_)),
+      folder_(folder_of(site_, id_)),
       listener_(std::move(listener)),
       ranks_(static_cast<size_t>(request_.ranks_size())),
       output_(std::make_unique<OutputFlow>(folder_, ranks_.size() * 2)) {
@@ -65,6 +58,7 @@ Launch::~Launch() {
 }
 
 void Launch::start() {
+  std::filesystem::create_directories(folder_, folder_error_);
   for (RankHere& rank : ranks_) spawn(rank);
 }
 
@@ -104,6 +98,9 @@ RankPlace Launch::place_of(const RankHere& rank) const {
 }
 
 Result<RankCommand> Launch::command_for(const RankHere& rank) const {
+  if (folder_error_) {
+    return Failure{ErrorKind::kUnavailable, str_cat(folder_, ": ", folder_error_.message())};
+  }
   const v1::JobSpec& spec = request_.spec();
   RankCommand command;
   command.argv.assign(spec.command().begin(), spec.command().end());
@@ -152,18 +149,21 @@ void Launch::rank_ended(RankHere& rank, const RankEnd& end) {
 }
 
 void Launch::stop(milliseconds grace, const std::string& reason) {
-  if (!stop_reason_) stop_reason_ = reason;
+  const bool first = !stop_reason_;
+  if (first) stop_reason_ = reason;
+  const Instant kill_at = std::chrono::steady_clock::now() + grace;
+  // Asked again, it may only end sooner.
+  if (!first && kill_at >= kill_at_) return;
+  kill_at_ = kill_at;
   loop_.cancel(kill_timer_);
+  if (grace.count() <= 0) return command_all(&RankProcess::kill);
+  if (first) command_all(&RankProcess::terminate);
+  kill_timer_ = loop_.after(grace, [this] { command_all(&RankProcess::kill); });
+}
+
+void Launch::command_all(void (RankProcess::*command)()) {
   for (RankHere& rank : ranks_) {
-    if (rank.end || !rank.process) continue;
-    if (grace.count() > 0) {
-      rank.process->terminate();
-    } else {
-      rank.process->kill();
-    }
-  }
-  if (grace.count() > 0) {
-    kill_timer_ = loop_.after(grace, [this] { stop(milliseconds(0), *stop_reason_); });
+    if (!rank.end && rank.process) (rank.process.get()->*command)();
   }
 }
 

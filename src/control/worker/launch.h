@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "control/worker/event_loop.h"
@@ -40,14 +41,14 @@ class Launch {
     std::function<void(Rank)> rank_ended;
   };
 
-  // Throws Error(kUnavailable) when the spool folder cannot be made.
   Launch(EventLoop& loop, const LaunchSite& site, v1::Launch request, Listener listener);
   ~Launch();
 
   // Spawns all ranks. One that cannot be spawned ends at once with launch_error.
   void start();
 
-  // SIGTERM now, SIGKILL after `grace` (0: at once). `reason` is for those who ask why.
+  // SIGTERM now, SIGKILL after `grace` (0: at once). `reason` is for those who ask why. A second
+  // call can only bring the SIGKILL forward.
   void stop(milliseconds grace, const std::string& reason);
   bool stopping() const { return stop_reason_.has_value(); }
   const std::string& stop_reason() const { return *stop_reason_; }
@@ -93,6 +94,7 @@ class Launch {
   Result<RankCommand> command_for(const RankHere& rank) const;
   RankProcess::Listener listener_for(RankHere& rank);
   void rank_ended(RankHere& rank, const RankEnd& end);
+  void command_all(void (RankProcess::*command)());
   bool ready_to_tell(const RankHere& rank) const;
   v1::RankEvent exit_event(const RankHere& rank) const;
   const RankHere& at(Rank rank) const;
@@ -105,11 +107,13 @@ class Launch {
   const v1::Launch request_;
   const LaunchId id_;
   const std::string folder_;
+  std::error_code folder_error_;
   Listener listener_;
   std::vector<RankHere> ranks_;  // by local rank
   std::unique_ptr<OutputFlow> output_;
   bool disowned_ = false;
   std::optional<std::string> stop_reason_;
+  Instant kill_at_;
   EventLoop::TimerId kill_timer_ = 0;
   std::vector<EventLoop::TimerId> timers_;
 };

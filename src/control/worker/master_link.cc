@@ -36,6 +36,7 @@ void MasterLink::connect() {
   v1::WorkerMessage message;
   *message.mutable_register_() = listener_.make_register();
   stream_->send(std::move(message));
+  stream_open_ = true;
   attempt_timer_ = loop_->after(kAttemptLimit, [this] { stream_->cancel(); });
 }
 
@@ -101,6 +102,7 @@ void MasterLink::go_down() {
 }
 
 void MasterLink::on_closed(const Failure& failure) {
+  stream_open_ = false;
   loop_->cancel(attempt_timer_);
   go_down();
   if (ending_) {
@@ -121,8 +123,10 @@ void MasterLink::finish(std::function<void()> done) {
   if (up_) {
     stream_->finish();
     attempt_timer_ = loop_->after(kFarewellLimit, [this] { stream_->cancel(); });
-  } else if (stream_) {
+  } else if (stream_open_) {
     stream_->cancel();
+  } else {
+    std::exchange(done_, {})();
   }
 }
 

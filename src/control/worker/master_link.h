@@ -58,6 +58,7 @@ class MasterLink {
   const milliseconds away_timeout_;
   const Listener listener_;
   std::unique_ptr<MasterStream> stream_;
+  bool stream_open_ = false;  // closed() is still to come
   bool up_ = false;
   bool ending_ = false;
   std::function<void()> done_;

@@ -109,6 +109,7 @@ RankProcess::RankProcess(EventLoop& loop, Listener listener)
     : loop_(loop), listener_(std::move(listener)) {}
 
 RankProcess::~RankProcess() {
+  shim_gone_ = false;  // nobody is told any more
   if (shim_fd_.valid()) finish();
 }
 

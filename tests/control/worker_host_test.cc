@@ -1,0 +1,193 @@
+// What a worker finds on its host: programs, the environment of ranks, its state folder.
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "control/worker/event_loop.h"
+#include "control/worker/host_facts.h"
+#include "control/worker/program_check.h"
+#include "control/worker/rank_environment.h"
+#include "control/worker/state_folder.h"
+#include "longhaul/base/thread.h"
+#include "tests/support/temp_dir.h"
+
+namespace longhaul {
+namespace {
+
+std::string write_file(const testing::TempDir& folder, const std::string& name, mode_t mode) {
+  const std::string path = folder.file(name);
+  std::ofstream(path) << "#!/bin/sh\n";
+  ::chmod(path.c_str(), mode);
+  return path;
+}
+
+TEST(FindProgram, FindsItAsAShellWould) {
+  const testing::TempDir folder;
+  const std::string program = write_file(folder, "train", 0755);
+  const std::string directory = folder.path().string();
+  EXPECT_EQ(*find_program(program, "", ""), program);
+  EXPECT_EQ(*find_program("./train", directory, ""), program);
+  EXPECT_EQ(*find_program("train", "/", "/nowhere:" + directory), program);
+  EXPECT_EQ(*find_program("sh", "", "/nowhere:/bin"), "/bin/sh");
+}
+
+TEST(FindProgram, SaysWhatIsWrongAndWhereItLooked) {
+  const testing::TempDir folder;
+  write_file(folder, "data", 0644);
+  const std::string directory = folder.path().string();
+  const auto error = [](const Result<std::string>& found) {
+    return found ? "found " + *found : found.failure().message;
+  };
+  EXPECT_EQ(error(find_program("./char_gpt", directory, "")),
+            "./char_gpt: no such file (working directory " + directory + ")");
+  EXPECT_EQ(error(find_program("/no/char_gpt", directory, "")), "/no/char_gpt: no such file");
+  EXPECT_EQ(error(find_program("./data", directory, "")),
+            "./data: not executable (working directory " + directory + ")");
+  EXPECT_EQ(error(find_program("data", "", directory)), directory + "/data: not executable");
+  EXPECT_EQ(error(find_program(directory, "", "")), directory + ": is a folder, not a program");
+  EXPECT_EQ(error(find_program("char_gpt", "", "/bin:/usr/bin")),
+            "char_gpt: no such program in PATH (/bin:/usr/bin)");
+  EXPECT_EQ(error(find_program("sh", "/no/folder", "/bin")),
+            "working directory /no/folder: no such folder");
+  EXPECT_EQ(error(find_program("sh", folder.file("data"), "/bin")),
+            "working directory " + folder.file("data") + ": not a folder");
+  EXPECT_EQ(error(find_program("", "", "/bin")), "the command is empty");
+}
+
+RankPlace place() {
+  RankPlace place;
+  place.job_id = "j7";
+  place.generation = 3;
+  place.rank = 5;
+  place.world_size = 7;
+  place.local_rank = 1;
+  place.local_world_size = 4;
+  place.node_rank = 1;
+  place.node_count = 2;
+  place.master_address = "10.0.0.1";
+  place.master_port = 29500;
+  place.host_address = "10.0.0.2";
+  place.agent_address = "unix:/tmp/a.sock";
+  place.agent_token = "secret";
+  return place;
+}
+
+TEST(RankEnvironment, SpeaksTorchrunsLanguageAndOurs) {
+  const Environment env = rank_environment({}, {}, place(), 8);
+  const Environment expected = {
+      {"RANK", "5"},
+      {"WORLD_SIZE", "7"},
+      {"LOCAL_RANK", "1"},
+      {"LOCAL_WORLD_SIZE", "4"},
+      {"GROUP_RANK", "1"},
+      {"GROUP_WORLD_SIZE", "2"},
+      {"NODE_RANK", "1"},
+      {"ROLE_RANK", "5"},
+      {"ROLE_WORLD_SIZE", "7"},
+      {"ROLE_NAME", "default"},
+      {"MASTER_ADDR", "10.0.0.1"},
+      {"MASTER_PORT", "29500"},
+      {"TORCHELASTIC_RUN_ID", "j7"},
+      {"TORCHELASTIC_RESTART_COUNT", "0"},
+      {"TORCHELASTIC_MAX_RESTARTS", "0"},
+      {"TORCHELASTIC_USE_AGENT_STORE", "False"},
+      {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"},
+      {"OMP_NUM_THREADS", "2"},
+      {"LONGHAUL_JOB_ID", "j7"},
+      {"LONGHAUL_GENERATION", "3"},
+      {"LONGHAUL_HOST_ADDRESS", "10.0.0.2"},
+      {"LONGHAUL_AGENT", "unix:/tmp/a.sock"},
+      {"LONGHAUL_AGENT_TOKEN", "secret"},
+  };
+  EXPECT_EQ(env, expected);
+}
+
+TEST(RankEnvironment, TheJobOverridesTheWorkerAndThePlaceOverridesBoth) {
+  const Environment env = rank_environment({{"A", "worker"}, {"B", "worker"}, {"RANK", "9"}},
+                                           {{"B", "job"}, {"OMP_NUM_THREADS", "3"}}, place(), 8);
+  EXPECT_EQ(env.at("A"), "worker");
+  EXPECT_EQ(env.at("B"), "job");
+  EXPECT_EQ(env.at("RANK"), "5");
+  EXPECT_EQ(env.at("OMP_NUM_THREADS"), "3");
+}
+
+TEST(RankEnvironment, ThreadsAreSharedOnlyWhenRanksShareTheHost) {
+  RankPlace alone = place();
+  alone.local_world_size = 1;
+  EXPECT_EQ(rank_environment({}, {}, alone, 8).count("OMP_NUM_THREADS"), 0U);
+  EXPECT_EQ(rank_environment({}, {}, place(), 2).at("OMP_NUM_THREADS"), "1");
+}
+
+TEST(StateFolder, IsPrivateAndGoesWithItsOwner) {
+  std::string path;
+  {
+    const Result<StateFolder> folder = StateFolder::open("");
+    ASSERT_TRUE(folder) << folder.failure().message;
+    path = folder->path();
+    struct stat info{};
+    ASSERT_EQ(::stat(path.c_str(), &info), 0);
+    EXPECT_EQ(info.st_mode & 0777, 0700U);
+    EXPECT_TRUE(std::filesystem::is_directory(folder->spools()));
+  }
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST(StateFolder, IsUsedByOneWorkerAtATime) {
+  const testing::TempDir parent;
+  const Result<StateFolder> first = StateFolder::open(parent.file("state"));
+  ASSERT_TRUE(first);
+  const Result<StateFolder> second = StateFolder::open(parent.file("state"));
+  ASSERT_FALSE(second);
+  EXPECT_NE(second.failure().message.find(parent.file("state")), std::string::npos);
+}
+
+TEST(StateFolder, ALongPathGetsAShortSocket) {
+  const testing::TempDir parent;
+  const std::string path = parent.file(std::string(100, 'x'));
+  std::string socket;
+  {
+    const Result<StateFolder> folder = StateFolder::open(path);
+    ASSERT_TRUE(folder);
+    socket = folder->socket();
+    EXPECT_LT(socket.size(), 108U);
+  }
+  EXPECT_TRUE(std::filesystem::exists(path));
+  EXPECT_FALSE(std::filesystem::exists(std::filesystem::path(socket).parent_path()));
+}
+
+TEST(FreePort, IsOneEvenWhenTheAddressIsNotThisHosts) {
+  EXPECT_GT(*free_port("127.0.0.1"), 0);
+  EXPECT_GT(*free_port("203.0.113.7"), 0);
+}
+
+TEST(EventLoop, RunsTasksTimersAndDescriptorsOnOneThread) {
+  EventLoop loop;
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const UniqueFd read_end(ends[0]);
+  UniqueFd write_end(ends[1]);
+  std::string order;
+  loop.watch(read_end.get(), [&] {
+    order += "d";
+    loop.unwatch(read_end.get());
+    loop.after(milliseconds(1), [&] {
+      order += "t";
+      loop.stop();
+    });
+  });
+  loop.cancel(loop.after(milliseconds(0), [&] { order += "cancelled"; }));
+  const Thread other("other", [&] {
+    loop.post([&] {
+      order += "p";
+      write_end.reset();
+    });
+  });
+  loop.run();
+  EXPECT_EQ(order, "pdt");
+  EXPECT_FALSE(loop.post([] {}));
+}
+
+}  // namespace
+}  // namespace longhaul
