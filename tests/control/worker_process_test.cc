@@ -8,6 +8,7 @@
 #include <fstream>
 #include <optional>
 #include <sstream>
+#include <utility>
 
 #include "control/worker/host_facts.h"
 #include "control/worker/rank_environment.h"
@@ -23,7 +24,7 @@ using testing::is_running;
 // Runs one rank on a loop of its own; the hooks are called on it.
 class RankRun {
  public:
-  std::function<void(RankProcess&)> on_output;
+  std::function<void(RankProcess&)> on_first_output;
   std::string out;
   std::string err;
   int64_t pid = 0;
@@ -36,7 +37,8 @@ class RankRun {
     listener.started = [this](int64_t rank_pid) { pid = rank_pid; };
     listener.output = [this](RankStream stream, std::string_view data) {
       (stream == RankStream::kStdout ? out : err) += data;
-      if (on_output) on_output(*process_);
+      if (std::exchange(had_output_, true) || !on_first_output) return;
+      on_first_output(*process_);
     };
     listener.ended = [this](const RankEnd& end) {
       end_ = end;
@@ -63,6 +65,7 @@ class RankRun {
 
  private:
   EventLoop loop_;
+  bool had_output_ = false;
   std::optional<RankProcess> process_;
   std::optional<RankEnd> end_;
   const std::string mark_ =
@@ -151,7 +154,7 @@ TEST(RankProcess, IsNotHeldUpByAChildThatKeepsItsPipe) {
 
 TEST(RankProcess, TerminatesWithTheRanksOwnLastWords) {
   RankRun rank;
-  rank.on_output = [](RankProcess& process) { process.terminate(); };
+  rank.on_first_output = [](RankProcess& process) { process.terminate(); };
   const RankEnd end =
       rank.shell("trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.02; done");
   EXPECT_EQ(end.exit_code, 5);
@@ -161,7 +164,7 @@ TEST(RankProcess, TerminatesWithTheRanksOwnLastWords) {
 
 TEST(RankProcess, KillsWhatIgnoresTermination) {
   RankRun rank;
-  rank.on_output = [](RankProcess& process) { process.kill(); };
+  rank.on_first_output = [](RankProcess& process) { process.kill(); };
   const RankEnd end = rank.shell("trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000");
   EXPECT_EQ(end.signal, SIGKILL);
   EXPECT_TRUE(end.stopped_by_us);
@@ -170,7 +173,7 @@ TEST(RankProcess, KillsWhatIgnoresTermination) {
 
 TEST(RankProcess, FindsOutThatARankHadBeenStopped) {
   RankRun rank;
-  rank.on_output = [&](RankProcess& process) {
+  rank.on_first_output = [&](RankProcess& process) {
     ASSERT_TRUE(
         eventually([&] { return testing::process_state(rank.printed_pids().at(0)) == 'T'; }));
     process.terminate();
@@ -191,16 +194,10 @@ TEST(RankProcess, OutputOfAKilledRankArrivesWhole) {
 
 TEST(RankProcess, AKilledShimTakesEverythingWithIt) {
   RankRun rank;
-  bool killed = false;
-  rank.on_output = [&](RankProcess&) {
-    const std::vector<pid_t> pids = rank.printed_pids();
-    if (killed || pids.size() < 3) return;
-    killed = true;
-    ::kill(pids[0], SIGKILL);
-  };
+  rank.on_first_output = [&](RankProcess&) { ::kill(rank.printed_pids().at(0), SIGKILL); };
   const RankEnd end = rank.shell(
       "setsid sleep 1000 & printf '%s %s %s\\n' $PPID $$ $!; while :; do sleep 0.05; done");
-  EXPECT_TRUE(killed);
+  EXPECT_EQ(rank.printed_pids().size(), 3U);
   EXPECT_EQ(end.signal, SIGKILL);
   EXPECT_FALSE(end.stopped_by_us);
   for (const pid_t pid : rank.printed_pids()) {

@@ -76,8 +76,8 @@ void MasterLink::watch_silence() {
   if (!up_) return;
   const auto silence = std::chrono::steady_clock::now() - last_heard_;
   if (silence > silence_limit_) {
-    complain(str_cat("silent for ", format_seconds(std::chrono::duration<double>(silence).count()),
-                     "; connecting again"));
+    complain(str_cat("master at ", address_, ": silent for ",
+                     format_seconds(std::chrono::duration<double>(silence).count())));
     stream_->cancel();
     return;
   }
@@ -133,8 +133,7 @@ void MasterLink::finish(std::function<void()> done) {
 void MasterLink::complain(const std::string& why) {
   if (why == last_complaint_) return;
   last_complaint_ = why;
-  log(LogLevel::kWarning, "worker", "master at ", address_, " is not reached: ", why,
-      "; trying again");
+  log(LogLevel::kWarning, "worker", why, "; trying again");
 }
 
 }  // namespace longhaul
