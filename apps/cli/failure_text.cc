@@ -23,10 +23,13 @@ std::string place(const FailureReport& failure) {
   return join(parts, ", ");
 }
 
-std::string ending(const FailureReport& failure) {
-  if (failure.signal != 0) return "ended by " + signal_name(failure.signal);
-  if (failure.exit_code != 0) return str_cat("exit code ", failure.exit_code);
-  return "";
+// "exit code 3", "signal, SIGKILL", "hang".
+std::string class_line(const FailureReport& failure) {
+  const std::string name(to_string(failure.failure_class));
+  if (failure.failure_class == FailureClass::kExitCode)
+    return str_cat(name, " ", failure.exit_code);
+  if (failure.signal != 0) return str_cat(name, ", ", signal_name(failure.signal));
+  return failure.exit_code == 0 ? name : str_cat(name, ", exit code ", failure.exit_code);
 }
 
 std::string after_signal(int signal, const FailureReport& failure) {
@@ -101,9 +104,7 @@ std::string render_failure(const JobStatus& job, bool has_master) {
   append_block("culprit",
                {culprit(failure) + (place(failure).empty() ? "" : " (" + place(failure) + ")")},
                &text);
-  const std::string how = ending(failure);
-  append_block("class", {str_cat(to_string(failure.failure_class), how.empty() ? "" : ", ", how)},
-               &text);
+  append_block("class", {class_line(failure)}, &text);
   append_block("evidence", failure.evidence, &text);
   if (!failure.last_lines.empty()) {
     std::vector<std::string> lines;

@@ -49,7 +49,8 @@ Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::
   std::string& program = spec.command[0];
   if (program.find('/') != std::string::npos)
     program = (here / program).lexically_normal().string();
-  spec.working_directory = (here / request.chdir).lexically_normal().string();
+  spec.working_directory =
+      (request.chdir.empty() ? here : (here / request.chdir).lexically_normal()).string();
   spec.fail_when_full = request.fail_when_full;
   spec.join_timeout = request.join_timeout;
   spec.grace = request.grace;

@@ -1,0 +1,192 @@
+// JobClient against a master that a test plays by hand.
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+#include <gtest/gtest.h>
+
+#include "control/common/job_proto.h"
+#include "longhaul/base/mutex.h"
+#include "longhaul/base/thread.h"
+#include "longhaul/control/job_client.h"
+#include "longhaul/v1/job_service.grpc.pb.h"
+
+namespace longhaul {
+namespace {
+
+constexpr milliseconds kSoon{20'000};
+
+class HandMaster final : public v1::JobService::Service {
+ public:
+  HandMaster() {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(this);
+    server_ = builder.BuildAndStart();
+  }
+  ~HandMaster() override { stop(); }
+
+  void stop() {
+    if (server_) server_->Shutdown(std::chrono::system_clock::now());
+    server_.reset();
+  }
+  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+
+  grpc::Status SubmitJob(grpc::ServerContext*, const v1::SubmitJobRequest* request,
+                         v1::SubmitJobReply* reply) override {
+    submitted = *request;
+    reply->set_job_id("j1");
+    return grpc::Status::OK;
+  }
+  grpc::Status GetJob(grpc::ServerContext*, const v1::GetJobRequest* request,
+                      v1::GetJobReply* reply) override {
+    if (request->job() != "j1") return {grpc::StatusCode::NOT_FOUND, "no job 'j9'"};
+    reply->mutable_status()->set_job_id("j1");
+    return grpc::Status::OK;
+  }
+  grpc::Status ListNodes(grpc::ServerContext*, const v1::ListNodesRequest*,
+                         v1::ListNodesReply* reply) override {
+    v1::Node* node = reply->add_nodes();
+    node->set_worker_id("w");
+    node->set_state(v1::NODE_STATE_UNREACHABLE);
+    node->set_slots(4);
+    return grpc::Status::OK;
+  }
+  grpc::Status WatchJob(grpc::ServerContext* context, const v1::WatchJobRequest* request,
+                        grpc::ServerWriter<v1::WatchJobEvent>* writer) override {
+    v1::WatchJobEvent event;
+    event.mutable_status()->set_job_id(request->job());
+    writer->Write(event);
+    for (uint64_t i = 0; i < output_pieces; ++i) {
+      event.mutable_output()->set_rank(1);
+      event.mutable_output()->set_offset(i * 65536);
+      event.mutable_output()->set_data(std::string(65536, 'x'));
+      if (!writer->Write(event)) return grpc::Status::CANCELLED;
+      MutexLock lock(mutex);
+      ++written;
+    }
+    if (!end_watch) {
+      while (!context->IsCancelled()) std::this_thread::sleep_for(milliseconds(5));
+    }
+    return grpc::Status::OK;
+  }
+
+  v1::SubmitJobRequest submitted;
+  uint64_t output_pieces = 0;
+  bool end_watch = true;
+  Mutex mutex;
+  uint64_t written LONGHAUL_GUARDED_BY(mutex) = 0;
+
+ private:
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+TEST(JobClient, SubmitsWhatItWasGivenUnderAKeyOfItsOwn) {
+  HandMaster master;
+  JobClient client(master.address());
+  JobSpec spec;
+  spec.command = {"/bin/odd \xff name", "x"};
+  spec.env = {{"A", "b"}};
+  spec.ranks = 7;
+  spec.grace = milliseconds(250);
+  ASSERT_EQ(*client.submit(spec), "j1");
+  const JobSpec got = from_proto(master.submitted.spec());
+  EXPECT_EQ(got.command, spec.command);
+  EXPECT_EQ(got.env, spec.env);
+  EXPECT_EQ(got.ranks, 7);
+  EXPECT_EQ(got.grace, milliseconds(250));
+  const std::string first_key = master.submitted.submission_key();
+  EXPECT_FALSE(first_key.empty());
+  ASSERT_TRUE(client.submit(spec));
+  EXPECT_NE(master.submitted.submission_key(), first_key);
+}
+
+TEST(JobClient, PassesRefusalsOnInTheMastersWords) {
+  HandMaster master;
+  JobClient client(master.address());
+  EXPECT_EQ(client.get("j1")->id, "j1");
+  const Result<JobStatus> missing = client.get("j9");
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.failure().kind, ErrorKind::kInvalid);
+  EXPECT_EQ(missing.failure().message, "no job 'j9'");
+  EXPECT_EQ(client.nodes()->at(0).state, WorkerState::kUnreachable);
+}
+
+TEST(JobClient, SaysWhichAddressItTried) {
+  std::string address;
+  {
+    HandMaster master;
+    address = master.address();
+  }
+  JobClient client(address);
+  const Result<std::vector<NodeInfo>> nodes = client.nodes();
+  ASSERT_FALSE(nodes);
+  EXPECT_EQ(nodes.failure().kind, ErrorKind::kUnavailable);
+  EXPECT_EQ(nodes.failure().message,
+            "cannot reach the master at " + address + ": connection refused");
+}
+
+TEST(JobWatch, EndsWithoutAFailureWhenTheMasterSaysSo) {
+  HandMaster master;
+  master.output_pieces = 3;
+  JobClient client(master.address());
+  const std::unique_ptr<JobWatch> watch = client.watch("j1", {});
+  EXPECT_EQ(std::get<JobStatus>(*watch->next()).id, "j1");
+  for (uint64_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(std::get<OutputPiece>(*watch->next()).offset, i * 65536);
+  }
+  EXPECT_FALSE(watch->ended());
+  EXPECT_FALSE(std::get<WatchEnded>(*watch->next()).failure);
+  EXPECT_FALSE(watch->next());
+  EXPECT_TRUE(watch->ended());
+}
+
+TEST(JobWatch, AWatchThatIsCancelledOrForgottenEnds) {
+  HandMaster master;
+  master.end_watch = false;
+  JobClient client(master.address());
+  const std::unique_ptr<JobWatch> watch = client.watch("j1", {});
+  ASSERT_TRUE(watch->next());
+  EXPECT_FALSE(watch->next_until(SystemClock().now() + milliseconds(20)));
+  EXPECT_FALSE(watch->ended());
+  watch->cancel();
+  EXPECT_TRUE(std::get<WatchEnded>(*watch->next()).failure);
+  const std::unique_ptr<JobWatch> forgotten = client.watch("j1", {});
+  ASSERT_TRUE(forgotten->next());
+}
+
+TEST(JobWatch, AMasterThatGoesAwayIsAFailureThatNamesIt) {
+  HandMaster master;
+  master.end_watch = false;
+  JobClient client(master.address());
+  const std::unique_ptr<JobWatch> watch = client.watch("j1", {});
+  ASSERT_TRUE(watch->next());
+  master.stop();
+  const std::optional<WatchEvent> end = watch->next_until(SystemClock().now() + kSoon);
+  ASSERT_TRUE(end);
+  EXPECT_TRUE(std::get<WatchEnded>(*end).failure);
+}
+
+TEST(JobWatch, ASlowReaderHoldsBackTheMasterAndNotItsOwnMemory) {
+  HandMaster master;
+  master.output_pieces = 1000;  // 64 MB
+  JobClient client(master.address());
+  const std::unique_ptr<JobWatch> watch = client.watch("j1", {});
+  ASSERT_TRUE(watch->next());
+  // The stream stalls with some megabytes in flight; then everything still arrives.
+  uint64_t before = 0;
+  for (;;) {
+    std::this_thread::sleep_for(milliseconds(300));
+    MutexLock lock(master.mutex);
+    if (master.written == before) break;
+    before = master.written;
+  }
+  EXPECT_LT(before, 500U);
+  uint64_t pieces = 0;
+  while (std::optional<WatchEvent> event = watch->next()) {
+    if (std::holds_alternative<OutputPiece>(*event)) ++pieces;
+  }
+  EXPECT_EQ(pieces, 1000U);
+}
+
+}  // namespace
+}  // namespace longhaul

@@ -1,0 +1,232 @@
+// Things are killed, stopped and left waiting: no hang, the right culprit, nothing left running
+// (which the cluster checks when it goes).
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "longhaul/base/strings.h"
+#include "tests/e2e/cluster.h"
+#include "tests/support/processes.h"
+
+namespace longhaul::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Four ranks over two workers: 0 and 1 on w0, 2 and 3 on w1.
+ChildProcess& run_four(Cluster& cluster, std::vector<std::string> script) {
+  std::vector<std::string> arguments = {"run", "--ranks", "4",           "--grace",
+                                        "2",   "--",      rank_program()};
+  arguments.insert(arguments.end(), script.begin(), script.end());
+  return cluster.longhaul(arguments);
+}
+
+std::vector<pid_t> wait_for_all(Cluster& cluster, const std::string& file) {
+  std::vector<pid_t> pids;
+  for (int rank = 0; rank < 4; ++rank) pids.push_back(cluster.wait_for_touch(file, rank));
+  return pids;
+}
+
+// --- A rank is killed --------------------------------------------------------------------------
+
+TEST(KilledRank, BeforeItJoined) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"touch=up", "2/nap", "join", "barrier=a", "leave"});
+  ::kill(wait_for_all(cluster, "up")[2], SIGKILL);
+  EXPECT_EQ(run.wait(), 137);
+  EXPECT_THAT(run.err(), HasSubstr("culprit     rank 2 "));
+  EXPECT_THAT(run.err(), HasSubstr("SIGKILL"));
+}
+
+TEST(KilledRank, WhileTheOthersWaitForIt) {
+  Cluster cluster;
+  ChildProcess& run =
+      run_four(cluster, {"join", "barrier=a", "touch=up", "3/nap", "barrier=b", "leave"});
+  ::kill(wait_for_all(cluster, "up")[3], SIGKILL);
+  EXPECT_EQ(run.wait(), 137);
+  EXPECT_THAT(run.err(), HasSubstr("culprit     rank 3 "));
+}
+
+TEST(KilledRank, TheFirstRank) {
+  Cluster cluster;
+  ChildProcess& run =
+      run_four(cluster, {"join", "barrier=a", "touch=up", "0/nap", "barrier=b", "leave"});
+  ::kill(wait_for_all(cluster, "up")[0], SIGKILL);
+  EXPECT_EQ(run.wait(), 137);
+  EXPECT_THAT(run.err(), HasSubstr("culprit     rank 0 "));
+}
+
+TEST(KilledRank, AfterItSaidThatItsWorkIsDone) {
+  Cluster cluster;
+  ChildProcess& run =
+      run_four(cluster, {"join", "barrier=a", "leave", "touch=up", "1/nap", "exit=0"});
+  ::kill(cluster.wait_for_touch("up", 1), SIGKILL);
+  EXPECT_EQ(run.wait(), 137);
+  EXPECT_THAT(run.err(), HasSubstr("culprit     rank 1 "));
+}
+
+TEST(KilledRank, VictimsThatSpeakFirstAreNotBlamed) {
+  Cluster cluster;
+  // Rank 0 blames its live neighbour 1, as Gloo does, and dies of it at once.
+  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "touch=up", "2/nap", "await=died",
+                                         "0/fault=1", "0/exit=1", "nap"});
+  const pid_t killed = wait_for_all(cluster, "up")[2];
+  ::kill(killed, SIGKILL);
+  std::ofstream(cluster.file("died")) << "\n";
+  EXPECT_EQ(run.wait(), 137);
+  EXPECT_THAT(run.err(), HasSubstr("culprit     rank 2 "));
+}
+
+TEST(KilledRank, ACrashIsASignalToo) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "1/signal=11", "nap"});
+  EXPECT_EQ(run.wait(), 139);
+  EXPECT_THAT(run.err(), HasSubstr("culprit     rank 1 "));
+  EXPECT_THAT(run.err(), HasSubstr("SIGSEGV"));
+}
+
+// --- Ranks that do not do their part -----------------------------------------------------------
+
+TEST(LazyRank, ExitsZeroWhileOthersWait) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "1/exit=0", "barrier=b", "leave"});
+  const std::optional<int> code = run.wait();
+  ASSERT_TRUE(code);
+  EXPECT_NE(*code, 0);
+  EXPECT_THAT(run.err(), HasSubstr("culprit     rank 1 "));
+  EXPECT_THAT(run.err(), HasSubstr("class       early exit"));
+}
+
+TEST(LazyRank, NeverJoins) {
+  Cluster cluster;
+  ChildProcess& run = cluster.longhaul({"run", "--ranks", "4", "--grace", "2", "--join-timeout",
+                                        "1", "--", rank_program(), "3/nap", "join", "barrier=a"});
+  const std::optional<int> code = run.wait();
+  ASSERT_TRUE(code);
+  EXPECT_NE(*code, 0);
+  EXPECT_THAT(run.err(), HasSubstr("culprit     rank 3 "));
+  EXPECT_THAT(run.err(), HasSubstr("class       join timeout"));
+}
+
+TEST(LazyRank, IsStoppedWhileOthersGiveUpOnIt) {
+  Cluster cluster;
+  ChildProcess& run = run_four(
+      cluster, {"join", "barrier=a", "touch=up", "2/nap", "await=stopped", "fault=2", "exit=1"});
+  const pid_t stopped = wait_for_all(cluster, "up")[2];
+  ::kill(stopped, SIGSTOP);
+  ASSERT_TRUE(eventually([&] { return process_state(stopped) == 'T'; }));
+  std::ofstream(cluster.file("stopped")) << "\n";
+  const std::optional<int> code = run.wait();
+  ASSERT_TRUE(code);
+  EXPECT_NE(*code, 0);
+  EXPECT_THAT(run.err(), HasSubstr("culprit     rank 2 "));
+  EXPECT_THAT(run.err(), HasSubstr("class       hang"));
+}
+
+// --- A worker is killed ------------------------------------------------------------------------
+
+void expect_worker_is_the_culprit(ChildProcess& run, const std::string& worker) {
+  const std::optional<int> code = run.wait();
+  ASSERT_TRUE(code);
+  EXPECT_NE(*code, 0);
+  EXPECT_THAT(run.err(), HasSubstr("culprit     worker " + worker));
+  EXPECT_THAT(run.err(), HasSubstr("class       worker lost"));
+}
+
+TEST(KilledWorker, BeforeItsRanksJoined) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"touch=up", "nap"});
+  wait_for_all(cluster, "up");
+  cluster.worker(1).kill(SIGKILL);
+  expect_worker_is_the_culprit(run, "w1");
+}
+
+TEST(KilledWorker, WhileRanksWaitForEachOther) {
+  Cluster cluster;
+  ChildProcess& run =
+      run_four(cluster, {"join", "barrier=a", "touch=up", "0/nap", "barrier=b", "leave"});
+  wait_for_all(cluster, "up");
+  cluster.worker(0).kill(SIGKILL);
+  expect_worker_is_the_culprit(run, "w0");
+}
+
+TEST(KilledWorker, ItsRanksDieWithIt) {
+  Cluster cluster({.workers = 1, .slots = 4});
+  run_four(cluster, {"deaf", "touch=up", "nap"});
+  const std::vector<pid_t> ranks = wait_for_all(cluster, "up");
+  cluster.worker(0).kill(SIGKILL);
+  for (const pid_t rank : ranks) EXPECT_TRUE(eventually([&] { return !is_running(rank); }));
+}
+
+TEST(KilledWorker, AStoppedOneIsLostWhenItsLeaseHasRunOut) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "touch=up", "nap"});
+  wait_for_all(cluster, "up");
+  cluster.worker(1).kill(SIGSTOP);
+  expect_worker_is_the_culprit(run, "w1");
+}
+
+TEST(KilledWorker, OneThatIsToldToStopTakesItsJobsAlong) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "touch=up", "nap"});
+  wait_for_all(cluster, "up");
+  cluster.worker(1).kill(SIGTERM);
+  EXPECT_EQ(cluster.worker(1).wait(), 0);
+  expect_worker_is_the_culprit(run, "w1");
+}
+
+// --- The master is killed ----------------------------------------------------------------------
+
+void expect_lost_master(Cluster& cluster, ChildProcess& run) {
+  EXPECT_EQ(run.wait(), 69);
+  EXPECT_THAT(run.err(), HasSubstr("longhaul: lost the master at " + cluster.address()));
+  EXPECT_THAT(run.err(), HasSubstr("keep running under their workers"));
+}
+
+TEST(KilledMaster, WhileTheJobWaitsForRoom) {
+  Cluster cluster({.workers = 1, .slots = 1});
+  ChildProcess& run = run_four(cluster, {"nap"});
+  ASSERT_TRUE(eventually([&] { return run.err().find(" is pending: ") != std::string::npos; }));
+  cluster.master().kill(SIGKILL);
+  EXPECT_EQ(run.wait(), 69);
+}
+
+TEST(KilledMaster, BeforeTheRanksJoined) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"touch=up", "nap"});
+  wait_for_all(cluster, "up");
+  cluster.master().kill(SIGKILL);
+  expect_lost_master(cluster, run);
+}
+
+TEST(KilledMaster, WhileTheyRun) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "touch=up", "nap"});
+  const std::vector<pid_t> ranks = wait_for_all(cluster, "up");
+  cluster.master().kill(SIGKILL);
+  expect_lost_master(cluster, run);
+  for (const pid_t rank : ranks) EXPECT_TRUE(is_running(rank)) << "a dead master kills no rank";
+}
+
+TEST(KilledMaster, AnotherOneInItsPlaceDoesNotKnowTheJob) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "touch=up", "nap"});
+  const std::vector<pid_t> ranks = wait_for_all(cluster, "up");
+  cluster.restart_master();
+  EXPECT_EQ(run.wait(), 69);
+  EXPECT_THAT(run.err(), HasSubstr("came back without job j1"));
+  // Its workers find out too, and stop what nobody knows.
+  for (const pid_t rank : ranks) EXPECT_TRUE(eventually([&] { return !is_running(rank); }));
+}
+
+TEST(KilledMaster, CtrlCWhileItIsGoneEndsAtOnce) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"touch=up", "nap"});
+  wait_for_all(cluster, "up");
+  cluster.master().kill(SIGKILL);
+  ASSERT_TRUE(eventually([&] { return run.err().find("trying again") != std::string::npos; }));
+  run.kill(SIGINT);
+  EXPECT_EQ(run.wait(), 69);
+}
+
+}  // namespace
+}  // namespace longhaul::testing
