@@ -1,0 +1,113 @@
+// One rank of the step-time run, timed as bench/peers/ddp_step.py times Python's DDP: prints, on
+// rank 0, the milliseconds of each timed step. With --overhead (a world of one) it takes turns
+// between the plain model and the same model under DistributedDataParallel and prints "plain ddp"
+// per turn.
+//
+// usage: ddp_step [--overhead] WARMUP STEPS BATCH TIME   (rank and world from the environment)
+#include <torch/torch.h>
+
+#include <chrono>
+#include <functional>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "bench/reference_training.h"
+#include "longhaul/ddp/distributed_data_parallel.h"
+#include "longhaul/runtime/world.h"
+
+namespace longhaul::bench {
+namespace {
+
+struct Plan {
+  int64_t warmup = 0;
+  int64_t steps = 0;
+  int64_t batch = 0;
+  int64_t time = 0;
+};
+
+Transformer make_model() {
+  torch::manual_seed(1234);
+  return Transformer(kTimedShape);
+}
+
+torch::optim::SGD make_optimizer(const Transformer& model) {
+  return torch::optim::SGD(model->parameters(), torch::optim::SGDOptions(0.01).momentum(0.9));
+}
+
+double milliseconds_of(const std::function<void()>& step) {
+  const auto start = std::chrono::steady_clock::now();
+  step();
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+      .count();
+}
+
+void time_steps(const World& world, const Plan& plan) {
+  Transformer model = make_model();
+  DistributedDataParallel ddp(world, model);
+  torch::optim::SGD optimizer = make_optimizer(model);
+  const auto [inputs, targets] = token_batch(kTimedShape, plan.batch, plan.time, world.rank());
+  const auto step = [&, &inputs = inputs, &targets = targets] {
+    optimizer.zero_grad();
+    token_loss(ddp(inputs), targets).backward();
+    optimizer.step();
+  };
+  for (int64_t i = 0; i < plan.warmup + plan.steps; ++i) {
+    const double milliseconds = milliseconds_of(step);
+    if (world.rank() == 0 && i >= plan.warmup) std::cout << milliseconds << "\n";
+  }
+}
+
+void time_overhead(const World& world, const Plan& plan) {
+  Transformer plain = make_model();
+  Transformer wrapped = make_model();
+  DistributedDataParallel ddp(world, wrapped);
+  torch::optim::SGD plain_optimizer = make_optimizer(plain);
+  torch::optim::SGD wrapped_optimizer = make_optimizer(wrapped);
+  const auto [inputs, targets] = token_batch(kTimedShape, plan.batch, plan.time, 0);
+  const auto plain_step = [&, &inputs = inputs, &targets = targets] {
+    plain_optimizer.zero_grad();
+    token_loss(plain(inputs), targets).backward();
+    plain_optimizer.step();
+  };
+  const auto wrapped_step = [&, &inputs = inputs, &targets = targets] {
+    wrapped_optimizer.zero_grad();
+    token_loss(ddp(inputs), targets).backward();
+    wrapped_optimizer.step();
+  };
+  for (int64_t i = 0; i < plan.warmup + plan.steps; ++i) {
+    // Who goes first changes from turn to turn: the second step finds warmer caches.
+    const bool plain_first = i % 2 == 0;
+    const double first = plain_first ? milliseconds_of(plain_step) : milliseconds_of(wrapped_step);
+    const double second = plain_first ? milliseconds_of(wrapped_step) : milliseconds_of(plain_step);
+    if (i < plan.warmup) continue;
+    std::cout << (plain_first ? first : second) << " " << (plain_first ? second : first) << "\n";
+  }
+}
+
+int run(std::vector<std::string> arguments) {
+  const bool overhead = !arguments.empty() && arguments[0] == "--overhead";
+  if (overhead) arguments.erase(arguments.begin());
+  if (arguments.size() != 4) {
+    std::cerr << "usage: ddp_step [--overhead] WARMUP STEPS BATCH TIME\n";
+    return 64;
+  }
+  const Plan plan = {std::stoll(arguments[0]), std::stoll(arguments[1]), std::stoll(arguments[2]),
+                     std::stoll(arguments[3])};
+  torch::set_num_threads(1);
+  const World world = init();
+  (overhead ? time_overhead : time_steps)(world, plan);
+  return 0;
+}
+
+}  // namespace
+}  // namespace longhaul::bench
+
+int main(int argc, char** argv) {
+  try {
+    return longhaul::bench::run({argv + 1, argv + argc});
+  } catch (const std::exception& error) {
+    std::cerr << "ddp_step: " << error.what() << "\n";
+    return 1;
+  }
+}

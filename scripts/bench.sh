@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Runs one benchmark and prints JSON lines: bench, case, metric, value, unit, runs, spread, and target
+# where there is one. Builds what it needs (preset `bench`) and installs peers only when it needs them.
+set -euo pipefail
+
+usage() {
+  cat <<'EOF'
+Usage: scripts/bench.sh NAME [options of that benchmark; NAME --help lists them]
+
+  parity     after 50 steps, are parameters those of Python's DDP to the last bit?  (installs peers)
+  ddp_step   step time of our DDP against Python's DDP and plain libtorch           (installs peers)
+  lossless   ratio and speed of the zstd codec on real gradients, against stock zstd
+  build      cold and warm build time of the presets release and test
+
+Peers: Python's torch with all its dependencies, some 5 GB, into .peers/ of the checkout.
+EOF
+}
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$top"
+torch_version=2.11.0
+
+die() { echo "bench: $*" >&2; exit 64; }
+
+build() {
+  scripts/setup.sh >&2
+  [ -e build/bench/build.ninja ] || cmake --preset bench >/dev/null
+  cmake --build --preset bench --target "$@" >&2
+}
+
+install_peers() {
+  .peers/venv/bin/python -c "import torch; assert torch.__version__.startswith('$torch_version')" 2>/dev/null && return
+  echo "bench: installing Python torch $torch_version and what it needs into .peers/ (5 GB)" >&2
+  python3 -m venv .peers/venv
+  .peers/venv/bin/pip install --quiet "torch==$torch_version" numpy >&2
+}
+
+[ $# -ge 1 ] || { usage >&2; exit 64; }
+name=$1
+shift
+case "$name" in
+  -h | --help) usage; exit 0 ;;
+  parity) targets=(bench_parity) peers=yes ;;
+  ddp_step) targets=(bench_ddp_step) peers=yes ;;
+  lossless) targets=(bench_lossless char_gpt) peers=no ;;
+  build) targets=() peers=no ;;
+  *) die "no benchmark '$name'; there are parity, ddp_step, lossless, build" ;;
+esac
+for argument in "$@"; do
+  case "$argument" in -h | --help) exec python3 "bench/drive/$name.py" --help ;; esac
+done
+[ ${#targets[@]} -eq 0 ] || build "${targets[@]}"
+[ "$peers" = no ] || install_peers
+exec python3 "bench/drive/$name.py" "$@"

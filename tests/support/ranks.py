@@ -1,0 +1,31 @@
+"""Starts a program once per rank, under torchrun's environment names, on loopback."""
+
+import os
+import socket
+import subprocess
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run_ranks(world_size: int, command, timeout: float = 200) -> list[subprocess.CompletedProcess]:
+    """Runs `command` in every rank to its end; results by rank. Nothing outlives the call."""
+    port = free_port()
+    ranks = []
+    for rank in range(world_size):
+        env = dict(os.environ, OMP_NUM_THREADS="1", RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size),
+                   LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        ranks.append(subprocess.Popen([str(word) for word in command], env=env, text=True, errors="replace",
+                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    try:
+        outputs = [process.communicate(timeout=timeout) for process in ranks]
+    finally:
+        for process in ranks:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    return [subprocess.CompletedProcess(process.args, process.returncode, *output)
+            for process, output in zip(ranks, outputs)]
