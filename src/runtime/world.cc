@@ -11,8 +11,8 @@
 
 #include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
+#include "longhaul/collectives/coordinator_store.h"
 #include "runtime/agent.h"
-#include "runtime/coordinator_store.h"
 #include "runtime/last_words.h"
 #include "runtime/launch_environment.h"
 #include "runtime/progress_reporter.h"
@@ -39,7 +39,8 @@ std::optional<std::string> read_variable(const char* name) {
 Rendezvous from_agent(std::shared_ptr<Coordinator> coordinator, milliseconds timeout) {
   Rendezvous rendezvous;
   rendezvous.placement = coordinator->join().value_or_throw();
-  rendezvous.store = c10::make_intrusive<CoordinatorStore>(coordinator, timeout);
+  rendezvous.store =
+      c10::make_intrusive<CoordinatorStore>(coordinator, rendezvous.placement.generation, timeout);
   rendezvous.coordinator = std::move(coordinator);
   return rendezvous;
 }
@@ -118,7 +119,14 @@ struct World::State {
   ~State() {
     reporter.reset();
     if (!speaker->coordinator) return;
-    if (std::uncaught_exceptions() > exceptions_at_start) return report_unwinding();
+    if (std::uncaught_exceptions() > exceptions_at_start) {
+      report_unwinding();
+    } else {
+      say_goodbye();
+    }
+  }
+
+  void say_goodbye() const {
     const Result<void> left = speaker->coordinator->leave();
     if (!left) log(LogLevel::kDebug, "world", "goodbye not heard: ", left.failure().message);
   }

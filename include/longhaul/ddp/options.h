@@ -11,15 +11,15 @@ namespace longhaul {
 
 struct DistributedDataParallelOptions {
   // How gradients travel. kNone: PyTorch's own all-reduce, and its results to the last bit.
-  CodecSpec codec;
+  CodecSpec codec = {};
 
   // Gradients are reduced in buckets of about so many MiB. Unset: 25, and a first bucket of 1 MiB
   // so that communication starts early. When set, the first bucket is as large as the others, as in
   // PyTorch, unless first_bucket_cap_mb says otherwise.
-  std::optional<double> bucket_cap_mb;
-  std::optional<double> first_bucket_cap_mb;
+  std::optional<double> bucket_cap_mb = std::nullopt;
+  std::optional<double> first_bucket_cap_mb = std::nullopt;
   // One size per bucket, the last one repeated; replaces the two above. Needs libtorch >= 2.11.
-  std::vector<double> bucket_cap_mb_list;
+  std::vector<double> bucket_cap_mb_list = {};
 
   // Set it when some parameters get no gradient in some steps. Costs a walk over the graph per step
   // and asks that every tensor of the model's output can be found (for_each_tensor.h).

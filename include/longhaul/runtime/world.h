@@ -31,20 +31,20 @@ namespace longhaul {
 struct InitOptions {
   // Unset: the GPU with this rank's local number where there is one and Longhaul was built with
   // NCCL, else the CPU.
-  std::optional<c10::Device> device;
+  std::optional<c10::Device> device = std::nullopt;
   // For meeting the other ranks and for each collective afterwards.
   milliseconds timeout = std::chrono::minutes(5);
   // Address of this host that the other ranks can reach. Empty: found out.
-  std::string host_address;
+  std::string host_address = {};
 };
 
 // What a program tells about its work, for `longhaul status`. All fields are optional.
 struct TrainingProgress {
   int64_t step = 0;
   int64_t total_steps = 0;
-  std::optional<double> loss;
+  std::optional<double> loss = std::nullopt;
   double tokens_per_second = 0;  // of this rank's own input
-  std::string codec;             // as CodecSpec::str() gives it
+  std::string codec = {};        // as CodecSpec::str() gives it
 };
 
 // Thread safety: accessors, report() and should_stop() from any thread; barrier() from the thread
