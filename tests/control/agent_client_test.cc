@@ -8,7 +8,7 @@
 #include <functional>
 #include <sstream>
 
-#include "tests/support/worker_host.h"
+#include "tests/control/worker_host.h"
 
 namespace longhaul {
 namespace {

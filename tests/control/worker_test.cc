@@ -14,9 +14,9 @@
 #include <fstream>
 #include <sstream>
 
+#include "tests/control/worker_host.h"
 #include "tests/support/processes.h"
 #include "tests/support/temp_dir.h"
-#include "tests/support/worker_host.h"
 
 namespace longhaul {
 namespace {
@@ -195,6 +195,26 @@ TEST(Worker, ItsRanksOutliveALostSession) {
     ASSERT_EQ(message.register_().inventory_size(), 1);
     EXPECT_EQ(message.register_().inventory(0).job_id(), "j1");
   }
+}
+
+// The master says nothing, so the worker cannot know that output and exit have arrived.
+TEST(Worker, TellsAgainInOrderWhatWasNotConfirmed) {
+  WorkerHost host;
+  host.master.acknowledge_output(false);
+  host.master.answer_heartbeats(false);
+  ASSERT_TRUE(host.registered());
+  host.launch("echo last words; exit 6");
+  ASSERT_EQ(host.wait_exits(1).size(), 1U);
+  const size_t first_session = host.master.messages().size();
+  host.master.drop_session();
+  ASSERT_EQ(host.wait_exits(2).size(), 2U);
+  std::string order;
+  const FakeMaster::Messages messages = host.master.messages();
+  for (size_t i = first_session; i < messages.size(); ++i) {
+    if (messages[i].has_rank_output()) order += messages[i].rank_output().output().data();
+    if (messages[i].rank_event().has_exited()) order += "exit";
+  }
+  EXPECT_EQ(order, "last words\nexit");
 }
 
 TEST(Worker, StopsItsRanksWhenTheMasterStaysAway) {

@@ -231,6 +231,10 @@ std::vector<v1::RankEvent> Launch::take_exits() {
   return events;
 }
 
+void Launch::retell_exit(Rank rank) {
+  at(rank).exit_taken = false;
+}
+
 bool Launch::exits_taken() const {
   return std::all_of(ranks_.begin(), ranks_.end(),
                      [](const RankHere& rank) { return rank.exit_taken; });

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "control/worker/event_loop.h"
@@ -70,6 +71,8 @@ class Launch {
   // sent.
   std::optional<v1::RankOutput> next_output();
   std::vector<v1::RankEvent> take_exits();
+  // take_exits() gives this one again.
+  void retell_exit(Rank rank);
   void acknowledge_output(uint64_t bytes) { output_->acknowledge(bytes); }
   void restart_output() { output_->restart(); }
   bool output_done() const { return output_->all_acknowledged(); }
@@ -98,6 +101,7 @@ class Launch {
   bool ready_to_tell(const RankHere& rank) const;
   v1::RankEvent exit_event(const RankHere& rank) const;
   const RankHere& at(Rank rank) const;
+  RankHere& at(Rank rank) { return const_cast<RankHere&>(std::as_const(*this).at(rank)); }
   size_t stream_of(const RankHere& rank, RankStream stream) const {
     return static_cast<size_t>(rank.local_rank) * 2 + static_cast<size_t>(stream);
   }

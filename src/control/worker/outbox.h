@@ -46,6 +46,7 @@ class Outbox {
 
   std::vector<v1::RankEvent> events() const {
     std::vector<v1::RankEvent> all;
+    all.reserve(entries_.size());
     for (const Entry& entry : entries_) all.push_back(entry.event);
     return all;
   }

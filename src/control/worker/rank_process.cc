@@ -54,6 +54,7 @@ Result<PipePair> make_pipe() {
 
 std::vector<char*> to_c_array(const std::vector<std::string>& strings) {
   std::vector<char*> pointers;
+  pointers.reserve(strings.size() + 1);
   for (const std::string& string : strings) pointers.push_back(const_cast<char*>(string.c_str()));
   pointers.push_back(nullptr);
   return pointers;

@@ -90,6 +90,7 @@ class Worker::Impl final : public AgentBackend {
   v1::Register make_register() const;
   void on_registered(const v1::Registered& registered);
   void on_message(v1::MasterMessage message);
+  void retell_exits();
   void on_lost();
   void on_away();
   void on_heartbeat_answered();
@@ -278,11 +279,22 @@ void Worker::Impl::on_registered(const v1::Registered& registered) {
       ", slots: ", slots_, ", address: ", site_.host_address,
       launches_.empty() ? "" : str_cat(", launches still here: ", launches_.size()));
   drop_launches(registered.unknown());
+  retell_exits();
   outbox_.restart();
   for (const v1::RankEvent& event : outbox_.events()) send_event(event);
   for (const auto& [id, launch] : launches_) launch->restart_output();
   relay_->connected();
   pump();
+}
+
+// An exit that may not have arrived goes again after the output that may not have arrived either.
+void Worker::Impl::retell_exits() {
+  const auto is_exit = [](const v1::RankEvent& event) { return event.has_exited(); };
+  for (const v1::RankEvent& event : outbox_.events()) {
+    Launch* launch = find_launch(launch_id_of(event));
+    if (launch != nullptr && is_exit(event)) launch->retell_exit(static_cast<Rank>(event.rank()));
+  }
+  outbox_.drop_if(is_exit);
 }
 
 // Their ranks are stopped; nothing of them is told any more.

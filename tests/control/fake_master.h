@@ -39,6 +39,11 @@ class FakeMaster final : private v1::WorkerService::Service {
     if (on && stream_ != nullptr && output_bytes_ > 0) acknowledge();
   }
 
+  void answer_heartbeats(bool on) {
+    MutexLock lock(mutex_);
+    answers_heartbeats_ = on;
+  }
+
   void send(const v1::MasterMessage& message) {
     MutexLock lock(mutex_);
     if (stream_ != nullptr) stream_->Write(message);
@@ -110,6 +115,7 @@ class FakeMaster final : private v1::WorkerService::Service {
     if (message.has_register_()) {
       stream_->Write(registered(message.register_()));
     } else if (message.has_heartbeat()) {
+      if (!answers_heartbeats_) return;
       v1::MasterMessage answer;
       *answer.mutable_heartbeat() = message.heartbeat();
       stream_->Write(answer);
@@ -203,6 +209,7 @@ class FakeMaster final : private v1::WorkerService::Service {
   grpc::ServerContext* context_ LONGHAUL_GUARDED_BY(mutex_) = nullptr;
   Stream* stream_ LONGHAUL_GUARDED_BY(mutex_) = nullptr;
   v1::MasterMessage register_answer_ LONGHAUL_GUARDED_BY(mutex_);
+  bool answers_heartbeats_ LONGHAUL_GUARDED_BY(mutex_) = true;
   bool acknowledges_ LONGHAUL_GUARDED_BY(mutex_) = true;
   uint64_t output_bytes_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   v1::RankOutput launch_ LONGHAUL_GUARDED_BY(mutex_);

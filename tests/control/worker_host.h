@@ -9,7 +9,7 @@
 
 #include "control/worker/worker.h"
 #include "longhaul/base/thread.h"
-#include "tests/support/fake_master.h"
+#include "tests/control/fake_master.h"
 
 namespace longhaul::testing {
 
