@@ -323,8 +323,11 @@ TEST(WorkerProgram, KilledWithoutWarningItLeavesNoRankBehind) {
   const std::string program =
       (std::filesystem::read_symlink("/proc/self/exe").parent_path() / "longhaul-worker").string();
   const std::string address = master.address();
-  const std::vector<const char*> argv = {program.c_str(), "--master",    address.c_str(), "--name",
-                                         "gpu-a",         "--log-level", "off",           nullptr};
+  const testing::TempDir parent;
+  const std::string state = parent.file("state");
+  const std::vector<const char*> argv = {
+      program.c_str(), "--master", address.c_str(), "--state-dir", state.c_str(),
+      "--name",        "gpu-a",    "--log-level",   "off",         nullptr};
   pid_t worker = 0;
   ASSERT_EQ(::posix_spawn(&worker, program.c_str(), nullptr, nullptr,
                           const_cast<char* const*>(argv.data()), ::environ),
