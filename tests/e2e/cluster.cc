@@ -93,8 +93,9 @@ void Cluster::wait_for_workers(size_t count) {
   const bool ready = eventually([&] {
     const auto command = start({program("longhaul"), "nodes", "-o", "json"}, "nodes");
     if (command->wait() != 0) return false;
+    const nlohmann::json reply = nlohmann::json::parse(command->out());
     size_t found = 0;
-    for (const auto& node : nlohmann::json::parse(command->out())["nodes"]) {
+    for (const nlohmann::json& node : reply["nodes"]) {
       if (node["state"] == "ready") ++found;
     }
     return found == count;

@@ -5,7 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,9 +38,10 @@ class ChildProcess {
   };
 
   // Output goes to OUTPUT.out and OUTPUT.err. A process group of its own, so that a Ctrl-C at the
-  // terminal ends the test and not the child first. Throws where it cannot be started.
-  ChildProcess(const std::vector<std::string>& command, std::string output, const Options& options)
-      : output_(std::move(output)) {
+  // terminal ends the test and not the child first. A program that is not there exits with 127.
+  ChildProcess(const std::vector<std::string>& command, const std::string& output,
+               const Options& options)
+      : out_file_(output + ".out"), err_file_(output + ".err") {
     std::vector<std::string> environment;
     for (char** entry = ::environ; *entry != nullptr; ++entry) {
       const std::string text(*entry);
@@ -77,28 +78,34 @@ class ChildProcess {
     return end_;
   }
 
-  std::string out() const { return read_text(output_ + ".out"); }
-  std::string err() const { return read_text(output_ + ".err"); }
+  std::string out() const { return read_text(out_file_); }
+  std::string err() const { return read_text(err_file_); }
 
  private:
   void start(const std::vector<std::string>& command, const std::vector<std::string>& environment,
              const std::string& folder) {
-    posix_spawn_file_actions_t files;
-    posix_spawn_file_actions_init(&files);
-    constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC;
-    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&files, 1, (output_ + ".out").c_str(), kFlags, 0600);
-    posix_spawn_file_actions_addopen(&files, 2, (output_ + ".err").c_str(), kFlags, 0600);
-    if (!folder.empty()) posix_spawn_file_actions_addchdir_np(&files, folder.c_str());
-    posix_spawnattr_t attributes;
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-    const int error = ::posix_spawnp(&pid_, command[0].c_str(), &files, &attributes,
-                                     pointers(command).data(), pointers(environment).data());
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&files);
-    if (error != 0) throw std::runtime_error("cannot start " + command[0]);
+    const std::vector<char*> arguments = pointers(command);
+    const std::vector<char*> variables = pointers(environment);
+    pid_ = ::fork();
+    if (pid_ < 0) throw std::runtime_error("fork for " + command[0]);
+    if (pid_ == 0) become(arguments, variables, folder);
     pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
+  }
+
+  // In the child: only what is allowed between fork() and exec() of a program with threads.
+  [[noreturn]] void become(const std::vector<char*>& arguments, const std::vector<char*>& variables,
+                           const std::string& folder) const {
+    ::setpgid(0, 0);
+    // A test program that is itself killed takes its children along.
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC;
+    ::dup2(::open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
+    ::dup2(::open(out_file_.c_str(), kFlags | O_CLOEXEC, 0600), 1);
+    ::dup2(::open(err_file_.c_str(), kFlags | O_CLOEXEC, 0600), 2);
+    if (folder.empty() || ::chdir(folder.c_str()) == 0) {
+      ::execvpe(arguments[0], arguments.data(), variables.data());
+    }
+    ::_exit(127);
   }
 
   static std::vector<char*> pointers(const std::vector<std::string>& strings) {
@@ -108,7 +115,8 @@ class ChildProcess {
     return result;
   }
 
-  const std::string output_;
+  const std::string out_file_;
+  const std::string err_file_;
   pid_t pid_ = -1;
   UniqueFd pidfd_;
   std::optional<int> end_;
