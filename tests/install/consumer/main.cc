@@ -8,6 +8,6 @@ int main() {
   torch::nn::Linear model(2, 1);
   longhaul::DistributedDataParallel ddp(world, model);
   ddp(torch::ones({4, 2})).sum().backward();
-  std::cout << "longhaul " << longhaul::version() << ": rank " << world.rank() << " of " << world.size()
-            << ", bias gradient " << model->bias.grad().item<float>() << "\n";
+  std::cout << "longhaul " << longhaul::version() << ": rank " << world.rank() << " of "
+            << world.size() << ", bias gradient " << model->bias.grad().item<float>() << "\n";
 }
