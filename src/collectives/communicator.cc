@@ -9,11 +9,13 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <map>
 #include <utility>
 #include <vector>
 
 #include "collectives/operation_watch.h"
 #include "collectives/process_groups.h"
+#include "collectives/watched_communicator.h"
 #include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 
@@ -145,7 +147,7 @@ void start_monitor(const StorePtr& store, const std::string& host_address,
   if (!connected) fail(connected.failure());
 }
 
-class CommunicatorImpl final : public Communicator {
+class CommunicatorImpl final : public WatchedCommunicator {
  public:
   CommunicatorImpl(StorePtr store, StorePtr prefixed, std::string host_address,
                    std::shared_ptr<OperationWatch> watch, GroupPtr group)
@@ -160,12 +162,14 @@ class CommunicatorImpl final : public Communicator {
     watch_->leave();
   }
 
+  const std::shared_ptr<OperationWatch>& watch() const override { return watch_; }
   const CommunicatorOptions& options() const override { return watch_->options(); }
   const GroupPtr& process_group() const override { return group_; }
   GroupPtr new_process_group(const std::string& name) override {
-    return make_process_group(
-        c10::make_intrusive<c10d::PrefixStore>(str_cat("group/", name), prefixed_), host_address_,
-        watch_);
+    // A name used again gets keys of its own: the store still holds the addresses of the first.
+    const std::string prefix = str_cat("group/", name, "/", groups_made_[name]++);
+    return make_process_group(c10::make_intrusive<c10d::PrefixStore>(prefix, prefixed_),
+                              host_address_, watch_);
   }
   const StorePtr& store() const override { return store_; }
   void begin_step(uint64_t step) override { watch_->begin_step(step); }
@@ -181,6 +185,7 @@ class CommunicatorImpl final : public Communicator {
   const std::string host_address_;
   const std::shared_ptr<OperationWatch> watch_;
   const GroupPtr group_;
+  std::map<std::string, int> groups_made_;
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <torch/csrc/distributed/c10d/Work.hpp>
 
 #include <exception>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@
 #include "longhaul/base/mutex.h"
 #include "longhaul/collectives/communicator.h"
 #include "longhaul/collectives/traffic.h"
+#include "longhaul/wire/frame.h"
 
 namespace longhaul {
 
@@ -65,6 +67,12 @@ class OperationWatch : public std::enable_shared_from_this<OperationWatch> {
   void fail(const CollectiveError& error);
   bool failed() const;
 
+  // A test's hand on the wire: changes frames of CompressedAllreduce before they are sent. Set
+  // before the first operation.
+  using FrameFilter = std::function<void(const FrameLabel& label, MutableByteSpan frame)>;
+  void set_frame_filter(FrameFilter filter) { frame_filter_ = std::move(filter); }
+  const FrameFilter& frame_filter() const { return frame_filter_; }
+
   uint64_t add(const c10::intrusive_ptr<AbortableWork>& work);
   void remove(uint64_t id);
   void add_links(std::weak_ptr<GroupLinks> links);
@@ -75,6 +83,7 @@ class OperationWatch : public std::enable_shared_from_this<OperationWatch> {
 
   const CommunicatorOptions options_;
   Traffic traffic_;
+  FrameFilter frame_filter_;
 
   mutable Mutex mutex_;
   std::shared_ptr<PeerMonitor> monitor_ LONGHAUL_GUARDED_BY(mutex_);

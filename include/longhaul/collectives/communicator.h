@@ -1,6 +1,6 @@
-// A rank's connection to the other ranks of its world: the process group its tensors are reduced over,
-// the store they met through, what to do when time runs out. World (runtime/world.h) makes one;
-// DistributedDataParallel takes one.
+// A rank's connection to the other ranks of its world: the process group its tensors are reduced
+// over, the store they met through, what to do when time runs out. World (runtime/world.h) makes
+// one; DistributedDataParallel takes one.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -48,13 +48,14 @@ struct CommunicatorOptions {
   milliseconds timeout = std::chrono::minutes(5);
 };
 
-// Thread safety: accessors from any thread; collectives on process_group() from one thread, in the same
-// order on every rank (c10d's rule). A thread of its own needs a group of its own: new_process_group().
+// Thread safety: accessors from any thread; collectives on process_group() from one thread, in the
+// same order on every rank (c10d's rule). A thread of its own needs a group of its own:
+// new_process_group().
 class Communicator {
  public:
   // Meets the other ranks through `store` and connects to each of them; blocks until all are there.
-  // `store` may be null when size is 1. Errors: CollectiveError (kDeadline, naming the ranks that did
-  // not come), Error(kInvalid).
+  // `store` may be null when size is 1. Errors: CollectiveError (kDeadline, naming the ranks that
+  // did not come), Error(kInvalid).
   static std::shared_ptr<Communicator> create(c10::intrusive_ptr<c10d::Store> store,
                                               const CommunicatorOptions& options);
   virtual ~Communicator() = default;
@@ -65,8 +66,8 @@ class Communicator {
 
   // All tensors of options().device and CPU tensors. Failures are CollectiveErrors.
   virtual const c10::intrusive_ptr<c10d::ProcessGroup>& process_group() const = 0;
-  // Another group of the same ranks, for a thread of its own. Collective: every rank calls it with the
-  // same `name`, each name once.
+  // Another group of the same ranks, for a thread of its own. Collective: every rank calls it with
+  // the same `name`, in the same order.
   virtual c10::intrusive_ptr<c10d::ProcessGroup> new_process_group(const std::string& name) = 0;
   virtual const c10::intrusive_ptr<c10d::Store>& store() const = 0;
 

@@ -1,10 +1,10 @@
 // All-reduce of a flat tensor through a codec, exact to the bit on every rank.
 //
-// Two-shot (docs/compression.md): the tensor is cut into one chunk per rank; every rank sends chunk r,
-// encoded, to rank r (a direct exchange); the owner adds what it decoded in rank order 0, 1, ... n-1,
-// scales, encodes the result once and sends the same bytes to everybody; every rank, the owner too,
-// applies the decoded bytes. 2(n-1)/n of the payload, two rounds. For two ranks: each sends all of its
-// tensor to the other and both add in rank order; one round.
+// Two-shot (docs/compression.md): the tensor is cut into one chunk per rank; every rank sends chunk
+// r, encoded, to rank r (a direct exchange); the owner adds what it decoded in rank order 0, 1, ...
+// n-1, scales, encodes the result once and sends the same bytes to everybody; every rank, the owner
+// too, applies the decoded bytes. 2(n-1)/n of the payload, two rounds. For two ranks: each sends
+// all of its tensor to the other and both add in rank order; one round.
 //
 // fp32 and fp64 add in their own type; bf16 and fp16 add in fp32 and round once.
 #pragma once
@@ -23,18 +23,18 @@ struct Future;
 
 namespace longhaul {
 
-// Thread safety: start() from one thread, in the same order with the same (step, bucket) on every rank.
-// The work itself runs on a thread of the object.
+// Thread safety: start() from one thread, in the same order with the same (step, bucket) on every
+// rank. The work itself runs on a thread of the object.
 class CompressedAllreduce {
  public:
-  // Collective: every rank makes it at the same point. Errors: CollectiveError when ranks disagree on
-  // the codec, naming both.
+  // Collective: every rank makes it at the same point. Errors: CollectiveError when ranks disagree
+  // on the codec, naming both.
   CompressedAllreduce(std::shared_ptr<Communicator> communicator, const CodecSpec& spec);
   // Finishes or fails what is queued, then joins the thread.
   ~CompressedAllreduce();
 
-  // Queues the reduction of `tensor` (contiguous, floating, any size, any device) to scale * sum over
-  // ranks, in place, and returns at once. The future holds {tensor} or a CollectiveError.
+  // Queues the reduction of `tensor` (contiguous, floating, any size, any device) to scale * sum
+  // over ranks, in place, and returns at once. The future holds {tensor} or a CollectiveError.
   c10::intrusive_ptr<c10::ivalue::Future> start(at::Tensor tensor, double scale, uint64_t step,
                                                 uint32_t bucket);
 

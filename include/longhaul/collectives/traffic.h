@@ -10,13 +10,14 @@
 
 namespace longhaul {
 
-// `raw` is what the same algorithm would have sent without a codec, so raw / sent is the codec's ratio.
+// `raw` is what the same algorithm would have sent without a codec, so raw / sent is the codec's
+// ratio.
 struct TrafficCounts {
   uint64_t bytes_raw = 0;
   uint64_t bytes_sent = 0;
-  uint64_t operations = 0;            // collectives begun
-  double wait_seconds = 0;            // backward passes waited for communication this long
-  std::string operation;              // the one that runs now: "all-reduce of bucket 3 at step 17"
+  uint64_t operations = 0;  // collectives begun
+  double wait_seconds = 0;  // backward passes waited for communication this long
+  std::string operation;    // the one that runs now: "all-reduce of bucket 3 at step 17"
 };
 
 class Traffic {

@@ -1,0 +1,65 @@
+#include "collectives/frame_exchange.h"
+
+#include <utility>
+
+namespace longhaul {
+
+MutableByteSpan FrameBuffer::room(size_t bytes) {
+  if (!bytes_.defined() || static_cast<size_t>(bytes_.numel()) < bytes) {
+    bytes_ = at::empty({static_cast<int64_t>(bytes)}, at::kByte);
+  }
+  return {bytes_.data_ptr<uint8_t>(), static_cast<size_t>(bytes_.numel())};
+}
+
+at::Tensor FrameBuffer::tensor(size_t bytes) const {
+  return bytes_.narrow(0, 0, static_cast<int64_t>(bytes));
+}
+
+FrameExchange::FrameExchange(c10::intrusive_ptr<c10d::ProcessGroup> group,
+                             std::shared_ptr<OperationWatch> watch)
+    : group_(std::move(group)),
+      watch_(std::move(watch)),
+      lanes_(static_cast<size_t>(kLegs * group_->getSize())) {}
+
+MutableByteSpan FrameExchange::outgoing(int leg, Rank rank, size_t body_capacity) {
+  return lane(leg, rank).out.room(kFrameHeaderBytes + body_capacity);
+}
+
+void FrameExchange::post_receive(int leg, Rank sender, size_t body_capacity) {
+  Lane& from = lane(leg, sender);
+  from.capacity = kFrameHeaderBytes + body_capacity;
+  from.in.room(from.capacity);
+  std::vector<at::Tensor> tensors{from.in.tensor(from.capacity)};
+  from.receiving = group_->recv(tensors, sender, tag(leg));
+}
+
+size_t FrameExchange::seal(const FrameLabel& label, int leg, Rank buffer_rank, size_t body_bytes) {
+  const MutableByteSpan frame = lane(leg, buffer_rank).out.room(kFrameHeaderBytes + body_bytes);
+  const size_t frame_bytes = seal_frame(label, body_bytes, frame);
+  if (watch_->frame_filter()) watch_->frame_filter()(label, frame.first(frame_bytes));
+  return frame_bytes;
+}
+
+void FrameExchange::send(int leg, Rank buffer_rank, Rank to, size_t frame_bytes) {
+  std::vector<at::Tensor> tensors{lane(leg, buffer_rank).out.tensor(frame_bytes)};
+  sending_.push_back(group_->send(tensors, to, tag(leg)));
+  bytes_sent_ += frame_bytes;
+}
+
+ByteSpan FrameExchange::receive(int leg, Rank sender, const FrameLabel& expected) {
+  Lane& from = lane(leg, sender);
+  from.receiving->wait();
+  from.receiving.reset();
+  const Result<ByteSpan> body = open_frame(expected, from.in.room(0).first(from.capacity));
+  if (!body) throw CollectiveError(body.failure().kind, body.failure().message, sender);
+  return *body;
+}
+
+void FrameExchange::finish() {
+  for (const auto& work : sending_) work->wait();
+  sending_.clear();
+  bytes_sent_ = 0;
+  ++operation_;
+}
+
+}  // namespace longhaul

@@ -1,0 +1,83 @@
+#include "collectives/rank_sum.h"
+
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
+#include <cstring>
+
+#include "longhaul/base/check.h"
+
+namespace longhaul {
+namespace {
+
+// Tensors of torch are aligned for their elements, and so are chunks that start at an element.
+template <typename Element>
+const Element* as(ByteSpan bytes) {
+  return reinterpret_cast<const Element*>(bytes.data());
+}
+
+template <typename Element, typename Sum>
+void accumulate(ByteSpan elements, bool first, std::vector<Sum>& sums) {
+  const Element* from = as<Element>(elements);
+  const size_t count = sums.size();
+  if (first) {
+    for (size_t i = 0; i < count; ++i) sums[i] = static_cast<Sum>(from[i]);
+  } else {
+    for (size_t i = 0; i < count; ++i) sums[i] += static_cast<Sum>(from[i]);
+  }
+}
+
+template <typename Element, typename Sum>
+void round_scaled(const std::vector<Sum>& sums, double scale, MutableByteSpan elements) {
+  auto* to = reinterpret_cast<Element*>(elements.data());
+  const auto factor = static_cast<Sum>(scale);
+  for (size_t i = 0; i < sums.size(); ++i) to[i] = static_cast<Element>(sums[i] * factor);
+}
+
+}  // namespace
+
+void RankSum::reset(ElementType type, size_t element_count) {
+  type_ = type;
+  count_ = element_count;
+  empty_ = true;
+  if (type == ElementType::kFloat64) {
+    wide_.resize(element_count);
+  } else {
+    narrow_.resize(element_count);
+  }
+}
+
+void RankSum::add(ByteSpan elements) {
+  LONGHAUL_CHECK(elements.size() == count_ * element_bytes(type_));
+  switch (type_) {
+    case ElementType::kFloat32:
+      accumulate<float>(elements, empty_, narrow_);
+      break;
+    case ElementType::kBFloat16:
+      accumulate<c10::BFloat16>(elements, empty_, narrow_);
+      break;
+    case ElementType::kFloat16:
+      accumulate<c10::Half>(elements, empty_, narrow_);
+      break;
+    case ElementType::kFloat64:
+      accumulate<double>(elements, empty_, wide_);
+      break;
+  }
+  empty_ = false;
+}
+
+void RankSum::finish(double scale, MutableByteSpan elements) {
+  LONGHAUL_CHECK(elements.size() == count_ * element_bytes(type_));
+  switch (type_) {
+    case ElementType::kFloat32:
+      return round_scaled<float>(narrow_, scale, elements);
+    case ElementType::kBFloat16:
+      return round_scaled<c10::BFloat16>(narrow_, scale, elements);
+    case ElementType::kFloat16:
+      return round_scaled<c10::Half>(narrow_, scale, elements);
+    case ElementType::kFloat64:
+      return round_scaled<double>(wide_, scale, elements);
+  }
+}
+
+}  // namespace longhaul

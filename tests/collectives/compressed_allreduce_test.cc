@@ -1,0 +1,223 @@
+// The compressed all-reduce against a sum made by itself, to the bit, on every rank.
+#include "longhaul/collectives/compressed_allreduce.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+
+#include <cstring>
+#include <limits>
+#include <random>
+
+#include "collectives/watched_communicator.h"
+#include "longhaul/base/strings.h"
+#include "tests/support/cluster.h"
+
+namespace longhaul::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+at::Tensor gradient(uint64_t seed, int64_t count, at::ScalarType type) {
+  auto generator = at::detail::createCPUGenerator(seed);
+  return (torch::randn({count}, generator) * 0.01).to(type);
+}
+
+// The rank-order sum, in the types that the header promises; nothing of the library's is used.
+at::Tensor reference_sum(const std::vector<at::Tensor>& inputs, double scale) {
+  const at::ScalarType type = inputs[0].scalar_type();
+  const at::ScalarType sum_type = type == at::kDouble ? at::kDouble : at::kFloat;
+  at::Tensor sum = inputs[0].to(sum_type).clone();
+  for (size_t rank = 1; rank < inputs.size(); ++rank) sum = sum + inputs[rank].to(sum_type);
+  return (sum * torch::scalar_tensor(scale, sum_type)).to(type);
+}
+
+bool same_bits(const at::Tensor& a, const at::Tensor& b) {
+  return a.scalar_type() == b.scalar_type() && a.numel() == b.numel() &&
+         std::memcmp(a.data_ptr(), b.data_ptr(), a.numel() * a.element_size()) == 0;
+}
+
+at::Tensor reduce(CompressedAllreduce& allreduce, at::Tensor tensor, double scale, uint64_t step,
+                  uint32_t bucket) {
+  const auto future = allreduce.start(tensor, scale, step, bucket);
+  future->waitAndThrow();
+  EXPECT_TRUE(future->value().toTensorVector().at(0).is_same(tensor));
+  return tensor;
+}
+
+struct Case {
+  int size;
+  const char* codec;
+};
+class AllreduceTest : public ::testing::TestWithParam<Case> {};
+INSTANTIATE_TEST_SUITE_P(Worlds, AllreduceTest,
+                         ::testing::Values(Case{1, "none"}, Case{1, "zstd"}, Case{2, "none"},
+                                           Case{2, "zstd"}, Case{3, "none"}, Case{3, "zstd"},
+                                           Case{4, "none"}, Case{4, "zstd"}, Case{7, "none"},
+                                           Case{7, "zstd"}),
+                         [](const auto& info) {
+                           return str_cat(info.param.codec, info.param.size);
+                         });
+
+TEST_P(AllreduceTest, EqualsTheRankOrderSumToTheBitForAllTypesAndSizes) {
+  const CodecSpec spec = *CodecSpec::parse(GetParam().codec);
+  expect_all_fine(run_ranks(GetParam().size, [&](RankContext& context) {
+    const auto communicator = context.connect();
+    CompressedAllreduce allreduce(communicator, spec);
+    uint32_t bucket = 0;
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
+      for (const int64_t count : {0, 1, 2, 3, 6, 7, 1000, 4099, 100003}) {
+        std::vector<at::Tensor> inputs;
+        for (int rank = 0; rank < context.size; ++rank) {
+          inputs.push_back(gradient(1000 * bucket + rank, count, type));
+        }
+        const double scale = 1.0 / context.size;
+        const at::Tensor wanted = reference_sum(inputs, scale);
+        const at::Tensor got = reduce(allreduce, inputs[context.rank].clone(), scale, 1, bucket++);
+        EXPECT_TRUE(same_bits(got, wanted)) << count << " of " << c10::toString(type);
+      }
+    }
+  }));
+}
+
+TEST_P(AllreduceTest, NanAndInfinityComeThrough) {
+  const CodecSpec spec = *CodecSpec::parse(GetParam().codec);
+  expect_all_fine(run_ranks(GetParam().size, [&](RankContext& context) {
+    const auto communicator = context.connect();
+    CompressedAllreduce allreduce(communicator, spec);
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
+      at::Tensor tensor = torch::ones({64}, type);
+      if (context.rank == context.size - 1) {
+        tensor[3] = std::numeric_limits<double>::quiet_NaN();
+        tensor[40] = -std::numeric_limits<double>::infinity();
+      }
+      reduce(allreduce, tensor, 1.0, 1, 0);
+      EXPECT_EQ(tensor.isnan().nonzero().item<int64_t>(), 3);
+      EXPECT_EQ(tensor.isinf().nonzero().item<int64_t>(), 40);
+      EXPECT_EQ(tensor[0].item<double>(), context.size);
+    }
+  }));
+}
+
+TEST_P(AllreduceTest, AThousandRandomReductionsWhileTheMainGroupIsInUse) {
+  const CodecSpec spec = *CodecSpec::parse(GetParam().codec);
+  expect_all_fine(run_ranks(GetParam().size, [&](RankContext& context) {
+    const auto communicator = context.connect();
+    CompressedAllreduce allreduce(communicator, spec);
+    std::mt19937 shared(7);  // the same choices on every rank
+    for (uint64_t step = 0; step < 100; ++step) {
+      std::vector<at::Tensor> wanted;
+      std::vector<c10::intrusive_ptr<c10::ivalue::Future>> futures;
+      for (uint32_t bucket = 0; bucket < 10; ++bucket) {
+        const auto count = static_cast<int64_t>(shared() % 300);
+        std::vector<at::Tensor> inputs;
+        for (int rank = 0; rank < context.size; ++rank) {
+          inputs.push_back(gradient(shared(), count, at::kFloat));
+        }
+        wanted.push_back(reference_sum(inputs, 0.5));
+        futures.push_back(allreduce.start(inputs[context.rank].clone(), 0.5, step, bucket));
+      }
+      std::vector<at::Tensor> plain{torch::ones({100})};
+      communicator->process_group()->allreduce(plain)->wait();
+      EXPECT_TRUE(plain[0].equal(torch::full({100}, context.size)));
+      for (size_t bucket = 0; bucket < futures.size(); ++bucket) {
+        futures[bucket]->waitAndThrow();
+        ASSERT_TRUE(same_bits(futures[bucket]->value().toTensorVector().at(0), wanted[bucket]))
+            << "bucket " << bucket << " of step " << step;
+      }
+    }
+  }));
+}
+
+TEST(CompressedAllreduceTest, CountsWhatItSaves) {
+  expect_all_fine(run_ranks(4, [](RankContext& context) {
+    const auto communicator = context.connect();
+    CompressedAllreduce none(communicator, *CodecSpec::parse("none"));
+    constexpr int64_t kCount = 100000;
+    reduce(none, gradient(context.rank, kCount, at::kFloat), 1.0, 1, 0);
+    const TrafficCounts plain = communicator->traffic().counts();
+    EXPECT_EQ(plain.bytes_raw, 2 * 3 * kCount * 4 / 4);
+    // Six frames, whose headers and codec overhead are all that "none" adds.
+    EXPECT_GE(plain.bytes_sent, plain.bytes_raw + 6 * kFrameHeaderBytes);
+    EXPECT_LE(plain.bytes_sent, plain.bytes_raw + 6 * (kFrameHeaderBytes + 64));
+
+    CompressedAllreduce zstd(communicator, *CodecSpec::parse("zstd"));
+    reduce(zstd, gradient(context.rank, kCount, at::kFloat), 1.0, 1, 0);
+    const TrafficCounts both = communicator->traffic().counts();
+    EXPECT_EQ(both.bytes_raw, 2 * plain.bytes_raw);
+    EXPECT_LT((both.bytes_sent - plain.bytes_sent) * 1.1, plain.bytes_raw);
+  }));
+}
+
+TEST(CompressedAllreduceTest, RanksWithDifferentCodecsAreToldSo) {
+  const auto reports = run_ranks(3, [](RankContext& context) {
+    const auto communicator = context.connect();
+    CompressedAllreduce(communicator, *CodecSpec::parse(context.rank == 2 ? "none" : "zstd"));
+  });
+  for (const RankReport& report : reports) {
+    const CollectiveError* error = report.collective_error();
+    ASSERT_NE(error, nullptr);
+    EXPECT_EQ(error->kind(), ErrorKind::kInvalid);
+    EXPECT_THAT(error->what(),
+                AllOf(HasSubstr("rank 0 has 'zstd'"), HasSubstr("rank 2 has 'none'")));
+  }
+}
+
+TEST(CompressedAllreduceTest, TensorsItCannotTakeAreRefusedAtTheCall) {
+  CompressedAllreduce allreduce(Communicator::create(nullptr, {}), *CodecSpec::parse("none"));
+  EXPECT_THROW(allreduce.start(torch::ones({3}, torch::kLong), 1, 0, 0), Error);
+  EXPECT_THROW(allreduce.start(torch::ones({3, 3}).t(), 1, 0, 0), Error);
+}
+
+// Where in a frame the byte that a link flipped lies.
+struct Flip {
+  const char* name;
+  int leg;
+  size_t at;
+};
+class CorruptTest : public ::testing::TestWithParam<std::tuple<int, Flip>> {};
+INSTANTIATE_TEST_SUITE_P(
+    Flips, CorruptTest,
+    ::testing::Combine(::testing::Values(2, 3, 4),
+                       ::testing::Values(Flip{"body", 0, kFrameHeaderBytes + 5},
+                                         Flip{"header", 0, 9}, Flip{"result", 1, 70})),
+    [](const auto& info) {
+      return str_cat(std::get<1>(info.param).name, std::get<0>(info.param));
+    });
+
+TEST_P(CorruptTest, AFlippedByteNamesItsSenderOnEveryRankAndKillsNobody) {
+  const auto [size, flip] = GetParam();
+  if (size == 2 && flip.leg == 1) GTEST_SKIP() << "two ranks have one leg";
+  const auto reports = run_ranks(size, [&, flip = flip](RankContext& context) {
+    const auto communicator = context.connect();
+    if (context.rank == 1) {
+      watch_of(*communicator)
+          ->set_frame_filter([&](const FrameLabel& label, MutableByteSpan frame) {
+            if (label.bucket == 2 && label.leg == flip.leg) frame[flip.at] ^= 0x10;
+          });
+    }
+    CompressedAllreduce allreduce(communicator, *CodecSpec::parse("zstd"));
+    std::vector<c10::intrusive_ptr<c10::ivalue::Future>> futures;
+    for (uint32_t bucket = 0; bucket < 4; ++bucket) {
+      futures.push_back(allreduce.start(gradient(bucket, 5000, at::kFloat), 1, 9, bucket));
+    }
+    futures[0]->waitAndThrow();
+    futures[1]->waitAndThrow();
+    futures[3]->wait();
+    EXPECT_TRUE(futures[3]->hasError());  // later ones fail at once
+    futures[2]->waitAndThrow();
+  });
+  for (const RankReport& report : reports) {
+    const CollectiveError* error = report.collective_error();
+    ASSERT_NE(error, nullptr);
+    EXPECT_EQ(error->kind(), ErrorKind::kCorrupt) << error->what();
+    EXPECT_EQ(error->peer(), 1) << error->what();
+    EXPECT_THAT(error->what(), HasSubstr("bucket 2 of step 9"));
+  }
+}
+
+}  // namespace
+}  // namespace longhaul::testing
