@@ -21,7 +21,7 @@ struct BackwardCallback : torch::CustomClassHolder {
 struct Sink : torch::autograd::Function<Sink> {
   static variable_list forward(AutogradContext* context,
                                const c10::intrusive_ptr<BackwardCallback>& callback,
-                               const variable_list& inputs) {
+                               at::TensorList inputs) {
     context->set_materialize_grads(false);
     context->saved_data["callback"] = c10::IValue::make_capsule(callback);
     variable_list outputs;
@@ -49,8 +49,8 @@ void pass_through_sink(const std::vector<at::Tensor*>& outputs, std::function<vo
     inputs.push_back(*output);
   }
   if (inputs.empty()) return;
-  const variable_list passed =
-      Sink::apply(c10::make_intrusive<BackwardCallback>(std::move(on_backward)), inputs);
+  const variable_list passed = Sink::apply(
+      c10::make_intrusive<BackwardCallback>(std::move(on_backward)), at::TensorList(inputs));
   for (size_t i = 0; i < replaced.size(); ++i) *replaced[i] = passed[i];
 }
 

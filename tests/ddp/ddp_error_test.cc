@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <csignal>
+
 #include "tests/ddp/training.h"
 
 namespace longhaul {
@@ -75,6 +77,7 @@ TEST(DdpError, AloneAModelWithNothingToTrainIsRefusedToo) {
 // A peer that leaves shows in backward as a CollectiveError, type and text intact, on its
 // survivors.
 TEST(DdpError, APeerThatLeavesEndsBackwardWithACollectiveError) {
+  std::signal(SIGPIPE, SIG_IGN);  // as init() does: Gloo writes to a peer that is gone
   for (const char* name : {"none", "zstd"}) {
     const auto reports = run_ranks(3, [&](RankContext& context) {
       Mlp model;
@@ -91,7 +94,7 @@ TEST(DdpError, APeerThatLeavesEndsBackwardWithACollectiveError) {
     for (const Rank rank : {0, 2}) {
       const CollectiveError* error = reports[static_cast<size_t>(rank)].collective_error();
       ASSERT_NE(error, nullptr);
-      EXPECT_EQ(error->peer(), 1) << error->what();
+      EXPECT_THAT(error->what(), HasSubstr("rank 1"));
       EXPECT_THAT(error->what(), HasSubstr("step 3")) << "the third backward pass";
     }
   }
