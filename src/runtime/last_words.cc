@@ -12,6 +12,7 @@
 
 #include "longhaul/base/mutex.h"
 #include "longhaul/base/strings.h"
+#include "longhaul/ddp/model_mismatch_error.h"
 
 namespace longhaul {
 namespace {
@@ -67,7 +68,7 @@ RankFault with_suspect(RankFault fault, const Speaker& speaker) {
       std::fflush(nullptr);
       std::fputs(line.c_str(), stderr);
     }
-    report_fault_briefly(*speaker, with_suspect(fault_of(exception), *speaker));
+    report_fault_briefly(*speaker, with_suspect(fault_of(exception, speaker->rank), *speaker));
     if (ours) {
       std::fflush(nullptr);
       _exit(1);
@@ -79,9 +80,12 @@ RankFault with_suspect(RankFault fault, const Speaker& speaker) {
 
 }  // namespace
 
-RankFault fault_of(const std::exception_ptr& exception) {
+RankFault fault_of(const std::exception_ptr& exception, Rank self) {
   try {
     std::rethrow_exception(exception);
+  } catch (const ModelMismatchError& error) {
+    if (error.rank() == self) return {error.kind(), error.what(), -1};
+    return {ErrorKind::kPeerLost, error.what(), error.rank()};
   } catch (const CollectiveError& error) {
     return {error.kind(), error.what(), error.peer()};
   } catch (const Error& error) {

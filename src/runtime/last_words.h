@@ -13,7 +13,8 @@
 namespace longhaul {
 
 // The fault that an exception stands for. `what` is cut to its first line: c10's carry a backtrace.
-RankFault fault_of(const std::exception_ptr& exception);
+// Models that differ are the fault of the rank that differs; the others point at it.
+RankFault fault_of(const std::exception_ptr& exception, Rank self);
 
 // "longhaul::CollectiveError: all-reduce of bucket 3 ...".
 std::string describe_exception(const std::exception_ptr& exception);

@@ -210,7 +210,7 @@ World init(const InitOptions& options) {
     speaker.rank = rendezvous.placement.rank;
     speaker.communicator = connect(rendezvous, options);
   } catch (...) {
-    report_fault_briefly(speaker, fault_of(std::current_exception()));
+    report_fault_briefly(speaker, fault_of(std::current_exception(), speaker.rank));
     throw;
   }
   if (speaker.coordinator)

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "longhaul/ddp/model_mismatch_error.h"
 #include "tests/runtime/fake_coordinator.h"
 
 namespace longhaul {
@@ -14,19 +15,30 @@ std::exception_ptr made(E error) {
 
 TEST(LastWords, AFaultKeepsWhatTheExceptionKnew) {
   const RankFault victim =
-      fault_of(made(CollectiveError(ErrorKind::kPeerLost, "rank 3 is gone", 3)));
+      fault_of(made(CollectiveError(ErrorKind::kPeerLost, "rank 3 is gone", 3)), 0);
   EXPECT_EQ(victim.kind, ErrorKind::kPeerLost);
   EXPECT_EQ(victim.message, "rank 3 is gone");
   EXPECT_EQ(victim.peer, 3);
 
-  const RankFault own = fault_of(made(Error(ErrorKind::kInvalid, "no such file")));
+  const RankFault own = fault_of(made(Error(ErrorKind::kInvalid, "no such file")), 0);
   EXPECT_EQ(own.kind, ErrorKind::kInvalid);
   EXPECT_EQ(own.peer, -1);
 
-  const RankFault foreign = fault_of(made(std::runtime_error("first line\nbacktrace\nbacktrace")));
+  const RankFault foreign =
+      fault_of(made(std::runtime_error("first line\nbacktrace\nbacktrace")), 0);
   EXPECT_EQ(foreign.kind, ErrorKind::kInternal);
   EXPECT_EQ(foreign.message, "std::runtime_error: first line");
-  EXPECT_EQ(fault_of(made(42)).message, "an exception of type int");
+  EXPECT_EQ(fault_of(made(42), 0).message, "an exception of type int");
+}
+
+TEST(LastWords, DifferentModelsAreTheFaultOfTheRankThatDiffers) {
+  const auto mismatch = made(ModelMismatchError("rank 2's parameter ...", 2));
+  const RankFault own = fault_of(mismatch, 2);
+  EXPECT_EQ(own.kind, ErrorKind::kInvalid);
+  EXPECT_EQ(own.peer, -1);
+  const RankFault others = fault_of(mismatch, 0);
+  EXPECT_EQ(others.kind, ErrorKind::kPeerLost);
+  EXPECT_EQ(others.peer, 2);
 }
 
 TEST(LastWords, OnlyTheFirstFaultIsTold) {
