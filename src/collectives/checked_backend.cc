@@ -128,16 +128,18 @@ class CheckedWork final : public AbortableWork {
   uint64_t id_ = 0;
 };
 
-// A send or a receive. Gloo ends it inside wait(), which another thread can cut short by abort().
-class CheckedTransfer final : public AbortableWork {
+// A send, a receive, or one of Gloo's composed operations (reduce-scatter), which has no future: it
+// ends inside wait(), and another thread can cut a transfer short by abort().
+class WaitedWork final : public AbortableWork {
  public:
-  CheckedTransfer(c10::intrusive_ptr<c10d::Work> inner, std::string what,
-                  std::shared_ptr<OperationWatch> watch)
+  WaitedWork(c10::intrusive_ptr<c10d::Work> inner, std::string what,
+             std::shared_ptr<OperationWatch> watch, bool is_transfer)
       : AbortableWork(-1, inner->retrieveOpType()),
         inner_(std::move(inner)),
         what_(std::move(what)),
-        watch_(std::move(watch)) {}
-  ~CheckedTransfer() override { watch_->remove(id_); }
+        watch_(std::move(watch)),
+        transfer_(is_transfer) {}
+  ~WaitedWork() override { watch_->remove(id_); }
 
   void start(uint64_t id) { id_ = id; }
 
@@ -153,12 +155,16 @@ class CheckedTransfer final : public AbortableWork {
       error = watch_->translate(std::make_exception_ptr(std::runtime_error("aborted")), what_);
     }
     watch_->remove(id_);
+    if (!transfer_) watch_->traffic().end_operation();
     finishAndThrow(error);
     return true;
   }
 
-  void wake() override { inner_->abort(); }
-  void abort() override { inner_->abort(); }
+  // Composed operations wait for others of Gloo's, which end when the connections are severed.
+  void wake() override {
+    if (transfer_) inner_->abort();
+  }
+  void abort() override { wake(); }
   int sourceRank() const override { return inner_->sourceRank(); }
   uint64_t getSequencenumber() const override { return inner_->getSequencenumber(); }
 
@@ -166,8 +172,19 @@ class CheckedTransfer final : public AbortableWork {
   const c10::intrusive_ptr<c10d::Work> inner_;
   const std::string what_;
   const std::shared_ptr<OperationWatch> watch_;
+  const bool transfer_;
   uint64_t id_ = 0;
 };
+
+// Gloo's composed operations throw instead of giving one.
+bool has_future(c10d::Work& work) {
+  try {
+    work.getFuture();
+    return true;
+  } catch (const c10::Error&) {
+    return false;
+  }
+}
 
 }  // namespace
 
@@ -215,6 +232,11 @@ CheckedBackend::WorkPtr CheckedBackend::collective(const std::string& what, cons
     watch_->traffic().end_operation();
     std::rethrow_exception(watch_->translate(std::current_exception(), what));
   }
+  if (!has_future(*inner)) {
+    auto work = c10::make_intrusive<WaitedWork>(std::move(inner), what, watch_, false);
+    work->start(watch_->add(work));
+    return work;
+  }
   auto work = c10::make_intrusive<CheckedWork>(std::move(inner), what, watch_);
   outstanding_->add(1);
   work->start(watch_->add(work), [outstanding = outstanding_] { outstanding->add(-1); });
@@ -225,7 +247,7 @@ template <typename Call>
 CheckedBackend::WorkPtr CheckedBackend::point_to_point(const std::string& what, const Call& call) {
   watch_->check(what);
   try {
-    auto work = c10::make_intrusive<CheckedTransfer>(call(), what, watch_);
+    auto work = c10::make_intrusive<WaitedWork>(call(), what, watch_, true);
     work->start(watch_->add(work));
     // A fault in between has not seen it.
     if (watch_->failed()) work->wake();

@@ -136,6 +136,10 @@ void start_monitor(const StorePtr& store, const std::string& host_address,
   monitor_options.beat_interval =
       std::clamp(options.timeout / 10, milliseconds(50), milliseconds(1000));
   monitor_options.silence_limit = 3 * monitor_options.beat_interval;
+  monitor_options.progress = [weak = std::weak_ptr<OperationWatch>(watch)]() -> uint64_t {
+    const auto strong = weak.lock();
+    return strong ? strong->traffic().counts().operations : 0;
+  };
   const auto fail = [](const Failure& failure) {
     throw CollectiveError(failure.kind, failure.message, -1);
   };

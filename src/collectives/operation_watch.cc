@@ -91,6 +91,7 @@ std::exception_ptr OperationWatch::translate(const std::exception_ptr& error,
     evidence.fault = seen->wait_for_fault(kPatience);
     evidence.left = seen->left();
     evidence.silent = seen->silent();
+    evidence.laggard = seen->laggard();
   }
   const CollectiveError judged = judge(options_.rank, operation, evidence);
   log(LogLevel::kInfo, "collectives", judged.what(), " [backend: ", evidence.backend_text, "]");

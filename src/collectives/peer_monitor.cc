@@ -38,6 +38,14 @@ void append_record(std::vector<uint8_t>& out, RecordType type, const PeerFault& 
   out.insert(out.end(), fault.message.begin(), fault.message.begin() + text_bytes);
 }
 
+// The text of a beat is how many operations its rank has begun.
+void append_beat(std::vector<uint8_t>& out, uint64_t progress) {
+  PeerFault beat;
+  beat.message.resize(sizeof(progress));
+  store(reinterpret_cast<uint8_t*>(beat.message.data()), progress);
+  append_record(out, RecordType::kBeat, beat);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<PeerMonitor>> PeerMonitor::start(const Options& options,
@@ -62,6 +70,7 @@ PeerMonitor::PeerMonitor(const Options& options, FaultListener listener, UniqueF
       next_beat_(std::chrono::steady_clock::now()) {
   present_.assign(options.size, false);
   present_[options.rank] = true;
+  progress_.assign(options.size, 0);
   thread_ = Thread("lh-monitor", [this] { run(); });
 }
 
@@ -148,6 +157,18 @@ Rank PeerMonitor::silent() const {
   return silent_;
 }
 
+std::optional<PeerMonitor::Laggard> PeerMonitor::laggard() const {
+  const uint64_t own = options_.progress ? options_.progress() : 0;
+  std::optional<Laggard> last;
+  MutexLock lock(mutex_);
+  for (Rank rank = 0; rank < options_.size; ++rank) {
+    const uint64_t begun = progress_[static_cast<size_t>(rank)];
+    if (rank == options_.rank || begun >= own || (last && begun >= last->begun)) continue;
+    last = Laggard{rank, begun, own};
+  }
+  return last;
+}
+
 Rank PeerMonitor::suspect() const {
   MutexLock lock(mutex_);
   if (fault_) return fault_->culprit;
@@ -166,6 +187,7 @@ void PeerMonitor::run() {
 
 void PeerMonitor::poll_once() {
   take_commands();
+  if (stopping_) return;
   Instant now = std::chrono::steady_clock::now();
   send_beats(now);
 
@@ -289,6 +311,9 @@ bool PeerMonitor::parse(Peer& peer) {
     } else if (type == RecordType::kFault) {
       const std::string text(reinterpret_cast<const char*>(record) + kRecordBytes, text_bytes);
       raise({static_cast<ErrorKind>(record[1]), culprit, text});
+    } else if (text_bytes == sizeof(uint64_t)) {
+      MutexLock lock(mutex_);
+      progress_[static_cast<size_t>(peer.rank)] = load<uint64_t>(record + kRecordBytes);
     }
     at += kRecordBytes + text_bytes;
   }
@@ -350,7 +375,7 @@ void PeerMonitor::send_beats(Instant now) {
   for (Peer& peer : peers_) {
     // A rank that does not read gets no more beats: one is enough when it wakes.
     if (!peer.greeted || !peer.out.empty()) continue;
-    append_record(peer.out, RecordType::kBeat, {});
+    append_beat(peer.out, options_.progress ? options_.progress() : 0);
     write_to(peer);
   }
   const std::optional<PeerFault> known = fault();

@@ -52,6 +52,14 @@ class PeerMonitor {
     std::string address;
     milliseconds beat_interval = std::chrono::seconds(1);
     milliseconds silence_limit = std::chrono::seconds(3);
+    // How many operations this rank has begun; told with every beat. May be empty.
+    std::function<uint64_t()> progress;
+  };
+  // A rank that has begun fewer operations than this one.
+  struct Laggard {
+    Rank rank = -1;
+    uint64_t begun = 0;
+    uint64_t own = 0;
   };
   struct Endpoint {
     std::string address;
@@ -82,6 +90,9 @@ class PeerMonitor {
   Rank left() const;
   // The rank heard of least recently, if longer ago than the silence limit; -1: none.
   Rank silent() const;
+  // The one that is furthest behind this rank, by its last beat. Where every rank waits for the
+  // same operation but one that never began it, that is the one.
+  std::optional<Laggard> laggard() const;
   // The culprit of the fault, else who left, else who is silent, else -1.
   Rank suspect() const;
 
@@ -133,6 +144,7 @@ class PeerMonitor {
   bool stop_ LONGHAUL_GUARDED_BY(mutex_) = false;
   std::vector<bool> present_ LONGHAUL_GUARDED_BY(mutex_);  // ever greeted
   std::optional<PeerFault> fault_ LONGHAUL_GUARDED_BY(mutex_);
+  std::vector<uint64_t> progress_ LONGHAUL_GUARDED_BY(mutex_);  // operations begun, by rank
   Rank left_ LONGHAUL_GUARDED_BY(mutex_) = -1;
   Rank silent_ LONGHAUL_GUARDED_BY(mutex_) = -1;
 

@@ -4,6 +4,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
+#include <signal.h>
 
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
@@ -54,6 +55,13 @@ Result<std::string> address_of_interface(const std::string& name) {
                                               "address")};
 }
 
+// Gloo writes to sockets whose other end may be gone, and would die of SIGPIPE there. As Python
+// does, we ignore it; a handler of the program's own stays.
+void ignore_broken_pipes() {
+  struct sigaction now = {};
+  if (sigaction(SIGPIPE, nullptr, &now) == 0 && now.sa_handler == SIG_DFL) signal(SIGPIPE, SIG_IGN);
+}
+
 GlooDevice make_device(const std::string& host_address) {
   const std::string interface = interface_wanted();
   return make_gloo_device([&] {
@@ -82,6 +90,7 @@ c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const c10::intrusive_ptr<c10
   const CommunicatorOptions& options = watch->options();
   const std::string what = "connecting a process group";
   watch->check(what);
+  ignore_broken_pipes();
   try {
     const GlooDevice device = make_device(host_address);
     auto links =

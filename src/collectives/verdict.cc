@@ -28,6 +28,13 @@ CollectiveError judge(Rank self, const std::string& operation, const Evidence& e
       return {ErrorKind::kDeadline, str_cat(late, "; rank ", evidence.left, " has left early"),
               evidence.left};
     }
+    if (const auto& laggard = evidence.laggard) {
+      return {
+          ErrorKind::kDeadline,
+          str_cat(late, "; rank ", laggard->rank, " is alive but did not take part: it has begun ",
+                  laggard->begun, " operations, this rank ", laggard->own),
+          laggard->rank};
+    }
     return {ErrorKind::kDeadline,
             late + "; every rank is alive, so one of them did not take part in it", -1};
   }

@@ -17,6 +17,7 @@ struct Evidence {
   std::optional<PeerFault> fault;  // what the monitor saw or was told
   Rank left = -1;                  // left in order before this
   Rank silent = -1;
+  std::optional<PeerMonitor::Laggard> laggard;
   milliseconds timeout = milliseconds(0);
 };
 

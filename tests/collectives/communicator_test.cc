@@ -197,6 +197,8 @@ TEST(CommunicatorTest, ARankThatDoesNotTakePartRunsIntoTheDeadline) {
     const CollectiveError* error = reports[rank].collective_error();
     ASSERT_NE(error, nullptr);
     EXPECT_EQ(error->kind(), ErrorKind::kDeadline) << error->what();
+    EXPECT_EQ(error->peer(), 2) << error->what();
+    EXPECT_THAT(error->what(), HasSubstr("did not take part"));
   }
 }
 

@@ -116,8 +116,8 @@ TEST(CrashedRankTest, ARankThatExitsWithoutAWordIsNamedAndItsGroupCanBeTornDown)
     {
       const auto communicator = context.connect();
       text = confession([&] {
-        if (context.rank == 0) std::_Exit(7);
         for (int step = 0; step < 1000; ++step) {
+          if (context.rank == 0 && step == 1) std::_Exit(7);
           std::vector<at::Tensor> tensors{torch::ones({4'000'000})};
           communicator->process_group()->allreduce(tensors)->wait();
         }

@@ -220,6 +220,9 @@ TEST(VerdictTest, TimeThatRanOutBlamesTheSilentThenTheLeftThenNobody) {
   evidence.silent = -1;
   EXPECT_EQ(judge(0, "barrier", evidence).peer(), 1);
   evidence.left = -1;
+  evidence.laggard = PeerMonitor::Laggard{2, 7, 8};
+  EXPECT_EQ(judge(0, "barrier", evidence).peer(), 2);
+  evidence.laggard.reset();
   EXPECT_EQ(judge(0, "barrier", evidence).peer(), -1);
   EXPECT_EQ(judge(0, "barrier", evidence).kind(), ErrorKind::kDeadline);
 }

@@ -55,7 +55,8 @@ class Communicator {
  public:
   // Meets the other ranks through `store` and connects to each of them; blocks until all are there.
   // `store` may be null when size is 1. Errors: CollectiveError (kDeadline, naming the ranks that
-  // did not come), Error(kInvalid).
+  // did not come), Error(kInvalid). In a world of several ranks SIGPIPE is ignored from here on,
+  // unless the program handles it: a peer that dies must not take us along.
   static std::shared_ptr<Communicator> create(c10::intrusive_ptr<c10d::Store> store,
                                               const CommunicatorOptions& options);
   virtual ~Communicator() = default;
