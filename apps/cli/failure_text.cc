@@ -108,6 +108,7 @@ std::string render_failure(const JobStatus& job, bool has_master) {
   append_block("evidence", failure.evidence, &text);
   if (!failure.last_lines.empty()) {
     std::vector<std::string> lines;
+    lines.reserve(failure.last_lines.size());
     for (const std::string& line : failure.last_lines) lines.push_back("| " + line);
     append_block("last lines", lines, &text);
   }

@@ -81,6 +81,7 @@ std::string quote_command(const std::vector<std::string>& command) {
 
 std::string render_jobs(const std::vector<JobStatus>& jobs, int64_t now_unix_ms) {
   std::vector<Row> rows;
+  rows.reserve(jobs.size());
   for (const JobStatus& job : jobs) {
     rows.push_back({job.id, job.spec.name.empty() ? "-" : job.spec.name,
                     std::string(to_string(job.state)), std::to_string(job.spec.ranks),
@@ -92,6 +93,7 @@ std::string render_jobs(const std::vector<JobStatus>& jobs, int64_t now_unix_ms)
 
 std::string render_nodes(const std::vector<NodeInfo>& nodes, int64_t now_unix_ms) {
   std::vector<Row> rows;
+  rows.reserve(nodes.size());
   for (const NodeInfo& node : nodes) {
     rows.push_back({node.id, node.host, node.address, std::string(name_of(node.state)),
                     str_cat(node.used_slots, "/", node.slots),
@@ -112,6 +114,7 @@ std::string render_status(const JobStatus& job, int64_t now_unix_ms) {
   text += "  submitted " + age(job.unix_ms_submitted, now_unix_ms) + " ago\n";
   if (!job.ranks.empty()) {
     std::vector<Row> rows;
+    rows.reserve(job.ranks.size());
     for (const RankRecord& rank : job.ranks) rows.push_back(row_of(rank));
     text += "\n" +
             render_table({"RANK", "WORKER", "HOST", "PID", "STATE", "STEP", "LOSS", "EXIT", "NOTE"},

@@ -116,7 +116,7 @@ Json node_value(const NodeInfo& node) {
 }
 
 // Output lines of a rank may hold any bytes; what is not UTF-8 becomes U+FFFD.
-std::string document(Json fields) {
+std::string document(const Json& fields) {
   Json whole = {{"schema", kJsonSchema}};
   whole.update(fields);
   return whole.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";

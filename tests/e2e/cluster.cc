@@ -122,8 +122,11 @@ int Cluster::longhaul_to_end(const std::vector<std::string>& arguments) {
 
 pid_t Cluster::wait_for_touch(const std::string& name, int rank) {
   const std::string path = str_cat(file(name), ".", rank);
-  EXPECT_TRUE(eventually([&] { return std::filesystem::exists(path); })) << path;
-  return std::atoi(read_text(path).c_str());
+  // Thrown, because a test that goes on would kill pid 0: itself.
+  if (!eventually([&] { return std::filesystem::exists(path); })) {
+    throw std::runtime_error(path + " was not made");
+  }
+  return std::stoi(read_text(path));
 }
 
 std::string Cluster::logs() const {

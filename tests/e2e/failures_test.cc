@@ -22,6 +22,7 @@ ChildProcess& run_four(Cluster& cluster, std::vector<std::string> script) {
 
 std::vector<pid_t> wait_for_all(Cluster& cluster, const std::string& file) {
   std::vector<pid_t> pids;
+  pids.reserve(4);
   for (int rank = 0; rank < 4; ++rank) pids.push_back(cluster.wait_for_touch(file, rank));
   return pids;
 }
@@ -147,6 +148,14 @@ TEST(KilledWorker, WhileRanksWaitForEachOther) {
   wait_for_all(cluster, "up");
   cluster.worker(0).kill(SIGKILL);
   expect_worker_is_the_culprit(run, "w0");
+}
+
+TEST(KilledWorker, AfterItsRanksSaidThatTheirWorkIsDone) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "leave", "touch=up", "nap"});
+  wait_for_all(cluster, "up");
+  cluster.worker(1).kill(SIGKILL);
+  expect_worker_is_the_culprit(run, "w1");
 }
 
 TEST(KilledWorker, ItsRanksDieWithIt) {

@@ -1,11 +1,9 @@
 #include "longhaul/control/job_client.h"
 
-#include <grpcpp/create_channel.h>
-
 #include <random>
 
 #include "control/client/job_watch.h"
-#include "control/common/credentials.h"
+#include "control/common/channel.h"
 #include "control/common/job_proto.h"
 #include "longhaul/base/strings.h"
 
@@ -41,20 +39,6 @@ NodeInfo node_from(const v1::Node& proto) {
   node.unix_ms_last_heard = proto.unix_ms_last_heard();
   node.jobs = {proto.jobs().begin(), proto.jobs().end()};
   return node;
-}
-
-std::shared_ptr<grpc::Channel> make_channel(const std::string& address) {
-  grpc::ChannelArguments arguments;
-  // One statement of a job carries all ranks and their last lines.
-  arguments.SetMaxReceiveMessageSize(64 << 20);
-  // Masters are named directly: a proxy of the environment is for the web.
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 200);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  // Two clients of one process share no connection: what one broke, the other does not inherit.
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(address, channel_credentials(), arguments);
 }
 
 }  // namespace

@@ -145,9 +145,13 @@ Failure master_failure(const grpc::Status& status, const std::string& whom) {
   // to remote host: Connection refused": only the end tells people something.
   std::string reason = status.error_message();
   constexpr std::string_view kLead = "Failed to connect to remote host: ";
+  constexpr std::string_view kLongLead =
+      "failed to connect to all addresses; last error: UNKNOWN: ";
   if (const size_t at = reason.rfind(kLead); at != std::string::npos) {
     reason = reason.substr(at + kLead.size());
     if (!reason.empty() && reason[0] == 'C') reason[0] = 'c';
+  } else if (reason.starts_with(kLongLead)) {
+    reason = reason.substr(kLongLead.size());
   }
   return {ErrorKind::kUnavailable, str_cat("cannot reach the ", whom, ": ", reason)};
 }
