@@ -48,11 +48,15 @@ function(longhaul_precompile_torch target)
   target_precompile_headers(${target} REUSE_FROM longhaul_torch_pch)
 endfunction()
 
-# longhaul::longhaul, what users link: every floor that was built.
+# longhaul::longhaul, what users link: the training library. The control plane comes with it as far as
+# `runtime` needs it, to link only: its compile flags (gRPC's) are not for users' files.
 function(longhaul_umbrella)
-  get_property(floors GLOBAL PROPERTY LONGHAUL_FLOORS)
   add_library(longhaul INTERFACE)
   add_library(longhaul::longhaul ALIAS longhaul)
-  target_link_libraries(longhaul INTERFACE ${floors})
+  foreach(floor IN ITEMS base wire membership codec collectives ddp runtime)
+    if(TARGET longhaul_${floor})
+      target_link_libraries(longhaul INTERFACE longhaul_${floor})
+    endif()
+  endforeach()
   set_property(GLOBAL APPEND PROPERTY LONGHAUL_FLOORS longhaul)
 endfunction()
