@@ -27,8 +27,8 @@ def main():
         # 3.3 million parameters: a few pieces of the size of a bucket.
         subprocess.run(
             [BIN / "char_gpt", "--text", options.text or libtorch_headers(), "--steps", max(steps, key=int),
-             "--width", "256", "--layers", "4", "--batch", "16", "--sample", "0", "--dump-gradients", folder,
-             "--dump-steps", options.steps],
+             "--width", "256", "--layers", "4", "--batch", "16", "--lr", "0.001", "--sample", "0",
+             "--dump-gradients", folder, "--dump-steps", options.steps],
             env=dict(os.environ, OMP_NUM_THREADS="1"), check=True, stdout=subprocess.DEVNULL)
         dumps = sorted(pathlib.Path(folder).glob("*.f32"))
         subprocess.run([BIN / "bench_lossless", "--runs", str(options.runs), *dumps], check=True)

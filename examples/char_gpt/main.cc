@@ -29,6 +29,7 @@ using Ddp = longhaul::DistributedDataParallel<Gpt>;
 
 constexpr double kLargestNorm = 1.0;       // gradients are clipped to it
 constexpr int64_t kHeldOutWindows = 1024;  // at most
+constexpr double kSmoothing = 0.95;  // one batch is small: its loss is shown averaged over some 20
 constexpr int64_t kProgressLines = 10;     // printed in a whole run
 const std::string kPrompt = "#include <";  // what the sample continues
 
@@ -71,6 +72,7 @@ double train(World& world, Ddp& model, const Options& options, const Corpus& cor
   auto optimizer = make_optimizer(model.model(), options);
   RandomWindows windows(corpus.training, options.batch, options.context, options.seed,
                         world.rank());  // (4) each rank learns from its own part of the text
+  double recent_loss = 0;
   const auto start = std::chrono::steady_clock::now();
   for (int64_t step = 1; step <= options.steps; ++step) {
     set_learning_rate(*optimizer, learning_rate(step, options));
@@ -85,7 +87,9 @@ double train(World& world, Ddp& model, const Options& options, const Corpus& cor
     torch::nn::utils::clip_grad_norm_(model.model()->parameters(), kLargestNorm);
     optimizer->step();
     const double tokens = static_cast<double>(step * options.batch * options.context);
-    report_progress(world, options, step, loss.item<double>(), tokens / seconds_since(start));
+    recent_loss = step == 1 ? loss.item<double>()
+                            : kSmoothing * recent_loss + (1 - kSmoothing) * loss.item<double>();
+    report_progress(world, options, step, recent_loss, tokens / seconds_since(start));
   }
   return seconds_since(start);
 }

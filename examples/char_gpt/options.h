@@ -17,13 +17,13 @@ constexpr int kExitNoInput = 66;
 struct Options {
   std::string text;              // a file, or a folder whose text files are read
   int64_t max_bytes = 64 << 20;  // read no more text than this
-  int64_t steps = 300;           // optimizer steps
-  int64_t batch = 16;            // windows of text per rank and step
+  int64_t steps = 800;           // optimizer steps
+  int64_t batch = 4;             // windows of text per rank and step
   int64_t context = 64;          // bytes in a window
   int64_t layers = 2;            // transformer blocks
   int64_t heads = 4;             // attention heads per block
   int64_t width = 128;           // size of the vector that stands for a byte
-  double learning_rate = 3e-3;   // the peak, after warm-up
+  double learning_rate = 4e-3;   // the peak, after warm-up
   int64_t seed = 1;              // of the parameters and of the windows drawn
   std::string codec = "zstd";    // how gradients travel: longhaul::CodecSpec
   std::string report;            // write the final report here as JSON; "": do not
