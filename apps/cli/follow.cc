@@ -157,8 +157,8 @@ class Follower {
     }
     give_up_on_master(
         str_cat("the master at ", client_.address(), " is gone. The ranks of job ", name(),
-                " keep running under their workers, which report again when it is back;"
-                " stop a worker to stop its ranks"));
+                " keep running under their workers, which stop them if no master comes back"
+                " within their --master-timeout (60 s unless set)"));
   }
 
   void give_up_on_master(const std::string& why) {
