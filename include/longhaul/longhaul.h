@@ -1,5 +1,6 @@
-// Everything a training program needs. The classes to know: World (who am I), DistributedDataParallel
-// (wrap the model), CodecSpec (how gradients travel), Error (what went wrong).
+// Everything a training program needs. The classes to know: World (who am I),
+// DistributedDataParallel (wrap the model), CodecSpec (how gradients travel), Error (what went
+// wrong).
 #pragma once
 
 #include "longhaul/base/error.h"

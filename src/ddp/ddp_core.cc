@@ -200,6 +200,7 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
       });
     }
     std::vector<at::Tensor> tensors;
+    tensors.reserve(outputs.size());
     for (const at::Tensor* output : outputs) tensors.push_back(*output);
     reducer_->prepare_for_backward(tensors);
     pass_through_sink(outputs, {});

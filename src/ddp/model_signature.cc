@@ -87,6 +87,7 @@ ModelSignature describe(const torch::nn::Module& module,
                                         ? str_cat(*options.first_bucket_cap_mb)
                                         : std::string("unset"));
   std::vector<std::string> caps;
+  caps.reserve(options.bucket_cap_mb_list.size());
   for (const double mb : options.bucket_cap_mb_list) caps.push_back(str_cat(mb));
   add_option("bucket_cap_mb_list", str_cat("[", join(caps, ", "), "]"));
   add_option("find_unused_parameters", options.find_unused_parameters);

@@ -8,6 +8,7 @@
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
+#include "longhaul/base/strings.h"
 #include "tests/support/cluster.h"
 
 namespace longhaul::testing {
@@ -183,13 +184,13 @@ TEST(CommunicatorTest, ARankThatDoesNotTakePartRunsIntoTheDeadline) {
     const auto communicator = context.connect();
     if (context.rank == 2) {
       // Alive and connected until the others have given up.
-      context.store->wait({"gave-up"}, std::chrono::seconds(60));
+      context.store->wait({"gave-up/0", "gave-up/1"}, std::chrono::seconds(60));
       return;
     }
     try {
       all_reduce(*communicator, torch::ones({8}));
     } catch (const CollectiveError& error) {
-      context.store->set("gave-up", std::string("1"));
+      context.store->set(str_cat("gave-up/", context.rank), std::string("1"));
       throw;
     }
   });

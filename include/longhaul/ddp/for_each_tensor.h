@@ -34,15 +34,15 @@ struct FoundTensors {
 };
 
 template <typename T>
-inline constexpr bool holds_no_tensor =
+inline constexpr bool kHoldsNoTensor =
     std::is_arithmetic_v<T> || std::is_enum_v<T> || std::is_const_v<T> ||
     std::is_same_v<T, std::string> || std::is_same_v<T, std::string_view> ||
     std::is_same_v<T, std::monostate>;
 
 template <typename T>
-inline constexpr bool is_variant = false;
+inline constexpr bool kIsVariant = false;
 template <typename... Ts>
-inline constexpr bool is_variant<std::variant<Ts...>> = true;
+inline constexpr bool kIsVariant<std::variant<Ts...>> = true;
 
 // std::optional and smart pointers: something that may hold one value.
 template <typename T>
@@ -62,18 +62,18 @@ class TensorFinder {
 
   template <typename T>
   void operator()(T& value) {
-    if constexpr (holds_no_tensor<T>) {
+    if constexpr (kHoldsNoTensor<T>) {
       return;
     } else if constexpr (std::is_same_v<T, at::Tensor>) {
       found_.tensors.push_back(&value);
     } else if constexpr (HasOwnSearch<T>) {
       for_each_tensor(value, *this);
-    } else if constexpr (is_variant<T>) {
+    } else if constexpr (kIsVariant<T>) {
       std::visit(*this, value);
     } else if constexpr (requires { std::tuple_size<T>::value; }) {
       std::apply([this](auto&... parts) { ((*this)(parts), ...); }, value);
     } else if constexpr (std::ranges::range<T>) {
-      if constexpr (!holds_no_tensor<std::ranges::range_value_t<T>>) {
+      if constexpr (!kHoldsNoTensor<std::ranges::range_value_t<T>>) {
         for (auto& element : value) (*this)(element);
       }
     } else if constexpr (MaybeOne<T>) {
