@@ -38,6 +38,7 @@ void check_options(const StorePtr& store, const CommunicatorOptions& options) {
 
 std::vector<std::string> keys_of_all(const char* prefix, int size) {
   std::vector<std::string> keys;
+  keys.reserve(static_cast<size_t>(size));
   for (Rank rank = 0; rank < size; ++rank) keys.push_back(str_cat(prefix, rank));
   return keys;
 }
@@ -53,6 +54,7 @@ std::vector<Rank> missing_ranks(const StorePtr& store, const std::vector<std::st
 
 CollectiveError did_not_come(const CommunicatorOptions& options, const std::vector<Rank>& missing) {
   std::vector<std::string> names;
+  names.reserve(missing.size());
   for (const Rank rank : missing) names.push_back(std::to_string(rank));
   return {
       ErrorKind::kDeadline,

@@ -59,7 +59,7 @@ class FrameExchange {
   };
   int tag(int leg) const { return static_cast<int>((operation_ * kLegs + leg) & 0x3fffffff); }
   Lane& lane(int leg, Rank rank) {
-    return lanes_[static_cast<size_t>(leg * group_->getSize() + rank)];
+    return lanes_[static_cast<size_t>(leg) * lanes_.size() / kLegs + static_cast<size_t>(rank)];
   }
 
   const c10::intrusive_ptr<c10d::ProcessGroup> group_;

@@ -29,7 +29,8 @@ std::string text_of(const std::exception_ptr& error) {
 
 }  // namespace
 
-Result<std::shared_ptr<PeerMonitor>> OperationWatch::start_monitor(PeerMonitor::Options options) {
+Result<std::shared_ptr<PeerMonitor>> OperationWatch::start_monitor(
+    const PeerMonitor::Options& options) {
   Result<std::unique_ptr<PeerMonitor>> monitor =
       PeerMonitor::start(options, [weak = weak_from_this()](const PeerFault& fault) {
         if (const auto watch = weak.lock()) watch->on_fault(fault);

@@ -49,7 +49,7 @@ class OperationWatch : public std::enable_shared_from_this<OperationWatch> {
   Traffic& traffic() { return traffic_; }
 
   // Listens for other monitors; connect() of the monitor is the caller's.
-  Result<std::shared_ptr<PeerMonitor>> start_monitor(PeerMonitor::Options options);
+  Result<std::shared_ptr<PeerMonitor>> start_monitor(const PeerMonitor::Options& options);
   std::shared_ptr<PeerMonitor> monitor() const;
   // Says goodbye to the other ranks. Operations may still fail afterwards, without a culprit.
   void leave();

@@ -1,12 +1,10 @@
 #include "longhaul/runtime/world.h"
 
 #include <c10/core/impl/VirtualGuardImpl.h>
-#include <signal.h>
 #include <torch/cuda.h>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
-#include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <utility>
@@ -93,15 +91,6 @@ c10::Device choose_device(const InitOptions& options, int local_rank) {
     throw Error(ErrorKind::kInvalid, str_cat("local rank ", local_rank,
                                              " has no GPU of its own: ", "this host has ", count));
   return c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(local_rank));
-}
-
-// Gloo writes to its sockets without MSG_NOSIGNAL: writing to a rank that has died would end this
-// process without a word. Python programs ignore the signal from their start; a handler of the
-// program's own stays.
-void ignore_broken_pipes() {
-  struct sigaction current = {};
-  if (sigaction(SIGPIPE, nullptr, &current) == 0 && current.sa_handler == SIG_DFL)
-    (void)std::signal(SIGPIPE, SIG_IGN);
 }
 
 std::shared_ptr<Communicator> connect(const Rendezvous& rendezvous, const InitOptions& options) {
@@ -201,7 +190,6 @@ World init(const InitOptions& options) {
   Speaker& speaker = *state->speaker;
   speaker.coordinator = agent_from_environment();
   speak_at_terminate(state->speaker);
-  ignore_broken_pipes();
   try {
     const Rendezvous rendezvous = speaker.coordinator
                                       ? from_agent(speaker.coordinator, options.timeout)

@@ -121,7 +121,7 @@ TEST(CommunicatorTest, TrafficCountsWhatARingSends) {
 }
 
 TEST(CommunicatorTest, OptionsThatMakeNoSenseAreRefused) {
-  const auto kind_of = [](CommunicatorOptions options) {
+  const auto kind_of = [](const CommunicatorOptions& options) {
     try {
       Communicator::create(nullptr, options);
     } catch (const Error& error) {
@@ -161,7 +161,6 @@ TEST(CommunicatorTest, ARankThatLeavesEarlyIsNamedAndTheStepAndBucketToo) {
     const auto communicator = context.connect();
     if (context.rank == 1) return;
     communicator->begin_step(17);
-    std::vector<at::Tensor> small{torch::ones({2})};
     for (int i = 0; i < 3; ++i) {
       std::vector<at::Tensor> tensors{torch::ones({1 << 20})};
       communicator->process_group()->allreduce(tensors)->wait();

@@ -71,6 +71,7 @@ TEST_P(AllreduceTest, EqualsTheRankOrderSumToTheBitForAllTypesAndSizes) {
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
       for (const int64_t count : {0, 1, 2, 3, 6, 7, 1000, 4099, 100003}) {
         std::vector<at::Tensor> inputs;
+        inputs.reserve(static_cast<size_t>(context.size));
         for (int rank = 0; rank < context.size; ++rank) {
           inputs.push_back(gradient(1000 * bucket + rank, count, type));
         }
@@ -114,6 +115,7 @@ TEST_P(AllreduceTest, AThousandRandomReductionsWhileTheMainGroupIsInUse) {
       for (uint32_t bucket = 0; bucket < 10; ++bucket) {
         const auto count = static_cast<int64_t>(shared() % 300);
         std::vector<at::Tensor> inputs;
+        inputs.reserve(static_cast<size_t>(context.size));
         for (int rank = 0; rank < context.size; ++rank) {
           inputs.push_back(gradient(shared(), count, at::kFloat));
         }
@@ -201,6 +203,7 @@ TEST_P(CorruptTest, AFlippedByteNamesItsSenderOnEveryRankAndKillsNobody) {
     }
     CompressedAllreduce allreduce(communicator, *CodecSpec::parse("zstd"));
     std::vector<c10::intrusive_ptr<c10::ivalue::Future>> futures;
+    futures.reserve(4);
     for (uint32_t bucket = 0; bucket < 4; ++bucket) {
       futures.push_back(allreduce.start(gradient(bucket, 5000, at::kFloat), 1, 9, bucket));
     }

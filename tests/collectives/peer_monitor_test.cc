@@ -47,6 +47,7 @@ class MonitorTest : public ::testing::Test {
   std::vector<Result<void>> connect(int seconds = 30) {
     std::vector<Result<void>> results(monitors_.size());
     std::vector<std::thread> threads;
+    threads.reserve(monitors_.size());
     for (size_t rank = 0; rank < monitors_.size(); ++rank) {
       threads.emplace_back(
           [&, rank] { results[rank] = monitors_[rank]->connect(endpoints_, in_seconds(seconds)); });
@@ -142,6 +143,7 @@ TEST_F(MonitorTest, ARankThatDoesNotConnectIsNamed) {
   // Rank 2, the one that connects to others, never does.
   std::vector<Result<void>> results(2);
   std::vector<std::thread> threads;
+  threads.reserve(2);
   for (int rank = 0; rank < 2; ++rank) {
     threads.emplace_back(
         [&, rank] { results[rank] = monitors_[rank]->connect(endpoints_, in_seconds(1)); });

@@ -131,6 +131,7 @@ std::vector<RankReport> run_ranks(int size, const std::function<void(RankContext
   std::set<Rank> running;
   for (Rank rank = 0; rank < size; ++rank) running.insert(rank);
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(size));
   for (Rank rank = 0; rank < size; ++rank) {
     threads.emplace_back([&, rank] {
       try {
@@ -173,6 +174,7 @@ std::vector<ProcessReport> run_processes(int size,
   const Clock::time_point start = Clock::now();
   std::vector<ProcessReport> reports(static_cast<size_t>(size));
   std::vector<pid_t> pids;
+  pids.reserve(static_cast<size_t>(size));
   for (Rank rank = 0; rank < size; ++rank) {
     pids.push_back(spawn_rank(rank, folder.path().string()));
   }

@@ -12,8 +12,8 @@
 // init() also installs a std::terminate handler: an exception that escapes main() is told to the
 // worker first, so that it knows the culprit from its victims. A longhaul::Error then ends the
 // process with "rank 2: longhaul::CollectiveError: ..." on stderr and exit code 1 (no signal, no
-// core); any other exception goes on to the handler that was there before. And SIGPIPE is ignored
-// from then on, as in every Python program, unless the program handles it.
+// core); any other exception goes on to the handler that was there before. SIGPIPE is
+// ignored from then on, as in every Python program, unless the program handles it.
 #pragma once
 
 #include <c10/core/Device.h>
