@@ -44,7 +44,15 @@ CollectiveError judge(Rank self, const std::string& operation, const Evidence& e
         str_cat(where, "rank ", evidence.left, " has left early, in order, while it was needed"),
         evidence.left};
   }
-  return {ErrorKind::kPeerLost, where + evidence.backend_text, evidence.silent};
+  if (evidence.silent >= 0) {
+    // Another survivor gave up on it a moment earlier, and its closing connections reached us.
+    return {ErrorKind::kDeadline,
+            str_cat(where, "rank ", evidence.silent,
+                    " is silent: stopped, or cut off; another rank gave up waiting first (",
+                    evidence.backend_text, ")"),
+            evidence.silent};
+  }
+  return {ErrorKind::kPeerLost, where + evidence.backend_text, -1};
 }
 
 }  // namespace longhaul
