@@ -19,7 +19,7 @@ using longhaul::str_cat;
 
 constexpr size_t kHeldOutEvery = 16;  // files
 
-Failure invalid(const std::string& message) {
+Failure unreadable(const std::string& message) {
   return {ErrorKind::kInvalid, message};
 }
 
@@ -39,8 +39,8 @@ Result<std::vector<fs::path>> list_files(const fs::path& folder) {
     if (walk->is_regular_file(ignored) && is_text(walk->path())) files.push_back(walk->path());
   }
   if (error)
-    return invalid(str_cat("cannot read the folder ", folder.string(), ": ", error.message()));
-  if (files.empty()) return invalid(str_cat("no source or text files below ", folder.string()));
+    return unreadable(str_cat("cannot read the folder ", folder.string(), ": ", error.message()));
+  if (files.empty()) return unreadable(str_cat("no source or text files below ", folder.string()));
   std::sort(files.begin(), files.end());
   return files;
 }
@@ -48,13 +48,13 @@ Result<std::vector<fs::path>> list_files(const fs::path& folder) {
 // Appends at most `limit` bytes of the file.
 Result<void> append_file(const fs::path& path, int64_t limit, std::string* text) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file) return invalid(str_cat("cannot read ", path.string()));
+  if (!file) return unreadable(str_cat("cannot read ", path.string()));
   const int64_t bytes = std::min<int64_t>(file.tellg(), limit);
   const size_t begin = text->size();
   text->resize(begin + bytes);
   file.seekg(0);
   file.read(text->data() + begin, bytes);
-  if (!file) return invalid(str_cat("cannot read ", bytes, " bytes of ", path.string()));
+  if (!file) return unreadable(str_cat("cannot read ", bytes, " bytes of ", path.string()));
   return {};
 }
 
@@ -83,7 +83,7 @@ Result<Corpus> read_files(const std::vector<fs::path>& files, int64_t max_bytes)
 Result<Corpus> load_corpus(const std::string& path, int64_t max_bytes, int64_t context) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
-  if (!fs::exists(status)) return invalid(str_cat("the text ", path, " does not exist"));
+  if (!fs::exists(status)) return unreadable(str_cat("the text ", path, " does not exist"));
   std::vector<fs::path> files = {path};
   if (fs::is_directory(status)) {
     Result<std::vector<fs::path>> found = list_files(path);
@@ -94,11 +94,11 @@ Result<Corpus> load_corpus(const std::string& path, int64_t max_bytes, int64_t c
   if (!corpus) return corpus;
   const auto shorter =
       static_cast<int64_t>(std::min(corpus->training.size(), corpus->held_out.size()));
-  if (corpus->training.empty()) return invalid(str_cat("the text ", path, " is empty"));
+  if (corpus->training.empty()) return unreadable(str_cat("the text ", path, " is empty"));
   if (shorter < context + 1) {
-    return invalid(str_cat("the text ", path, " is too short: ", corpus->training.size(),
-                           " bytes for training and ", corpus->held_out.size(),
-                           " held out, and a window takes ", context + 1));
+    return unreadable(str_cat("the text ", path, " is too short: ", corpus->training.size(),
+                              " bytes for training and ", corpus->held_out.size(),
+                              " held out, and a window takes ", context + 1));
   }
   return corpus;
 }

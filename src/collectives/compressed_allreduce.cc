@@ -42,7 +42,7 @@ ElementType element_type_of(const at::Tensor& tensor) {
   }
 }
 
-MutableByteSpan bytes_of(const at::Tensor& tensor) {
+MutableByteSpan memory_of(const at::Tensor& tensor) {
   return {static_cast<uint8_t*>(tensor.data_ptr()),
           static_cast<size_t>(tensor.numel() * tensor.element_size())};
 }
@@ -186,7 +186,7 @@ void CompressedAllreduce::State::finish(const Job& job) {
 
 void CompressedAllreduce::State::reduce_on_host(const Job& job, const at::Tensor& tensor) {
   const ElementType type = element_type_of(tensor);
-  const MutableByteSpan bytes = bytes_of(tensor);
+  const MutableByteSpan bytes = memory_of(tensor);
   if (size() == 1) {
     sum.reset(type, bytes.size() / element_bytes(type));
     sum.add(bytes);

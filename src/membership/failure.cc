@@ -336,7 +336,7 @@ FailureReport make_report(const Verdict& verdict, std::span<const RankRecord> ra
         report.signal = rank.exit->signal;
         report.last_lines = rank.exit->last_lines;
       }
-    } else if (!exited_zero(rank)) {
+    } else if (!exited_zero(rank) && rank.state != RankState::kAssigned) {
       report.victims.push_back(rank.rank);
     }
     const bool silent = !rank.fault && !rank.exit && rank.state != RankState::kLost;
@@ -360,10 +360,10 @@ FailureReport make_report(const Verdict& verdict, std::span<const RankRecord> ra
 }
 
 int job_exit_code(const FailureReport& report) {
+  if (report.failure_class == FailureClass::kLaunch) return kCannotStartCode;
   const bool own_code = report.failure_class == FailureClass::kExitCode ||
                         report.failure_class == FailureClass::kSignal ||
-                        report.failure_class == FailureClass::kException ||
-                        report.failure_class == FailureClass::kLaunch;
+                        report.failure_class == FailureClass::kException;
   return own_code && report.exit_code != 0 ? report.exit_code : 1;
 }
 

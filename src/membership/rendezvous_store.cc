@@ -179,6 +179,7 @@ std::vector<StoreReply> RendezvousStore::expire(Instant now) {
 std::vector<StoreReply> RendezvousStore::fail(const std::string& reason) {
   failing_ = reason;
   std::vector<StoreReply> replies;
+  replies.reserve(waits_.size());
   for (const Wait& wait : waits_) {
     replies.push_back({wait.caller, failed(ErrorKind::kPeerLost, reason)});
   }

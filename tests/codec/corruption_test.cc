@@ -11,8 +11,6 @@ namespace {
 
 using namespace testing;
 
-constexpr size_t kGuardBytes = 64;
-
 // Decodes from and into memory of exactly the right size, so that the sanitizer sees one byte too
 // far.
 bool decodes(Codec& codec, ElementType type, const std::vector<uint8_t>& payload, size_t count) {

@@ -12,9 +12,6 @@ using namespace testing;
 
 using Planes = std::vector<std::vector<uint8_t>>;
 
-// Guard bytes behind each plane show a kernel that stores past its end.
-constexpr size_t kGuardBytes = 64;
-
 Planes split(ElementType type, SimdLevel level, const std::vector<uint8_t>& elements) {
   const size_t count = elements.size() / element_bytes(type);
   Planes planes(element_bytes(type), std::vector<uint8_t>(count + kGuardBytes, 0xA5));

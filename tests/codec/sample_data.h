@@ -21,6 +21,9 @@ enum class DataKind {
   kTrueBf16
 };
 
+// Behind an output: they show a kernel that stores past its end.
+inline constexpr size_t kGuardBytes = 64;
+
 inline constexpr DataKind kAllDataKinds[] = {
     DataKind::kGradient,   DataKind::kZeros,    DataKind::kConstant, DataKind::kRandomBits,
     DataKind::kSparseRows, DataKind::kSpecials, DataKind::kTrueBf16};

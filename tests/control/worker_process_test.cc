@@ -131,7 +131,7 @@ TEST(RankProcess, SaysExactlyWhyAProgramDoesNotStart) {
     RankRun rank;
     const RankEnd end = rank.run(c.program, {"x"}, c.directory);
     EXPECT_NE(end.launch_error.find(c.expected), std::string::npos) << end.launch_error;
-    EXPECT_GE(end.exit_code, 126);
+    EXPECT_EQ(end.exit_code, 127);
   }
 }
 

@@ -74,7 +74,7 @@ TEST(Worker, RefusesAProgramThatIsNotThereAndNamesItself) {
   WorkerHost host;
   ASSERT_TRUE(host.registered());
   EXPECT_EQ(prepare(host, {"./char_gpt"}, "/", false).error(),
-            "worker gpu-a: ./char_gpt: no such file (working directory /)");
+            "./char_gpt: no such file (working directory /)");
 }
 
 TEST(Worker, RunsRanksAndTellsHowTheyEnded) {
@@ -155,7 +155,7 @@ TEST(Worker, AProgramThatIsGoneByLaunchIsALaunchError) {
   host.master.send(message);
   const auto exits = host.wait_exits();
   ASSERT_EQ(exits.size(), 1U);
-  EXPECT_EQ(exits[0].launch_error(), "worker gpu-a: /no/such/program: no such file");
+  EXPECT_EQ(exits[0].launch_error(), "/no/such/program: no such file");
   EXPECT_EQ(exits[0].exit_code(), 127);
 }
 

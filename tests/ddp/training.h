@@ -55,6 +55,7 @@ inline std::vector<torch::Tensor> gradients_of(const torch::nn::Module& module) 
 
 inline std::vector<torch::Tensor> copies(const std::vector<torch::Tensor>& tensors) {
   std::vector<torch::Tensor> result;
+  result.reserve(tensors.size());
   for (const auto& tensor : tensors) result.push_back(tensor.detach().clone());
   return result;
 }

@@ -131,7 +131,7 @@ TEST(Run, FailWhenFullIsTryAgainLater) {
 
 TEST(Run, AProgramThatIsNotThereNamesTheWorker) {
   Cluster cluster({.workers = 1, .slots = 1});
-  EXPECT_NE(cluster.longhaul_to_end({"run", "--", "/no/such/program"}), 0);
+  EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "/no/such/program"}), 127);
   EXPECT_THAT(cluster.last().err(), HasSubstr("/no/such/program"));
   EXPECT_THAT(cluster.last().err(), HasSubstr("w0"));
   EXPECT_THAT(cluster.last().err(), HasSubstr("class       launch"));
@@ -140,7 +140,7 @@ TEST(Run, AProgramThatIsNotThereNamesTheWorker) {
 TEST(Run, AProgramThatIsNotExecutableNamesTheWorker) {
   Cluster cluster({.workers = 1, .slots = 1});
   std::ofstream(cluster.file("notes.txt")) << "no program\n";
-  EXPECT_NE(cluster.longhaul_to_end({"run", "--", "./notes.txt"}), 0);
+  EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "./notes.txt"}), 127);
   EXPECT_THAT(cluster.last().err(), HasSubstr("notes.txt"));
   EXPECT_THAT(cluster.last().err(), HasSubstr("w0"));
 }

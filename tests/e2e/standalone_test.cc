@@ -60,7 +60,7 @@ TEST_F(Standalone, AKilledRankIsNamed) {
 }
 
 TEST_F(Standalone, AProgramThatIsNotThere) {
-  EXPECT_NE(cluster_.longhaul_to_end({"run", "--standalone", "--", "/no/such/program"}), 0);
+  EXPECT_EQ(cluster_.longhaul_to_end({"run", "--standalone", "--", "/no/such/program"}), 127);
   EXPECT_THAT(cluster_.last().err(), HasSubstr("/no/such/program"));
 }
 

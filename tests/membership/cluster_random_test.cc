@@ -57,6 +57,7 @@ class RandomLife {
 
   void connect(FakeWorker& worker) {
     std::vector<LaunchId> inventory;
+    inventory.reserve(worker.running.size());
     for (const auto& [launch, ranks] : worker.running) inventory.push_back(launch);
     worker.session = on_.connect(worker.id, worker.slots, worker.incarnation, inventory);
     for (const RegisteredMessage& registered : on_.take<RegisteredMessage>(*worker.session)) {

@@ -30,7 +30,7 @@ class ClusterStateTest : public ::testing::Test {
     return job;
   }
   SessionId of(Rank rank) const { return rank < 2 ? a_ : b_; }
-  void stopped_by_us(const JobId& job, std::vector<Rank> ranks) {
+  void stopped_by_us(const JobId& job, const std::vector<Rank>& ranks) {
     for (const Rank rank : ranks) on_.exits(of(rank), job, rank, 0, SIGTERM, true);
   }
 
@@ -107,6 +107,8 @@ TEST_F(ClusterStateTest, AProgramThatOneWorkerCannotStart) {
   EXPECT_EQ(status.state, JobState::kFailed);
   EXPECT_EQ(status.failure->failure_class, FailureClass::kLaunch);
   EXPECT_EQ(status.failure->worker, "gpu-b");
+  EXPECT_EQ(status.exit_code, 127);
+  EXPECT_THAT(status.failure->victims, SizeIs(0)) << "none was started";
   EXPECT_EQ(status.reason, "worker gpu-b cannot start './train': ./train: no such file");
   EXPECT_THAT(on_.take<LaunchMessage>(a_), SizeIs(0));
 }

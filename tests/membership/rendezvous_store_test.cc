@@ -9,11 +9,11 @@ const Instant kStart{milliseconds(1'000'000)};
 
 class StoreTest : public ::testing::Test {
  protected:
-  std::vector<StoreReply> call(uint64_t id, StoreCommand command, Rank rank = 0) {
+  std::vector<StoreReply> call(uint64_t id, const StoreCommand& command, Rank rank = 0) {
     return store_.call({1, id, rank}, command, kStart);
   }
-  StoreResult now(StoreCommand command) {
-    const auto replies = call(0, std::move(command));
+  StoreResult now(const StoreCommand& command) {
+    const auto replies = call(0, command);
     EXPECT_FALSE(replies.empty());
     return replies.empty() ? StoreResult{} : replies.front().result;
   }

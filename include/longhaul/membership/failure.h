@@ -66,7 +66,8 @@ Verdict refine_verdict(const Verdict& verdict, std::span<const RankRecord> ranks
 FailureReport make_report(const Verdict& verdict, std::span<const RankRecord> ranks,
                           std::span<const WorkerEvidence> workers);
 
-// What the job exits with: the culprit's own code where it has one, 128 + signal, else 1.
+// What the job exits with: the culprit's own code where it has one, 128 + signal,
+// kCannotStartCode when it could not be started, else 1.
 int job_exit_code(const FailureReport& report);
 
 // It died of others, by its own account.

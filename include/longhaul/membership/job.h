@@ -41,6 +41,9 @@ inline bool has_ended(JobState state) {
 
 enum class RankState { kAssigned, kSpawned, kJoined, kLeft, kExited, kLost };
 
+// The exit code for a program that is not there or cannot be executed: a shell's "not found".
+constexpr int kCannotStartCode = 127;
+
 // How a rank's process ended.
 struct RankExit {
   int exit_code = 0;  // 128 + signal when a signal ended it

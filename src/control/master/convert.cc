@@ -33,7 +33,7 @@ void set_launch(auto* proto, const LaunchId& launch) {
   proto->set_generation(launch.generation);
 }
 
-RankExit from_proto(const v1::RankExited& proto) {
+RankExit rank_exit_of(const v1::RankExited& proto) {
   RankExit exit;
   exit.exit_code = proto.exit_code();
   exit.signal = proto.signal();
@@ -166,7 +166,7 @@ std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto) {
       message.change = RankLeft{};
       break;
     case v1::RankEvent::kExited:
-      message.change = from_proto(proto.exited());
+      message.change = rank_exit_of(proto.exited());
       break;
     default:
       return std::nullopt;  // of a newer worker

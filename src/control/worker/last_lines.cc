@@ -64,6 +64,7 @@ void LastLines::append(std::string_view data) {
 
 std::vector<std::string> LastLines::lines() const {
   std::vector<std::string> all;
+  all.reserve(lines_.size() + 1);
   for (const std::string& line : lines_) all.push_back(to_utf8(line));
   if (!current_.empty()) all.push_back(to_utf8(current_));
   if (all.size() > kMaxLines) all.erase(all.begin());

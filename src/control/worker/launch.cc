@@ -11,6 +11,7 @@
 #include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/control/agent_client.h"
+#include "longhaul/membership/job.h"
 
 namespace longhaul {
 namespace {
@@ -74,7 +75,7 @@ void Launch::spawn(RankHere& rank) {
     failure = command.failure();
   }
   RankEnd end;
-  end.exit_code = 127;
+  end.exit_code = kCannotStartCode;
   end.launch_error = failure.message;
   rank_ended(rank, end);
 }
@@ -256,8 +257,7 @@ v1::RankEvent Launch::exit_event(const RankHere& rank) const {
   exited.set_stopped_by_us(rank.end->stopped_by_us);
   exited.set_process_state(rank.end->process_state);
   if (!rank.end->launch_error.empty()) {
-    exited.set_launch_error(
-        to_utf8(str_cat("worker ", site_.worker_id, ": ", rank.end->launch_error)));
+    exited.set_launch_error(to_utf8(rank.end->launch_error));
   }
   const LastLines& err = rank.last_lines[static_cast<size_t>(RankStream::kStderr)];
   const LastLines& out = rank.last_lines[static_cast<size_t>(RankStream::kStdout)];

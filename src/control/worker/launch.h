@@ -24,7 +24,6 @@ namespace longhaul {
 
 // What all launches of a worker share.
 struct LaunchSite {
-  std::string worker_id;
   std::string host_address;
   std::string agent_address;  // "unix:/path"
   std::string shim;           // path of longhaul-shim

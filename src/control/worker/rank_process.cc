@@ -18,6 +18,7 @@
 
 #include "longhaul/base/check.h"
 #include "longhaul/base/strings.h"
+#include "longhaul/membership/job.h"
 
 namespace longhaul {
 namespace {
@@ -255,7 +256,7 @@ RankEnd RankProcess::describe_end() const {
   }
   if (farewell_.kind == ShimReportKind::kNotStarted) {
     end.launch_error = describe_launch_error(farewell_, program_, directory_);
-    end.exit_code = farewell_.error_number == EACCES ? 126 : 127;
+    end.exit_code = kCannotStartCode;
     return end;
   }
   end.stopped_by_us = farewell_.stopped_by_command;

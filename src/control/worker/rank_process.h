@@ -34,7 +34,7 @@ struct RankEnd {
   int exit_code = 0;  // 128 + signal when a signal ended it
   int signal = 0;
   bool stopped_by_us = false;  // it was alive when terminate() or kill() was called
-  std::string launch_error;    // it never ran: why, without the worker's name
+  std::string launch_error;    // it never ran: why; the master adds the worker's name
   std::string process_state;   // at the first terminate() or kill(), from /proc; "T": stopped
 };
 

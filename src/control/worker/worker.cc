@@ -159,7 +159,6 @@ Result<void> Worker::Impl::run() {
 
 Result<void> Worker::Impl::prepare_site() {
   name_ = settings_.name.empty() ? host_name() : settings_.name;
-  site_.worker_id = name_;
   site_.cores = usable_cores();
   const int gpus = gpu_count();
   slots_ = settings_.slots > 0 ? settings_.slots : gpus > 0 ? gpus : site_.cores;
@@ -274,7 +273,6 @@ v1::Register Worker::Impl::make_register() const {
 
 void Worker::Impl::on_registered(const v1::Registered& registered) {
   name_ = registered.worker_id();
-  site_.worker_id = name_;
   log(LogLevel::kInfo, "worker", name_, ": registered with the master at ", settings_.master,
       ", slots: ", slots_, ", address: ", site_.host_address,
       launches_.empty() ? "" : str_cat(", launches still here: ", launches_.size()));
@@ -364,14 +362,14 @@ void Worker::Impl::prepare(const v1::Prepare& request) {
   if (port) {
     prepared.set_port(static_cast<uint32_t>(*port));
   } else {
-    prepared.set_error(to_utf8(str_cat("worker ", name_, ": ", port.failure().message)));
+    prepared.set_error(to_utf8(port.failure().message));
   }
   link_->send(std::move(message));
 }
 
 Result<int> Worker::Impl::try_prepare(const v1::Prepare& request) const {
   const v1::JobSpec& spec = request.spec();
-  if (shutting_down_) return Failure{ErrorKind::kUnavailable, "is shutting down"};
+  if (shutting_down_) return Failure{ErrorKind::kUnavailable, "the worker is shutting down"};
   if (spec.command().empty()) return Failure{ErrorKind::kInvalid, "the command is empty"};
   const Environment env = rank_environment(
       own_environment(), Environment(spec.env().begin(), spec.env().end()), RankPlace{}, 1);
