@@ -109,6 +109,9 @@ struct CompressedAllreduce::State {
   size_t encode_frame(const FrameLabel& frame_label, int leg, Rank buffer_rank, ElementType type,
                       ByteSpan elements);
 
+  void decode_own_frame(int leg, Rank buffer_rank, size_t frame_bytes, ElementType type,
+                        MutableByteSpan elements);
+
   Rank self() const { return communicator->rank(); }
   int size() const { return communicator->size(); }
 
@@ -234,6 +237,14 @@ size_t CompressedAllreduce::State::encode_frame(const FrameLabel& frame_label, i
   return exchange.seal(frame_label, leg, buffer_rank, body);
 }
 
+// What the others will make of `elements`, which went into this frame.
+void CompressedAllreduce::State::decode_own_frame(int leg, Rank buffer_rank, size_t frame_bytes,
+                                                  ElementType type, MutableByteSpan elements) {
+  if (codec->spec().lossless()) return;
+  const ByteSpan sealed = exchange.outgoing(leg, buffer_rank, 0).first(frame_bytes);
+  decode(type, sealed.subspan(kFrameHeaderBytes), elements, self());
+}
+
 // Two ranks: all of it to the other, one round; both add in rank order.
 void CompressedAllreduce::State::reduce_pair(const Job& job, ElementType type,
                                              MutableByteSpan bytes) {
@@ -243,9 +254,7 @@ void CompressedAllreduce::State::reduce_pair(const Job& job, ElementType type,
   exchange.post_receive(kToOwner, peer, codec->max_payload_bytes(type, count));
   const size_t frame_bytes = encode_frame(of(self()), kToOwner, peer, type, bytes);
   exchange.send(kToOwner, peer, peer, frame_bytes);
-  // A lossy codec would need what the peer sees of us; decoding our own frame gives just that.
-  const ByteSpan sealed = exchange.outgoing(kToOwner, peer, 0).first(frame_bytes);
-  decode(type, sealed.subspan(kFrameHeaderBytes), bytes, self());
+  decode_own_frame(kToOwner, peer, frame_bytes, type, bytes);
 
   const ByteSpan payload = exchange.receive(kToOwner, peer, of(peer));
   const MutableByteSpan theirs = scratch(bytes.size());
@@ -302,8 +311,7 @@ void CompressedAllreduce::State::reduce_two_shot(const Job& job, ElementType typ
     exchange.send(kFromOwner, self(), (self() + hop) % size(), frame_bytes);
     raw += own.size();
   }
-  const ByteSpan sealed = exchange.outgoing(kFromOwner, self(), 0).first(frame_bytes);
-  decode(type, sealed.subspan(kFrameHeaderBytes), own, self());
+  decode_own_frame(kFromOwner, self(), frame_bytes, type, own);
   for (int hop = 1; hop < size(); ++hop) {
     const Rank owner = (self() + hop) % size();
     const FrameLabel from = label(job, type, owner, owner, kFromOwner, chunks.count(owner));

@@ -21,6 +21,9 @@ struct CodecSpec {
   static Result<CodecSpec> parse(std::string_view text);
   static std::vector<std::string> names();
 
+  // What is decoded is what was encoded, to the bit.
+  bool lossless() const { return true; }
+
   std::string str() const;
   bool operator==(const CodecSpec&) const = default;
 };
