@@ -35,7 +35,7 @@ at::Tensor reference_sum(const std::vector<at::Tensor>& inputs, double scale) {
   return (sum * torch::scalar_tensor(scale, sum_type)).to(type);
 }
 
-bool same_bits(const at::Tensor& a, const at::Tensor& b) {
+bool equal_bits(const at::Tensor& a, const at::Tensor& b) {
   return a.scalar_type() == b.scalar_type() && a.numel() == b.numel() &&
          std::memcmp(a.data_ptr(), b.data_ptr(), a.numel() * a.element_size()) == 0;
 }
@@ -78,7 +78,7 @@ TEST_P(AllreduceTest, EqualsTheRankOrderSumToTheBitForAllTypesAndSizes) {
         const double scale = 1.0 / context.size;
         const at::Tensor wanted = reference_sum(inputs, scale);
         const at::Tensor got = reduce(allreduce, inputs[context.rank].clone(), scale, 1, bucket++);
-        EXPECT_TRUE(same_bits(got, wanted)) << count << " of " << c10::toString(type);
+        EXPECT_TRUE(equal_bits(got, wanted)) << count << " of " << c10::toString(type);
       }
     }
   }));
@@ -127,7 +127,7 @@ TEST_P(AllreduceTest, AThousandRandomReductionsWhileTheMainGroupIsInUse) {
       EXPECT_TRUE(plain[0].equal(torch::full({100}, context.size)));
       for (size_t bucket = 0; bucket < futures.size(); ++bucket) {
         futures[bucket]->waitAndThrow();
-        ASSERT_TRUE(same_bits(futures[bucket]->value().toTensorVector().at(0), wanted[bucket]))
+        ASSERT_TRUE(equal_bits(futures[bucket]->value().toTensorVector().at(0), wanted[bucket]))
             << "bucket " << bucket << " of step " << step;
       }
     }

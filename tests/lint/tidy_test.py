@@ -1,8 +1,8 @@
 """clang-tidy over every C++ file of the build, with the checks of .clang-tidy.
 
-clang-tidy spends nearly all of its time on the system headers a file includes, so the files of one
-folder with the same flags are checked as one translation unit that includes them all. Where two of them
-define the same local name, that folder is checked in halves.
+clang-tidy spends nearly all of its time on the system headers a file includes, so files with the same
+flags are checked as one translation unit that includes them all. Where two of them define the same local
+name, they are checked in halves.
 
 usage: tidy_test.py SOURCE_DIR BUILD_DIR CLANG_TIDY [FOLDER...]
 """
@@ -39,14 +39,17 @@ def clang_flags(command: str, file: str) -> tuple[str, ...]:
     return (*flags, "-Wno-missing-designated-field-initializers", "-Wno-deprecated-declarations")
 
 
-def batches(source: str, build: str, only: list[str]) -> dict:
+def batches(source: str, build: str, only: list[str]) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Flags and the files compiled with them; those with libtorch's headers, the slowest, first."""
     found: dict = {}
     for entry in json.loads(pathlib.Path(build, "compile_commands.json").read_text()):
         file = entry["file"]
         folder = os.path.dirname(os.path.relpath(file, source))
         if file.startswith(source + "/") and not file.startswith(build + "/") and (not only or folder in only):
-            found.setdefault((folder, clang_flags(entry["command"], file)), set()).add(file)
-    return found
+            flags = clang_flags(entry["command"], file)
+            found.setdefault(frozenset(flags), (flags, set()))[1].add(file)
+    work = [(flags, sorted(files)) for flags, files in found.values()]
+    return sorted(work, key=lambda item: (not any("torch" in flag for flag in item[0]), -len(item[1])))
 
 
 def tidy(clang_tidy: str, source: str, file: str, flags: tuple[str, ...]) -> str:
@@ -64,7 +67,8 @@ def check(clang_tidy: str, source: str, scratch: str, flags: tuple[str, ...], fi
     if len(files) == 1:
         return tidy(clang_tidy, source, files[0], flags)
     with tempfile.NamedTemporaryFile("w", suffix=".cc", dir=scratch, delete=False) as together:
-        together.write("".join(f'#include "{file}"\n' for file in files))
+        for number, file in enumerate(files):
+            together.write(f'#define main main_{number}\n#include "{file}"\n#undef main\n')
     if compiles(clang_tidy, together.name, flags):
         return tidy(clang_tidy, source, together.name, flags)
     half = len(files) // 2
@@ -75,11 +79,9 @@ def main() -> int:
     source, build, clang_tidy = os.path.realpath(sys.argv[1]), os.path.realpath(sys.argv[2]), sys.argv[3]
     work = batches(source, build, sys.argv[4:])
     with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        # The largest first, so that the last one is short.
-        jobs = [pool.submit(check, clang_tidy, source, scratch, flags, sorted(files))
-                for (_, flags), files in sorted(work.items(), key=lambda item: -len(item[1]))]
+        jobs = [pool.submit(check, clang_tidy, source, scratch, flags, files) for flags, files in work]
         errors = [job.result() for job in jobs]
-    count = sum(map(len, work.values()))
+    count = sum(len(files) for _, files in work)
     print("\n".join(filter(None, errors)) or f"{count} files are tidy, in {len(work)} batches")
     return 1 if any(errors) or not count else 0
 

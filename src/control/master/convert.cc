@@ -19,7 +19,7 @@ Proto same_order(Value value) {
 }
 
 // A count from the wire as an int: huge numbers stay huge instead of turning negative.
-int to_int(uint32_t number) {
+int to_signed(uint32_t number) {
   return static_cast<int>(
       std::min<uint32_t>(number, static_cast<uint32_t>(std::numeric_limits<int>::max())));
 }
@@ -134,7 +134,7 @@ WorkerRegistration from_proto(const v1::Register& proto) {
   registration.incarnation = proto.incarnation();
   registration.host = proto.host();
   registration.address = proto.address();
-  registration.slots = to_int(proto.slots());
+  registration.slots = to_signed(proto.slots());
   registration.pid = proto.pid();
   registration.version = proto.version();
   for (const v1::Inventory& launch : proto.inventory()) {
@@ -144,11 +144,11 @@ WorkerRegistration from_proto(const v1::Register& proto) {
 }
 
 PreparedMessage from_proto(const v1::Prepared& proto) {
-  return {launch_of(proto), proto.error(), to_int(proto.port())};
+  return {launch_of(proto), proto.error(), to_signed(proto.port())};
 }
 
 std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto) {
-  RankEventMessage message{launch_of(proto), to_int(proto.rank()), RankJoined{}};
+  RankEventMessage message{launch_of(proto), to_signed(proto.rank()), RankJoined{}};
   switch (proto.event_case()) {
     case v1::RankEvent::kSpawned:
       message.change = RankSpawned{proto.spawned().pid()};
@@ -183,7 +183,7 @@ std::optional<StoreCallMessage> from_proto(const v1::StoreCall& proto) {
   StoreCallMessage message;
   message.call_id = proto.call_id();
   message.launch = launch_of(proto);
-  message.rank = to_int(proto.rank());
+  message.rank = to_signed(proto.rank());
   message.command.operation =
       static_cast<StoreOperation>(static_cast<int>(request.operation()) - 1);
   message.command.keys = {request.keys().begin(), request.keys().end()};

@@ -12,7 +12,7 @@
 namespace longhaul {
 namespace {
 
-constexpr int kMaxMessageBytes = 16 << 20;
+constexpr int kMaxRequestBytes = 16 << 20;
 
 // gRPC writes to stderr by itself; what matters of it reaches callers as an error.
 void log_for_grpc(gpr_log_func_args* args) {
@@ -43,7 +43,7 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   builder.AddListeningPort(options.listen, server_credentials(), &port);
   // Else a second master on the same port would start and share its calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
   builder.RegisterService(&master->worker_service_);
   builder.RegisterService(&master->job_service_);
   master->server_ = builder.BuildAndStart();
