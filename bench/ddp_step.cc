@@ -3,7 +3,8 @@
 // between the plain model and the same model under DistributedDataParallel and prints "plain ddp"
 // per turn.
 //
-// usage: ddp_step [--overhead] WARMUP STEPS BATCH TIME   (rank and world from the environment)
+// usage: ddp_step [--overhead] [--codec SPEC] WARMUP STEPS BATCH TIME
+// (rank and world from the environment)
 #include <torch/torch.h>
 
 #include <chrono>
@@ -20,6 +21,7 @@ namespace longhaul::bench {
 namespace {
 
 struct Plan {
+  CodecSpec codec;
   int64_t warmup = 0;
   int64_t steps = 0;
   int64_t batch = 0;
@@ -44,7 +46,9 @@ double milliseconds_of(const std::function<void()>& step) {
 
 void time_steps(const World& world, const Plan& plan) {
   Transformer model = make_model();
-  DistributedDataParallel ddp(world, model);
+  DistributedDataParallelOptions options;
+  options.codec = plan.codec;
+  DistributedDataParallel ddp(world, model, options);
   torch::optim::SGD optimizer = make_optimizer(model);
   const auto [inputs, targets] = token_batch(kTimedShape, plan.batch, plan.time, world.rank());
   const auto step = [&, &inputs = inputs, &targets = targets] {
@@ -85,15 +89,27 @@ void time_overhead(const World& world, const Plan& plan) {
   }
 }
 
-int run(std::vector<std::string> arguments) {
-  const bool overhead = !arguments.empty() && arguments[0] == "--overhead";
-  if (overhead) arguments.erase(arguments.begin());
-  if (arguments.size() != 4) {
-    std::cerr << "usage: ddp_step [--overhead] WARMUP STEPS BATCH TIME\n";
-    return 64;
+int usage() {
+  std::cerr << "usage: ddp_step [--overhead] [--codec SPEC] WARMUP STEPS BATCH TIME\n";
+  return 64;
+}
+
+int run(const std::vector<std::string>& arguments) {
+  bool overhead = false;
+  CodecSpec codec;
+  size_t next = 0;
+  for (; next < arguments.size() && arguments[next].starts_with("--"); ++next) {
+    if (arguments[next] == "--overhead") {
+      overhead = true;
+    } else if (arguments[next] == "--codec" && next + 1 < arguments.size()) {
+      codec = CodecSpec::parse(arguments[++next]).value_or_throw();
+    } else {
+      return usage();
+    }
   }
-  const Plan plan = {std::stoll(arguments[0]), std::stoll(arguments[1]), std::stoll(arguments[2]),
-                     std::stoll(arguments[3])};
+  if (arguments.size() - next != 4) return usage();
+  const auto number = [&](size_t i) { return std::stoll(arguments[next + i]); };
+  const Plan plan = {codec, number(0), number(1), number(2), number(3)};
   torch::set_num_threads(1);
   const World world = init();
   (overhead ? time_overhead : time_steps)(world, plan);

@@ -100,6 +100,15 @@ for worker in 1 2; do
   pids+=($!)
 done
 
+for ((tries = 0; tries < 200; ++tries)); do
+  nodes=$("$bin/longhaul" nodes --master "$master" -o json)
+  [ "$(grep -o '"state":"ready"' <<<"$nodes" | wc -l)" -lt 2 ] || break
+  for i in 1 2; do
+    kill -0 "${pids[$i]}" 2>/dev/null || { cat "$state/worker-$i.log" >&2; exit 1; }
+  done
+  sleep 0.1
+done
+
 arguments=(--text "$text" --codec "$codec" --sample 400)
 [ -z "$steps" ] || arguments+=(--steps "$steps")
 [ -z "$report" ] || arguments+=(--report "$report")

@@ -1,6 +1,7 @@
 """One rank of the step-time run under Python: prints, on rank 0, the milliseconds of each timed step.
 
-usage: ddp_step.py WARMUP STEPS BATCH TIME   (rank and world from torchrun's environment names)
+usage: ddp_step.py [--hook none|fp16|bf16|powersgd1|powersgd4] WARMUP STEPS BATCH TIME
+(rank and world from torchrun's environment names)
 """
 
 import os
@@ -9,19 +10,37 @@ import time
 
 import torch
 import torch.distributed as dist
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.nn.parallel import DistributedDataParallel
 
 import reference_training as reference
 
 
+def install(ddp, hook):
+    """PyTorch's own communication hooks, as its documentation installs them."""
+    if hook in ("fp16", "bf16"):
+        ddp.register_comm_hook(None, getattr(default_hooks, f"{hook}_compress_hook"))
+    elif hook.startswith("powersgd"):
+        rank = int(hook.removeprefix("powersgd"))
+        state = powerSGD_hook.PowerSGDState(None, matrix_approximation_rank=rank, start_powerSGD_iter=2)
+        ddp.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+    elif hook != "none":
+        sys.exit(f"no hook '{hook}'")
+
+
 def main():
-    warmup, steps, batch, length = map(int, sys.argv[1:5])
+    arguments = sys.argv[1:]
+    hook = "none"
+    if arguments[0] == "--hook":
+        hook, arguments = arguments[1], arguments[2:]
+    warmup, steps, batch, length = map(int, arguments)
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     rank = dist.get_rank()
     torch.manual_seed(reference.MODEL_SEED)
     model = reference.Transformer(*reference.TIMED_SHAPE)
     ddp = DistributedDataParallel(model)
+    install(ddp, hook)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     inputs, targets = reference.token_batch(reference.TIMED_SHAPE[0], batch, length, rank)
     for step in range(warmup + steps):

@@ -218,12 +218,25 @@ void CheckedBackend::abort() {
   if (links_) links_->sever();
 }
 
+namespace {
+
+// Every collective of Gloo's enters c10d's flight recorder, one object per process, which looks
+// into a map before it takes its own lock (FlightRecorderDetail.hpp, recordWithResetEnabled): two
+// threads that start collectives of different groups at once would break it.
+Mutex& flight_recorder_mutex() {
+  static Mutex mutex;
+  return mutex;
+}
+
+}  // namespace
+
 template <typename Call>
 CheckedBackend::WorkPtr CheckedBackend::collective(const std::string& what, const Call& call) {
   watch_->check(what);
   watch_->traffic().begin_operation(what);
   WorkPtr inner;
   try {
+    const MutexLock lock(flight_recorder_mutex());
     inner = call();
   } catch (const c10::Error& error) {
     watch_->traffic().end_operation();

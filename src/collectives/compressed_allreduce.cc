@@ -9,9 +9,11 @@
 #include <optional>
 #include <utility>
 
+#include "collectives/bucket_layout.h"
 #include "collectives/frame_exchange.h"
 #include "collectives/rank_sum.h"
 #include "collectives/watched_communicator.h"
+#include "longhaul/base/mutex.h"
 #include "longhaul/base/queue.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/base/thread.h"
@@ -47,90 +49,140 @@ MutableByteSpan memory_of(const at::Tensor& tensor) {
           static_cast<size_t>(tensor.numel() * tensor.element_size())};
 }
 
-// One reduction, as start() was asked for it.
-struct Job {
+// One reduction, as start() was asked for it. Its pieces share it.
+struct Bucket {
   at::Tensor tensor;
+  at::Tensor host;  // what is exchanged: the tensor itself, or a device tensor's copy
   double scale = 1;
   uint64_t step = 0;
-  uint32_t bucket = 0;
+  uint32_t number = 0;
   std::unique_ptr<c10::Event> ready;  // when a device has written the tensor; null for CPU tensors
   FuturePtr future;
 
   std::string describe() const {
     return str_cat("compressed all-reduce of ",
                    format_bytes(static_cast<uint64_t>(tensor.numel() * tensor.element_size())),
-                   " (bucket ", bucket, " of step ", step, ")");
+                   " (bucket ", number, " of step ", step, ")");
   }
 };
 
-// Which elements of a bucket each rank owns: as even as can be, the same on all ranks.
-class Chunks {
- public:
-  Chunks(size_t element_count, int ranks, ElementType type)
-      : element_count_(element_count), ranks_(static_cast<size_t>(ranks)), type_(type) {}
-  size_t count(Rank rank) const { return first(rank + 1) - first(rank); }
-  template <typename Bytes>
-  Bytes of(Rank rank, Bytes bytes) const {
-    const size_t width = element_bytes(type_);
-    return bytes.subspan(first(rank) * width, count(rank) * width);
+// A piece of a bucket on its way. It goes from stage to stage, each a thread, so that only one of
+// them has it at a time.
+struct Flight {
+  std::shared_ptr<Bucket> bucket;  // its pieces share it; the last one's end completes the future
+  ElementRange piece;
+  uint32_t piece_index = 0;
+  bool last = false;
+  bool one_round = false;
+  ElementType type = ElementType::kFloat32;
+  uint64_t raw_bytes = 0;  // what would have been sent without a codec
+  std::unique_ptr<FrameExchange> exchange;
+
+  MutableByteSpan elements(const ElementRange& range) const {
+    const size_t width = element_bytes(type);
+    return bytes_of_host().subspan(range.first * width, range.count * width);
   }
 
  private:
-  size_t first(Rank rank) const {
-    const auto r = static_cast<size_t>(rank);
-    // Whole share and remainder apart, so that nothing overflows.
-    return element_count_ / ranks_ * r + element_count_ % ranks_ * r / ranks_;
-  }
-  const size_t element_count_;
-  const size_t ranks_;
-  const ElementType type_;
+  MutableByteSpan bytes_of_host() const { return memory_of(bucket->host); }
 };
 
 }  // namespace
 
+// Three stages, a thread each; flights pass through them in the order of start(), on every rank:
+//   send      encodes the contributions and sends them to their owners
+//   reduce    the owner adds what it decodes, in rank order, and sends the result to everybody
+//   apply     decodes the results into the tensor and completes the future
+// So one flight's latency and arithmetic hide behind those of others.
 struct CompressedAllreduce::State {
+  // So many raw bytes are under way at most, which bounds memory and still fills a long fat link.
+  static constexpr size_t kFlights = 32;
+
   State(std::shared_ptr<Communicator> made_for, const CodecSpec& spec)
       : communicator(std::move(made_for)),
         watch(watch_of(*communicator)),
         group(communicator->new_process_group("compressed-all-reduce")),
-        codec(make_codec(spec)),
-        exchange(group, watch) {}
+        codecs{make_codec(spec), make_codec(spec), make_codec(spec)} {
+    for (size_t i = 0; i < kFlights; ++i) {
+      idle_exchanges.push(std::make_unique<FrameExchange>(group, watch));
+    }
+  }
 
   void check_codecs();
-  void run();
-  void finish(const Job& job);
-  void reduce_on_host(const Job& job, const at::Tensor& tensor);
-  void reduce_two_shot(const Job& job, ElementType type, MutableByteSpan bytes);
-  void reduce_pair(const Job& job, ElementType type, MutableByteSpan bytes);
-  FrameLabel label(const Job& job, ElementType type, Rank sender, Rank owner, int leg,
-                   size_t count) const;
-  void decode(ElementType type, ByteSpan payload, MutableByteSpan elements, Rank sender);
-  MutableByteSpan scratch(size_t bytes);
-  size_t encode_frame(const FrameLabel& frame_label, int leg, Rank buffer_rank, ElementType type,
-                      ByteSpan elements);
+  void start_threads();
 
-  void decode_own_frame(int leg, Rank buffer_rank, size_t frame_bytes, ElementType type,
+  // The stages' threads.
+  void send_all();
+  void reduce_all();
+  void apply_all();
+
+  void take_off(const std::shared_ptr<Bucket>& bucket);
+  void send(Flight& flight);
+  void reduce(Flight& flight);
+  void apply(Flight& flight);
+  void land(Flight& flight);
+  // Runs a stage of a flight, unless this world has failed; what it throws fails the world.
+  void attempt(Flight& flight, void (State::*stage)(Flight&));
+
+  void send_to_owners(Flight& flight);
+  void send_to_everybody(Flight& flight);
+  void reduce_one_round(Flight& flight);
+  void reduce_own_chunk(Flight& flight);
+
+  BucketLayout layout(const Bucket& bucket) const {
+    return {static_cast<size_t>(bucket.tensor.numel()),
+            static_cast<size_t>(bucket.tensor.element_size()), size()};
+  }
+  ElementRange chunk(const Flight& flight, Rank owner) const {
+    return layout(*flight.bucket).chunk(flight.piece, owner);
+  }
+  FrameLabel label(const Flight& flight, Rank sender, Rank owner, int leg, size_t count) const;
+  size_t room(const Flight& flight, size_t element_count) const {
+    return codecs[0]->max_payload_bytes(flight.type, element_count);
+  }
+  size_t encode_frame(Flight& flight, Codec& codec, const FrameLabel& frame_label, Rank buffer_rank,
+                      ByteSpan elements);
+  void decode(Codec& codec, const Flight& flight, ByteSpan payload, MutableByteSpan elements,
+              Rank sender);
+  void decode_own_frame(Codec& codec, Flight& flight, int leg, Rank buffer_rank, size_t frame_bytes,
                         MutableByteSpan elements);
 
+  std::exception_ptr failed() const {
+    MutexLock lock(mutex);
+    return failure;
+  }
   Rank self() const { return communicator->rank(); }
   int size() const { return communicator->size(); }
 
   const std::shared_ptr<Communicator> communicator;
   const std::shared_ptr<OperationWatch> watch;
   const c10::intrusive_ptr<c10d::ProcessGroup> group;
-  const std::unique_ptr<Codec> codec;
-  FrameExchange exchange;
+  const std::unique_ptr<Codec> codecs[3];  // one per stage
+
+  // Of the send stage.
+  uint64_t operations = 0;
+  // Of the reduce stage.
   RankSum sum;
   FrameBuffer decoded;
-  Queue<Job> queue;
-  std::exception_ptr failure;  // of the thread
-  Thread thread;               // last: it uses all of the above
+
+  Queue<std::unique_ptr<FrameExchange>> idle_exchanges;
+  Queue<std::shared_ptr<Bucket>> asked;
+  Queue<Flight> sent;
+  Queue<Flight> reduced;
+
+  mutable Mutex mutex;
+  std::exception_ptr failure LONGHAUL_GUARDED_BY(mutex);  // the first one
+
+  // Last, because they use all of the above.
+  Thread sender;
+  Thread reducer;
+  Thread applier;
 };
 
 // Every rank says its codec; all of them see the same answers and fail with the same words.
 void CompressedAllreduce::State::check_codecs() {
   constexpr int64_t kMaxSpecBytes = 256;
-  const std::string own = codec->spec().str();
+  const std::string own = codecs[0]->spec().str();
   LONGHAUL_CHECK(own.size() < static_cast<size_t>(kMaxSpecBytes));
   at::Tensor mine = at::zeros({kMaxSpecBytes}, at::kByte);
   std::memcpy(mine.data_ptr(), own.data(), own.size());
@@ -151,185 +203,260 @@ void CompressedAllreduce::State::check_codecs() {
   }
 }
 
-void CompressedAllreduce::State::run() {
-  while (std::optional<Job> job = queue.pop()) finish(*job);
+void CompressedAllreduce::State::start_threads() {
+  sender = Thread("lh-send", [this] { send_all(); });
+  reducer = Thread("lh-reduce", [this] { reduce_all(); });
+  applier = Thread("lh-apply", [this] { apply_all(); });
 }
 
-void CompressedAllreduce::State::finish(const Job& job) {
-  if (failure) {
-    job.future->setError(failure);
-    return;
+void CompressedAllreduce::State::send_all() {
+  while (const std::optional<std::shared_ptr<Bucket>> bucket = asked.pop()) take_off(*bucket);
+  sent.close();
+}
+
+void CompressedAllreduce::State::reduce_all() {
+  while (std::optional<Flight> flight = sent.pop()) {
+    attempt(*flight, &State::reduce);
+    reduced.push(std::move(*flight));
   }
-  const std::string what = job.describe();
+  reduced.close();
+}
+
+void CompressedAllreduce::State::apply_all() {
+  while (std::optional<Flight> flight = reduced.pop()) {
+    attempt(*flight, &State::apply);
+    land(*flight);
+  }
+}
+
+void CompressedAllreduce::State::attempt(Flight& flight, void (State::*stage)(Flight&)) {
+  if (failed()) return;
+  std::exception_ptr caught;
+  const std::string what = flight.bucket->describe();
   try {
-    watch->traffic().begin_operation(what);
-    if (job.tensor.is_cpu()) {
-      reduce_on_host(job, job.tensor);
-    } else {
-      job.ready->synchronize();
-      at::Tensor host =
-          at::empty(job.tensor.sizes(), job.tensor.options().device(at::kCPU).pinned_memory(true));
-      host.copy_(job.tensor);
-      reduce_on_host(job, host);
-      job.tensor.copy_(host);
-    }
-    watch->traffic().end_operation();
-    job.future->markCompleted(std::vector<at::Tensor>{job.tensor});
+    return (this->*stage)(flight);
   } catch (const CollectiveError& error) {
     const CollectiveError named(error.kind(), str_cat(what, ": ", error.what()), error.peer());
     watch->fail(named);
-    failure = std::make_exception_ptr(named);
+    caught = std::make_exception_ptr(named);
   } catch (...) {
-    failure = watch->translate(std::current_exception(), what);
+    caught = watch->translate(std::current_exception(), what);
   }
-  if (!failure) return;
-  watch->traffic().end_operation();
-  job.future->setError(failure);
+  MutexLock lock(mutex);
+  if (!failure) failure = caught;
 }
 
-void CompressedAllreduce::State::reduce_on_host(const Job& job, const at::Tensor& tensor) {
-  const ElementType type = element_type_of(tensor);
-  const MutableByteSpan bytes = memory_of(tensor);
-  if (size() == 1) {
-    sum.reset(type, bytes.size() / element_bytes(type));
-    sum.add(bytes);
-    sum.finish(job.scale, bytes);
-  } else if (size() == 2) {
-    reduce_pair(job, type, bytes);
+// Cuts a bucket into flights and sends each on its way, as exchanges come free.
+void CompressedAllreduce::State::take_off(const std::shared_ptr<Bucket>& bucket) {
+  const BucketLayout cut = layout(*bucket);
+  watch->traffic().begin_operation(bucket->describe());
+  for (size_t i = 0; i < cut.piece_count(); ++i) {
+    Flight flight;
+    flight.bucket = bucket;
+    flight.piece = cut.piece(i);
+    flight.piece_index = static_cast<uint32_t>(i);
+    flight.last = i + 1 == cut.piece_count();
+    flight.type = element_type_of(bucket->tensor);
+    flight.one_round = takes_one_round(flight.piece.count * element_bytes(flight.type), size());
+    flight.exchange = *idle_exchanges.pop();
+    attempt(flight, &State::send);
+    sent.push(std::move(flight));
+  }
+}
+
+void CompressedAllreduce::State::send(Flight& flight) {
+  Bucket& bucket = *flight.bucket;
+  if (flight.piece_index == 0) {
+    bucket.host = bucket.tensor;
+    if (!bucket.tensor.is_cpu()) {
+      bucket.ready->synchronize();
+      const at::TensorOptions pinned = bucket.tensor.options().device(at::kCPU).pinned_memory(true);
+      bucket.host = at::empty(bucket.tensor.sizes(), pinned);
+      bucket.host.copy_(bucket.tensor);
+    }
+  }
+  if (size() == 1) return;
+  flight.exchange->begin(operations++);
+  if (flight.one_round) {
+    send_to_everybody(flight);
   } else {
-    reduce_two_shot(job, type, bytes);
+    send_to_owners(flight);
   }
 }
 
-FrameLabel CompressedAllreduce::State::label(const Job& job, ElementType type, Rank sender,
-                                             Rank owner, int leg, size_t count) const {
+void CompressedAllreduce::State::reduce(Flight& flight) {
+  if (flight.one_round || size() == 1) {
+    reduce_one_round(flight);
+  } else {
+    reduce_own_chunk(flight);
+  }
+}
+
+void CompressedAllreduce::State::apply(Flight& flight) {
+  if (size() > 1 && !flight.one_round) {
+    for (int hop = 1; hop < size(); ++hop) {
+      const Rank owner = (self() + hop) % size();
+      const ElementRange theirs = chunk(flight, owner);
+      const FrameLabel from = label(flight, owner, owner, kFromOwner, theirs.count);
+      decode(*codecs[2], flight, flight.exchange->receive(kFromOwner, owner, from),
+             flight.elements(theirs), owner);
+    }
+  }
+  watch->traffic().add_bytes(flight.raw_bytes, flight.exchange->bytes_sent());
+  flight.exchange->finish();
+  if (!flight.last) return;
+  if (!flight.bucket->tensor.is_cpu()) flight.bucket->tensor.copy_(flight.bucket->host);
+}
+
+// The end of a flight, good or bad.
+void CompressedAllreduce::State::land(Flight& flight) {
+  const std::exception_ptr error = failed();
+  // After a failure Gloo may still hold the buffers; nothing flies any more, and they stay as they
+  // are until the groups go.
+  idle_exchanges.push(std::move(flight.exchange));
+  if (!flight.last) return;
+  watch->traffic().end_operation();
+  if (error) {
+    flight.bucket->future->setError(error);
+  } else {
+    flight.bucket->future->markCompleted(std::vector<at::Tensor>{flight.bucket->tensor});
+  }
+}
+
+FrameLabel CompressedAllreduce::State::label(const Flight& flight, Rank sender_rank, Rank owner,
+                                             int leg, size_t count) const {
   FrameLabel made;
-  made.sender = sender;
+  made.sender = sender_rank;
   made.generation = communicator->options().generation;
-  made.step = job.step;
-  made.bucket = job.bucket;
-  made.chunk = static_cast<uint32_t>(owner);
+  made.step = flight.bucket->step;
+  made.bucket = flight.bucket->number;
+  made.chunk = flight.piece_index * static_cast<uint32_t>(size()) + static_cast<uint32_t>(owner);
   made.leg = static_cast<uint8_t>(leg);
-  made.codec = static_cast<uint8_t>(codec->spec().kind);
-  made.element_type = static_cast<uint8_t>(type);
+  made.codec = static_cast<uint8_t>(codecs[0]->spec().kind);
+  made.element_type = static_cast<uint8_t>(flight.type);
   made.element_count = count;
   return made;
 }
 
-void CompressedAllreduce::State::decode(ElementType type, ByteSpan payload,
-                                        MutableByteSpan elements, Rank sender) {
-  const Result<void> done = codec->decode(type, payload, elements);
+void CompressedAllreduce::State::decode(Codec& codec, const Flight& flight, ByteSpan payload,
+                                        MutableByteSpan elements, Rank sender_rank) {
+  const Result<void> done = codec.decode(flight.type, payload, elements);
   if (done) return;
   throw CollectiveError(done.failure().kind,
-                        str_cat("payload of rank ", sender, ": ", done.failure().message), sender);
+                        str_cat("payload of rank ", sender_rank, ": ", done.failure().message),
+                        sender_rank);
 }
 
-MutableByteSpan CompressedAllreduce::State::scratch(size_t bytes) {
-  return decoded.room(bytes).first(bytes);
-}
-
-size_t CompressedAllreduce::State::encode_frame(const FrameLabel& frame_label, int leg,
-                                                Rank buffer_rank, ElementType type,
+// Leaves the sealed frame in outgoing(leg, buffer_rank); returns its bytes.
+size_t CompressedAllreduce::State::encode_frame(Flight& flight, Codec& codec,
+                                                const FrameLabel& frame_label, Rank buffer_rank,
                                                 ByteSpan elements) {
-  const size_t capacity = codec->max_payload_bytes(type, frame_label.element_count);
-  const MutableByteSpan frame = exchange.outgoing(leg, buffer_rank, capacity);
-  const size_t body = codec->encode(type, elements, frame.subspan(kFrameHeaderBytes));
-  return exchange.seal(frame_label, leg, buffer_rank, body);
+  FrameExchange& exchange = *flight.exchange;
+  const size_t capacity = room(flight, frame_label.element_count);
+  const MutableByteSpan frame = exchange.outgoing(frame_label.leg, buffer_rank, capacity);
+  const size_t body = codec.encode(flight.type, elements, frame.subspan(kFrameHeaderBytes));
+  return exchange.seal(frame_label, frame_label.leg, buffer_rank, body);
 }
 
 // What the others will make of `elements`, which went into this frame.
-void CompressedAllreduce::State::decode_own_frame(int leg, Rank buffer_rank, size_t frame_bytes,
-                                                  ElementType type, MutableByteSpan elements) {
-  if (codec->spec().lossless()) return;
-  const ByteSpan sealed = exchange.outgoing(leg, buffer_rank, 0).first(frame_bytes);
-  decode(type, sealed.subspan(kFrameHeaderBytes), elements, self());
+void CompressedAllreduce::State::decode_own_frame(Codec& codec, Flight& flight, int leg,
+                                                  Rank buffer_rank, size_t frame_bytes,
+                                                  MutableByteSpan elements) {
+  if (codec.spec().lossless()) return;
+  const ByteSpan sealed = flight.exchange->outgoing(leg, buffer_rank, 0).first(frame_bytes);
+  decode(codec, flight, sealed.subspan(kFrameHeaderBytes), elements, self());
 }
 
-// Two ranks: all of it to the other, one round; both add in rank order.
-void CompressedAllreduce::State::reduce_pair(const Job& job, ElementType type,
-                                             MutableByteSpan bytes) {
-  const Rank peer = 1 - self();
-  const size_t count = bytes.size() / element_bytes(type);
-  const auto of = [&](Rank sender) { return label(job, type, sender, sender, kToOwner, count); };
-  exchange.post_receive(kToOwner, peer, codec->max_payload_bytes(type, count));
-  const size_t frame_bytes = encode_frame(of(self()), kToOwner, peer, type, bytes);
-  exchange.send(kToOwner, peer, peer, frame_bytes);
-  decode_own_frame(kToOwner, peer, frame_bytes, type, bytes);
-
-  const ByteSpan payload = exchange.receive(kToOwner, peer, of(peer));
-  const MutableByteSpan theirs = scratch(bytes.size());
-  decode(type, payload, theirs, peer);
-  sum.reset(type, count);
-  sum.add(self() == 0 ? ByteSpan(bytes) : ByteSpan(theirs));
-  sum.add(self() == 0 ? ByteSpan(theirs) : ByteSpan(bytes));
-  sum.finish(job.scale, bytes);
-  watch->traffic().add_bytes(bytes.size(), exchange.bytes_sent());
-  exchange.finish();
-}
-
-void CompressedAllreduce::State::reduce_two_shot(const Job& job, ElementType type,
-                                                 MutableByteSpan bytes) {
-  const Chunks chunks(bytes.size() / element_bytes(type), size(), type);
-  const auto room = [&](Rank owner) { return codec->max_payload_bytes(type, chunks.count(owner)); };
-  const size_t own_count = chunks.count(self());
-  for (Rank rank = 0; rank < size(); ++rank) {
-    if (rank == self()) continue;
-    exchange.post_receive(kToOwner, rank, room(self()));
-    exchange.post_receive(kFromOwner, rank, room(rank));
-  }
-
-  // To the owners, the next rank first, so that not all of them send to the same one.
-  uint64_t raw = 0;
+// One round: the same frame to every rank, and all of theirs back.
+void CompressedAllreduce::State::send_to_everybody(Flight& flight) {
+  FrameExchange& exchange = *flight.exchange;
+  const size_t count = flight.piece.count;
+  const MutableByteSpan elements = flight.elements(flight.piece);
   for (int hop = 1; hop < size(); ++hop) {
-    const Rank owner = (self() + hop) % size();
-    const FrameLabel to = label(job, type, self(), owner, kToOwner, chunks.count(owner));
-    const size_t frame_bytes =
-        encode_frame(to, kToOwner, owner, type, chunks.of(owner, ByteSpan(bytes)));
-    exchange.send(kToOwner, owner, owner, frame_bytes);
-    raw += chunks.of(owner, bytes).size();
+    exchange.post_receive(kToOwner, (self() + hop) % size(), room(flight, count));
   }
+  const FrameLabel own = label(flight, self(), self(), kToOwner, count);
+  const size_t frame_bytes = encode_frame(flight, *codecs[0], own, self(), elements);
+  for (int hop = 1; hop < size(); ++hop) {
+    exchange.send(kToOwner, self(), (self() + hop) % size(), frame_bytes);
+    flight.raw_bytes += elements.size();
+  }
+  decode_own_frame(*codecs[0], flight, kToOwner, self(), frame_bytes, elements);
+}
 
-  // The owner adds in rank order, each contribution as soon as it is its turn.
-  const MutableByteSpan own = chunks.of(self(), bytes);
-  sum.reset(type, own_count);
+// Every rank adds everything, in rank order; so does a world of one.
+void CompressedAllreduce::State::reduce_one_round(Flight& flight) {
+  const MutableByteSpan own = flight.elements(flight.piece);
+  sum.reset(flight.type, flight.piece.count);
   for (Rank rank = 0; rank < size(); ++rank) {
     if (rank == self()) {
       sum.add(own);
       continue;
     }
-    const FrameLabel from = label(job, type, rank, self(), kToOwner, own_count);
-    const MutableByteSpan elements = scratch(own.size());
-    decode(type, exchange.receive(kToOwner, rank, from), elements, rank);
-    sum.add(elements);
+    const FrameLabel from = label(flight, rank, rank, kToOwner, flight.piece.count);
+    const MutableByteSpan theirs = decoded.room(own.size()).first(own.size());
+    decode(*codecs[1], flight, flight.exchange->receive(kToOwner, rank, from), theirs, rank);
+    sum.add(theirs);
   }
-  sum.finish(job.scale, own);
+  sum.finish(flight.bucket->scale, own);
+}
 
-  // The same bytes to everybody, and everybody applies what they decode to, the owner too.
-  const FrameLabel result = label(job, type, self(), self(), kFromOwner, own_count);
-  const size_t frame_bytes = encode_frame(result, kFromOwner, self(), type, own);
+// Two rounds, the first leg: to the owners, the next rank first, so that not all of them send to
+// the same one.
+void CompressedAllreduce::State::send_to_owners(Flight& flight) {
+  FrameExchange& exchange = *flight.exchange;
+  const ElementRange own = chunk(flight, self());
   for (int hop = 1; hop < size(); ++hop) {
-    exchange.send(kFromOwner, self(), (self() + hop) % size(), frame_bytes);
-    raw += own.size();
+    const Rank peer = (self() + hop) % size();
+    exchange.post_receive(kToOwner, peer, room(flight, own.count));
+    exchange.post_receive(kFromOwner, peer, room(flight, chunk(flight, peer).count));
   }
-  decode_own_frame(kFromOwner, self(), frame_bytes, type, own);
   for (int hop = 1; hop < size(); ++hop) {
     const Rank owner = (self() + hop) % size();
-    const FrameLabel from = label(job, type, owner, owner, kFromOwner, chunks.count(owner));
-    decode(type, exchange.receive(kFromOwner, owner, from), chunks.of(owner, bytes), owner);
+    const ElementRange theirs = chunk(flight, owner);
+    const FrameLabel to = label(flight, self(), owner, kToOwner, theirs.count);
+    const MutableByteSpan elements = flight.elements(theirs);
+    exchange.send(kToOwner, owner, owner, encode_frame(flight, *codecs[0], to, owner, elements));
+    flight.raw_bytes += elements.size();
   }
-  watch->traffic().add_bytes(raw, exchange.bytes_sent());
-  exchange.finish();
+}
+
+// The owner adds in rank order, each contribution as soon as it is its turn, and sends the same
+// bytes to everybody; everybody applies what they decode to, the owner too.
+void CompressedAllreduce::State::reduce_own_chunk(Flight& flight) {
+  const ElementRange range = chunk(flight, self());
+  const MutableByteSpan own = flight.elements(range);
+  sum.reset(flight.type, range.count);
+  for (Rank rank = 0; rank < size(); ++rank) {
+    if (rank == self()) {
+      sum.add(own);
+      continue;
+    }
+    const FrameLabel from = label(flight, rank, self(), kToOwner, range.count);
+    const MutableByteSpan theirs = decoded.room(own.size()).first(own.size());
+    decode(*codecs[1], flight, flight.exchange->receive(kToOwner, rank, from), theirs, rank);
+    sum.add(theirs);
+  }
+  sum.finish(flight.bucket->scale, own);
+
+  const FrameLabel result = label(flight, self(), self(), kFromOwner, range.count);
+  const size_t frame_bytes = encode_frame(flight, *codecs[1], result, self(), own);
+  for (int hop = 1; hop < size(); ++hop) {
+    flight.exchange->send(kFromOwner, self(), (self() + hop) % size(), frame_bytes);
+    flight.raw_bytes += own.size();
+  }
+  decode_own_frame(*codecs[1], flight, kFromOwner, self(), frame_bytes, own);
 }
 
 CompressedAllreduce::CompressedAllreduce(std::shared_ptr<Communicator> communicator,
                                          const CodecSpec& spec)
     : state_(std::make_unique<State>(std::move(communicator), spec)) {
   if (state_->size() > 1) state_->check_codecs();
-  state_->thread = Thread("lh-allreduce", [state = state_.get()] { state->run(); });
+  state_->start_threads();
 }
 
 CompressedAllreduce::~CompressedAllreduce() {
-  state_->queue.close();
+  state_->asked.close();
 }
 
 c10::intrusive_ptr<c10::ivalue::Future> CompressedAllreduce::start(at::Tensor tensor, double scale,
@@ -338,22 +465,22 @@ c10::intrusive_ptr<c10::ivalue::Future> CompressedAllreduce::start(at::Tensor te
   if (!tensor.is_contiguous()) {
     throw Error(ErrorKind::kInvalid, "a compressed all-reduce takes a contiguous tensor");
   }
-  Job job;
+  auto bucket_asked = std::make_shared<Bucket>();
   std::vector<c10::Device> devices;
   if (!tensor.is_cpu()) {
     devices.push_back(tensor.device());
     const c10::impl::VirtualGuardImpl guard(tensor.device().type());
-    job.ready = std::make_unique<c10::Event>(tensor.device().type());
-    job.ready->record(guard.getStream(tensor.device()));
+    bucket_asked->ready = std::make_unique<c10::Event>(tensor.device().type());
+    bucket_asked->ready->record(guard.getStream(tensor.device()));
   }
-  job.future = c10::make_intrusive<c10::ivalue::Future>(
+  FuturePtr future = c10::make_intrusive<c10::ivalue::Future>(
       c10::ListType::create(c10::TensorType::get()), std::move(devices));
-  job.tensor = std::move(tensor);
-  job.scale = scale;
-  job.step = step;
-  job.bucket = bucket;
-  FuturePtr future = job.future;
-  LONGHAUL_CHECK(state_->queue.push(std::move(job)));
+  bucket_asked->future = future;
+  bucket_asked->tensor = std::move(tensor);
+  bucket_asked->scale = scale;
+  bucket_asked->step = step;
+  bucket_asked->number = bucket;
+  LONGHAUL_CHECK(state_->asked.push(std::move(bucket_asked)));
   return future;
 }
 

@@ -59,7 +59,6 @@ void FrameExchange::finish() {
   for (const auto& work : sending_) work->wait();
   sending_.clear();
   bytes_sent_ = 0;
-  ++operation_;
 }
 
 }  // namespace longhaul

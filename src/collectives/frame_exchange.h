@@ -2,7 +2,7 @@
 // shorter than the posted receive, so receives are posted for the most a payload can be, before
 // anything is sent, and the true size stands in the frame's header: no round for sizes.
 //
-// Thread safety: one thread.
+// Thread safety: one thread at a time; an exchange may be handed on from one to the next.
 #pragma once
 
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
@@ -33,6 +33,9 @@ class FrameExchange {
   FrameExchange(c10::intrusive_ptr<c10d::ProcessGroup> group,
                 std::shared_ptr<OperationWatch> watch);
 
+  // What follows belongs to this operation. Every rank gives the same operation the same number,
+  // and no other one that is under way; its exchanges are its own.
+  void begin(uint64_t operation) { operation_ = operation; }
   // Where a frame to `rank` in `leg` is written before it is sent: room for a header and a body.
   MutableByteSpan outgoing(int leg, Rank rank, size_t body_capacity);
   // All of an operation's receives come before its sends. Errors: CollectiveError, here and below.
@@ -43,7 +46,7 @@ class FrameExchange {
   // Waits for the frame of `sender`; its body stays valid until finish(). kCorrupt and kStale name
   // the sender.
   ByteSpan receive(int leg, Rank sender, const FrameLabel& expected);
-  // Waits for the sends; the next operation may start.
+  // Waits for the sends; the next operation may begin.
   void finish();
 
   uint64_t bytes_sent() const { return bytes_sent_; }

@@ -78,20 +78,32 @@ GlooDevice make_gloo_device(
   return made;
 }
 
-void GlooLinks::sever() {
+void GlooLinks::for_each(const std::function<void(int fd)>& visit) const {
   if (own_port_ == 0) return;
   // Ranks that are threads of this process have their ends here too; those are theirs to cut.
   const std::set<uint16_t> local = listening_ports();
   for (const int open : open_descriptors()) {
-    // A copy cannot be closed and reused by others between the look and the cut.
+    // A copy cannot be closed and reused by others between the look and the visit.
     const UniqueFd fd(fcntl(open, F_DUPFD_CLOEXEC, 0));
     if (!fd.valid() || !socket_option_is(fd.get(), SO_TYPE, SOCK_STREAM)) continue;
     const uint16_t peer = port_of(fd.get(), getpeername);
     if (peer == 0) continue;
     const bool accepted = port_of(fd.get(), getsockname) == own_port_;
     const bool connected = peer_ports_.count(peer) > 0 && local.count(peer) == 0;
-    if (accepted || connected) shutdown(fd.get(), SHUT_RDWR);
+    if (accepted || connected) visit(fd.get());
   }
+}
+
+void GlooLinks::sever() {
+  for_each([](int fd) { shutdown(fd, SHUT_RDWR); });
+}
+
+std::vector<ConnectionReading> GlooLinks::readings() const {
+  std::vector<ConnectionReading> readings;
+  for_each([&](int fd) {
+    if (const auto reading = read_connection(fd)) readings.push_back(*reading);
+  });
+  return readings;
 }
 
 }  // namespace longhaul

@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <set>
+#include <vector>
 
 #include "collectives/operation_watch.h"
 
@@ -33,8 +34,11 @@ class GlooLinks final : public GroupLinks {
   GlooLinks(uint16_t own_port, std::set<uint16_t> peer_ports)
       : own_port_(own_port), peer_ports_(std::move(peer_ports)) {}
   void sever() override;
+  std::vector<ConnectionReading> readings() const override;
 
  private:
+  void for_each(const std::function<void(int fd)>& visit) const;
+
   const uint16_t own_port_;
   const std::set<uint16_t> peer_ports_;
 };

@@ -132,6 +132,22 @@ void OperationWatch::add_links(std::weak_ptr<GroupLinks> links) {
   links_.push_back(std::move(links));
 }
 
+std::vector<ConnectionReading> OperationWatch::read_links() const {
+  std::vector<std::weak_ptr<GroupLinks>> links;
+  {
+    MutexLock lock(mutex_);
+    links = links_;
+  }
+  std::vector<ConnectionReading> all;
+  for (const auto& weak : links) {
+    const std::shared_ptr<GroupLinks> strong = weak.lock();
+    if (!strong) continue;
+    const std::vector<ConnectionReading> some = strong->readings();
+    all.insert(all.end(), some.begin(), some.end());
+  }
+  return all;
+}
+
 std::vector<c10::intrusive_ptr<AbortableWork>> OperationWatch::pending() const {
   MutexLock lock(mutex_);
   std::vector<c10::intrusive_ptr<AbortableWork>> alive;

@@ -15,6 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "collectives/link_meter.h"
 #include "collectives/peer_monitor.h"
 #include "longhaul/base/mutex.h"
 #include "longhaul/collectives/communicator.h"
@@ -39,6 +40,8 @@ class GroupLinks {
   virtual ~GroupLinks() = default;
   // Makes everything that waits on these connections fail at once. May be called more than once.
   virtual void sever() = 0;
+  // What the kernel has counted on them so far; empty where they cannot be told from others.
+  virtual std::vector<ConnectionReading> readings() const = 0;
 };
 
 class OperationWatch : public std::enable_shared_from_this<OperationWatch> {
@@ -76,6 +79,8 @@ class OperationWatch : public std::enable_shared_from_this<OperationWatch> {
   uint64_t add(const c10::intrusive_ptr<AbortableWork>& work);
   void remove(uint64_t id);
   void add_links(std::weak_ptr<GroupLinks> links);
+  // Of all connections of all groups.
+  std::vector<ConnectionReading> read_links() const;
 
  private:
   void on_fault(const PeerFault& fault);

@@ -30,6 +30,9 @@ struct Case {
   int size;
   std::string codec;
 };
+void PrintTo(const Case& one, std::ostream* out) {
+  *out << one.codec << " at " << one.size;
+}
 std::string name_of(const ::testing::TestParamInfo<Case>& info) {
   return info.param.codec + "_of_" + std::to_string(info.param.size);
 }

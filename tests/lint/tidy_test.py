@@ -17,8 +17,9 @@ import sys
 import tempfile
 
 NOT_FOR_CLANG = {"-fpch-preprocess", "-Winvalid-pch", "-Wno-restrict", "-MD"}
-# Fields left at their defaults, warnings inside libstdc++, and a main() that is renamed and returns nothing.
-UNWANTED = ("-Wno-missing-designated-field-initializers", "-Wno-deprecated-declarations", "-Wno-return-type")
+# Lock discipline, which only clang checks; not wanted: fields left at their defaults, warnings inside libstdc++, and a
+# main() that is renamed and returns nothing.
+WARNINGS = ("-Wthread-safety", "-Wno-missing-designated-field-initializers", "-Wno-deprecated-declarations", "-Wno-return-type")
 WITH_VALUE = {"-MT", "-MF", "-o"}
 
 
@@ -38,7 +39,7 @@ def clang_flags(command: str, file: str) -> tuple[str, ...]:
                 flags += [word, header]
         elif word not in NOT_FOR_CLANG and word not in ("-c", file):
             flags.append(word)
-    return (*flags, *UNWANTED)
+    return (*flags, *WARNINGS)
 
 
 def batches(source: str, build: str, only: list[str]) -> list[tuple[tuple[str, ...], list[str]]]:

@@ -3,8 +3,9 @@
 // Two-shot (docs/compression.md): the tensor is cut into one chunk per rank; every rank sends chunk
 // r, encoded, to rank r (a direct exchange); the owner adds what it decoded in rank order 0, 1, ...
 // n-1, scales, encodes the result once and sends the same bytes to everybody; every rank, the owner
-// too, applies the decoded bytes. 2(n-1)/n of the payload, two rounds. For two ranks: each sends
-// all of its tensor to the other and both add in rank order; one round.
+// too, applies the decoded bytes. 2(n-1)/n of the payload, two rounds. For two ranks, and for small
+// tensors of three or four: everybody sends all of it to everybody and all add in rank order; one
+// round. Large tensors go in pieces, several of which are under way at once.
 //
 // fp32 and fp64 add in their own type; bf16 and fp16 add in fp32 and round once.
 #pragma once
@@ -24,7 +25,7 @@ struct Future;
 namespace longhaul {
 
 // Thread safety: start() from one thread, in the same order with the same (step, bucket) on every
-// rank. The work itself runs on a thread of the object.
+// rank. The work itself runs on threads of the object.
 class CompressedAllreduce {
  public:
   // Collective: every rank makes it at the same point. Errors: CollectiveError when ranks disagree

@@ -33,11 +33,13 @@ class Traffic {
   void begin_operation(const std::string& what) {
     ++operations_;
     MutexLock lock(mutex_);
+    ++running_;
     operation_ = what;
   }
+  // Several may run at once; the one begun last is shown until all have ended.
   void end_operation() {
     MutexLock lock(mutex_);
-    operation_.clear();
+    if (--running_ == 0) operation_.clear();
   }
   TrafficCounts counts() const {
     MutexLock lock(mutex_);
@@ -50,6 +52,7 @@ class Traffic {
   std::atomic<uint64_t> operations_ = 0;
   mutable Mutex mutex_;
   double wait_seconds_ LONGHAUL_GUARDED_BY(mutex_) = 0;
+  int running_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   std::string operation_ LONGHAUL_GUARDED_BY(mutex_);
 };
 

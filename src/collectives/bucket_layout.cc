@@ -1,0 +1,44 @@
+#include "collectives/bucket_layout.h"
+
+#include <algorithm>
+
+namespace longhaul {
+namespace {
+
+// Codecs work on blocks of up to 1024 elements; a boundary inside one would cost a short block.
+constexpr size_t kBlockElements = 1024;
+constexpr size_t kOneRoundBytes = size_t{32} << 10;
+constexpr int kOneRoundRanks = 4;
+
+// The start of share `index` of `shares` of so many elements; whole share and remainder apart, so
+// that nothing overflows.
+size_t share_start(size_t count, size_t shares, size_t index) {
+  if (index == shares) return count;
+  const size_t exact = count / shares * index + count % shares * index / shares;
+  return count >= 4 * shares * kBlockElements ? exact / kBlockElements * kBlockElements : exact;
+}
+
+}  // namespace
+
+BucketLayout::BucketLayout(size_t element_count, size_t element_bytes, int ranks)
+    : element_count_(element_count),
+      ranks_(static_cast<size_t>(ranks)),
+      piece_count_(
+          std::max<size_t>(1, (element_count * element_bytes + kPieceBytes - 1) / kPieceBytes)) {}
+
+ElementRange BucketLayout::piece(size_t index) const {
+  const size_t first = share_start(element_count_, piece_count_, index);
+  return {first, share_start(element_count_, piece_count_, index + 1) - first};
+}
+
+ElementRange BucketLayout::chunk(const ElementRange& piece, Rank owner) const {
+  const auto index = static_cast<size_t>(owner);
+  const size_t first = share_start(piece.count, ranks_, index);
+  return {piece.first + first, share_start(piece.count, ranks_, index + 1) - first};
+}
+
+bool takes_one_round(size_t piece_bytes, int ranks) {
+  return ranks == 2 || (ranks <= kOneRoundRanks && piece_bytes <= kOneRoundBytes);
+}
+
+}  // namespace longhaul
