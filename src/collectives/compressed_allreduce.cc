@@ -69,6 +69,11 @@ class Chunks {
   Chunks(size_t element_count, int ranks, ElementType type)
       : element_count_(element_count), ranks_(static_cast<size_t>(ranks)), type_(type) {}
   size_t count(Rank rank) const { return first(rank + 1) - first(rank); }
+  size_t first(Rank rank) const {
+    const auto r = static_cast<size_t>(rank);
+    // Whole share and remainder apart, so that nothing overflows.
+    return element_count_ / ranks_ * r + element_count_ % ranks_ * r / ranks_;
+  }
   template <typename Bytes>
   Bytes of(Rank rank, Bytes bytes) const {
     const size_t width = element_bytes(type_);
@@ -76,11 +81,6 @@ class Chunks {
   }
 
  private:
-  size_t first(Rank rank) const {
-    const auto r = static_cast<size_t>(rank);
-    // Whole share and remainder apart, so that nothing overflows.
-    return element_count_ / ranks_ * r + element_count_ % ranks_ * r / ranks_;
-  }
   const size_t element_count_;
   const size_t ranks_;
   const ElementType type_;
@@ -107,7 +107,7 @@ struct CompressedAllreduce::State {
   void decode(ElementType type, ByteSpan payload, MutableByteSpan elements, Rank sender);
   MutableByteSpan scratch(size_t bytes);
   size_t encode_frame(const FrameLabel& frame_label, int leg, Rank buffer_rank, ElementType type,
-                      ByteSpan elements);
+                      ByteSpan elements, size_t first_element);
 
   void decode_own_frame(int leg, Rank buffer_rank, size_t frame_bytes, ElementType type,
                         MutableByteSpan elements);
@@ -230,10 +230,14 @@ MutableByteSpan CompressedAllreduce::State::scratch(size_t bytes) {
 
 size_t CompressedAllreduce::State::encode_frame(const FrameLabel& frame_label, int leg,
                                                 Rank buffer_rank, ElementType type,
-                                                ByteSpan elements) {
+                                                ByteSpan elements, size_t first_element) {
+  const EncodeContext context{.step = frame_label.step,
+                              .bucket = frame_label.bucket,
+                              .rank = static_cast<uint32_t>(frame_label.sender),
+                              .first_element = first_element};
   const size_t capacity = codec->max_payload_bytes(type, frame_label.element_count);
   const MutableByteSpan frame = exchange.outgoing(leg, buffer_rank, capacity);
-  const size_t body = codec->encode(type, elements, frame.subspan(kFrameHeaderBytes));
+  const size_t body = codec->encode(type, elements, frame.subspan(kFrameHeaderBytes), context);
   return exchange.seal(frame_label, leg, buffer_rank, body);
 }
 
@@ -252,7 +256,7 @@ void CompressedAllreduce::State::reduce_pair(const Job& job, ElementType type,
   const size_t count = bytes.size() / element_bytes(type);
   const auto of = [&](Rank sender) { return label(job, type, sender, sender, kToOwner, count); };
   exchange.post_receive(kToOwner, peer, codec->max_payload_bytes(type, count));
-  const size_t frame_bytes = encode_frame(of(self()), kToOwner, peer, type, bytes);
+  const size_t frame_bytes = encode_frame(of(self()), kToOwner, peer, type, bytes, 0);
   exchange.send(kToOwner, peer, peer, frame_bytes);
   decode_own_frame(kToOwner, peer, frame_bytes, type, bytes);
 
@@ -283,8 +287,8 @@ void CompressedAllreduce::State::reduce_two_shot(const Job& job, ElementType typ
   for (int hop = 1; hop < size(); ++hop) {
     const Rank owner = (self() + hop) % size();
     const FrameLabel to = label(job, type, self(), owner, kToOwner, chunks.count(owner));
-    const size_t frame_bytes =
-        encode_frame(to, kToOwner, owner, type, chunks.of(owner, ByteSpan(bytes)));
+    const size_t frame_bytes = encode_frame(to, kToOwner, owner, type,
+                                            chunks.of(owner, ByteSpan(bytes)), chunks.first(owner));
     exchange.send(kToOwner, owner, owner, frame_bytes);
     raw += chunks.of(owner, bytes).size();
   }
@@ -306,7 +310,8 @@ void CompressedAllreduce::State::reduce_two_shot(const Job& job, ElementType typ
 
   // The same bytes to everybody, and everybody applies what they decode to, the owner too.
   const FrameLabel result = label(job, type, self(), self(), kFromOwner, own_count);
-  const size_t frame_bytes = encode_frame(result, kFromOwner, self(), type, own);
+  const size_t frame_bytes =
+      encode_frame(result, kFromOwner, self(), type, own, chunks.first(self()));
   for (int hop = 1; hop < size(); ++hop) {
     exchange.send(kFromOwner, self(), (self() + hop) % size(), frame_bytes);
     raw += own.size();
