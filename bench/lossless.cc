@@ -50,7 +50,7 @@ class OurZstd final : public Method {
     return codec_->max_payload_bytes(type_, piece.size() / element_bytes(type_));
   }
   size_t encode(ByteSpan piece, MutableByteSpan payload) override {
-    return codec_->encode(type_, piece, payload);
+    return codec_->encode(type_, piece, payload, {});
   }
   void decode(ByteSpan payload, MutableByteSpan piece) override {
     codec_->decode(type_, payload, piece).value_or_throw();

@@ -5,12 +5,13 @@ set -euo pipefail
 
 usage() {
   cat <<'EOF'
-Usage: scripts/quickstart.sh [--ranks N] [--steps N] [--text FILE|DIR] [--codec zstd|none] [--report FILE]
+Usage: scripts/quickstart.sh [--ranks N] [--steps N] [--text FILE|DIR] [--codec SPEC] [--report FILE]
 
   --ranks N        ranks to train with, over two workers (default 4)
   --steps N        training steps (default: the example's own)
   --text FILE|DIR  text to train on (default: the C++ headers of the libtorch that was found)
-  --codec CODEC    how gradients travel: zstd (lossless, default) or none
+  --codec SPEC     how gradients travel: zstd (lossless, default), none, lossless, bf16, fp16, int8,
+                   rms:step=0.5, auto (docs/compression.md)
   --report FILE    also write the final report as JSON
 
 Exit code: the training job's own.
@@ -35,7 +36,9 @@ while [ $# -gt 0 ]; do
 done
 [[ "$ranks" =~ ^[1-9][0-9]*$ ]] || die "--ranks is a number from 1, not '$ranks'"
 [[ -z "$steps" || "$steps" =~ ^[1-9][0-9]*$ ]] || die "--steps is a number from 1, not '$steps'"
-[[ "$codec" = zstd || "$codec" = none ]] || die "--codec is zstd or none, not '$codec'"
+case "${codec%%:*}" in none | zstd | lossless | bf16 | fp16 | int8 | rms | auto) ;; *)
+  die "--codec $codec: no such codec; there are none, zstd, lossless, bf16, fp16, int8, rms, auto" ;;
+esac
 if [ -n "$text" ]; then
   [ -e "$text" ] || die "--text $text: no such file or folder"
   text=$(realpath "$text")

@@ -127,7 +127,10 @@ int run(World& world, const Options& options, const Corpus& corpus) {
 
   const HeldOutWindows held_out(corpus.held_out, options.context, kHeldOutWindows);
   const LossSum loss = held_out_loss(model, held_out, world.rank(), world.size(), world.device());
+  report.link_bytes_per_second =
+      world.communicator()->measure_links(static_cast<uint64_t>(options.steps));
   const auto traffic = ddp.traffic();
+  report.codec_in_use = traffic.codec;
   add_outcomes(gather_outcomes(world, {parameter_hash(*model), loss.sum, loss.bytes,
                                        traffic.bytes_raw, traffic.bytes_sent}),
                &report);

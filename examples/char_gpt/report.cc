@@ -54,6 +54,8 @@ std::string to_json(const Report& report) {
       .set("tokens_per_second", report.tokens_per_second)
       .set("world_size", report.world_size)
       .set("codec", report.codec)
+      .set("codec_in_use", report.codec_in_use)
+      .set("link_bytes_per_second", report.link_bytes_per_second)
       .str();
 }
 
@@ -67,6 +69,13 @@ std::string to_text(const Report& report) {
                                  : longhaul::str_cat("all ", report.world_size, " ranks"))
       << "\n";
   out << "gradient bytes    " << traffic_line(report) << "\n";
+  if (report.codec.starts_with("auto")) {
+    out << "codec             " << report.codec_in_use << "\n";
+  }
+  if (report.link_bytes_per_second > 0) {
+    out << "link              " << std::setprecision(1) << report.link_bytes_per_second * 8 / 1e6
+        << " Mbit/s while rank 0 was sending\n";
+  }
   out << "speed             " << std::setprecision(0) << report.tokens_per_second
       << " tokens/s over " << longhaul::format_seconds(report.seconds) << "\n";
   return out.str();

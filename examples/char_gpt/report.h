@@ -17,7 +17,9 @@ struct Report {
   double seconds = 0;            // in the training loop
   double tokens_per_second = 0;  // bytes of text all ranks learned from in a second
   int world_size = 1;
-  std::string codec;
+  std::string codec;                 // as asked for
+  std::string codec_in_use;          // with `auto`: what was chosen, and why
+  double link_bytes_per_second = 0;  // what rank 0's connections carried; 0: too little was sent
 };
 
 std::string to_json(const Report& report);

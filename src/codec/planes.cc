@@ -48,17 +48,6 @@ size_t merge_vectors(SimdLevel level, size_t width, const ConstPlanePointers& pl
 
 }  // namespace
 
-SimdLevel best_simd_level() {
-#if defined(__x86_64__)
-  static const SimdLevel best = processor_has_avx512_vbmi() ? SimdLevel::kAvx512
-                                : processor_has_avx2()      ? SimdLevel::kAvx2
-                                                            : SimdLevel::kScalar;
-  return best;
-#else
-  return SimdLevel::kScalar;
-#endif
-}
-
 void split_planes(ElementType type, SimdLevel level, const uint8_t* elements, size_t count,
                   const PlanePointers& planes) {
   const size_t width = element_bytes(type);

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "codec/simd.h"
 #include "longhaul/codec/codec.h"
 
 namespace longhaul {
@@ -27,13 +28,6 @@ inline constexpr int kPlaneRotation = kWidth == 8 ? 4 : 1;
 
 using PlanePointers = std::array<uint8_t*, kMaxPlanes>;
 using ConstPlanePointers = std::array<const uint8_t*, kMaxPlanes>;
-
-// Instruction sets with code of their own; all give the same bytes. kAvx512 needs VBMI (Ice Lake,
-// Zen 4).
-enum class SimdLevel { kScalar, kAvx2, kAvx512 };
-
-// The best that this processor has.
-SimdLevel best_simd_level();
 
 // Writes `count` bytes to each of the first element_bytes(type) planes. No span may overlap
 // another. Precondition: `level` <= best_simd_level().

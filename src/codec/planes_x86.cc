@@ -16,9 +16,6 @@
 
 #include <array>
 
-#define LONGHAUL_AVX2 __attribute__((target("avx2")))
-#define LONGHAUL_AVX512 __attribute__((target("avx512f,avx512bw,avx512vbmi")))
-
 namespace longhaul {
 namespace {
 
@@ -256,15 +253,6 @@ size_t merge_with(size_t width, const ConstPlanePointers& planes, size_t count, 
 }
 
 }  // namespace
-
-bool processor_has_avx2() {
-  return __builtin_cpu_supports("avx2");
-}
-
-bool processor_has_avx512_vbmi() {
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vbmi");
-}
 
 size_t split_planes_avx2(size_t width, const uint8_t* elements, size_t count,
                          const PlanePointers& planes) {

@@ -8,9 +8,6 @@
 
 namespace longhaul {
 
-bool processor_has_avx2();
-bool processor_has_avx512_vbmi();
-
 size_t split_planes_avx2(size_t width, const uint8_t* elements, size_t count,
                          const PlanePointers& planes);
 size_t merge_planes_avx2(size_t width, const ConstPlanePointers& planes, size_t count,

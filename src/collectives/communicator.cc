@@ -183,6 +183,11 @@ class CommunicatorImpl final : public WatchedCommunicator {
     const std::shared_ptr<PeerMonitor> monitor = watch_->monitor();
     return monitor ? monitor->suspect() : -1;
   }
+  double measure_links(uint64_t bursts) override {
+    const double rate = meter_.update(watch_->read_links(), bursts);
+    watch_->traffic().set_link_rate(rate);
+    return rate;
+  }
   Traffic& traffic() override { return watch_->traffic(); }
 
  private:
@@ -192,6 +197,7 @@ class CommunicatorImpl final : public WatchedCommunicator {
   const std::shared_ptr<OperationWatch> watch_;
   const GroupPtr group_;
   std::map<std::string, int> groups_made_;
+  LinkMeter meter_;
 };
 
 }  // namespace

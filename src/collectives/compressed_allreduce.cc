@@ -56,6 +56,7 @@ struct Bucket {
   double scale = 1;
   uint64_t step = 0;
   uint32_t number = 0;
+  size_t codec = 0;                   // which of the codecs
   std::unique_ptr<c10::Event> ready;  // when a device has written the tensor; null for CPU tensors
   FuturePtr future;
 
@@ -75,7 +76,8 @@ struct Flight {
   bool last = false;
   bool one_round = false;
   ElementType type = ElementType::kFloat32;
-  uint64_t raw_bytes = 0;  // what would have been sent without a codec
+  size_t own_frame_bytes = 0;  // one round: of the frame that everybody gets
+  uint64_t raw_bytes = 0;      // what would have been sent without a codec
   std::unique_ptr<FrameExchange> exchange;
 
   MutableByteSpan elements(const ElementRange& range) const {
@@ -86,6 +88,14 @@ struct Flight {
  private:
   MutableByteSpan bytes_of_host() const { return memory_of(bucket->host); }
 };
+
+// A payload that does not decode is its sender's.
+void check_decoded(const Result<void>& decoded, Rank sender_rank) {
+  if (decoded) return;
+  throw CollectiveError(decoded.failure().kind,
+                        str_cat("payload of rank ", sender_rank, ": ", decoded.failure().message),
+                        sender_rank);
+}
 
 }  // namespace
 
@@ -98,11 +108,20 @@ struct CompressedAllreduce::State {
   // So many raw bytes are under way at most, which bounds memory and still fills a long fat link.
   static constexpr size_t kFlights = 32;
 
-  State(std::shared_ptr<Communicator> made_for, const CodecSpec& spec)
+  // One codec of a kind for each stage.
+  struct Codecs {
+    std::unique_ptr<Codec> send, reduce, apply;
+  };
+
+  State(std::shared_ptr<Communicator> made_for, const std::vector<CodecSpec>& specs)
       : communicator(std::move(made_for)),
         watch(watch_of(*communicator)),
-        group(communicator->new_process_group("compressed-all-reduce")),
-        codecs{make_codec(spec), make_codec(spec), make_codec(spec)} {
+        group(communicator->new_process_group("compressed-all-reduce")) {
+    LONGHAUL_CHECK(!specs.empty());
+    codecs.reserve(specs.size());
+    for (const CodecSpec& spec : specs) {
+      codecs.push_back({make_codec(spec), make_codec(spec), make_codec(spec)});
+    }
     for (size_t i = 0; i < kFlights; ++i) {
       idle_exchanges.push(std::make_unique<FrameExchange>(group, watch));
     }
@@ -138,14 +157,14 @@ struct CompressedAllreduce::State {
   }
   FrameLabel label(const Flight& flight, Rank sender, Rank owner, int leg, size_t count) const;
   size_t room(const Flight& flight, size_t element_count) const {
-    return codecs[0]->max_payload_bytes(flight.type, element_count);
+    return codecs_of(flight).send->max_payload_bytes(flight.type, element_count);
   }
+  const Codecs& codecs_of(const Flight& flight) const { return codecs[flight.bucket->codec]; }
   size_t encode_frame(Flight& flight, Codec& codec, const FrameLabel& frame_label, Rank buffer_rank,
-                      ByteSpan elements);
-  void decode(Codec& codec, const Flight& flight, ByteSpan payload, MutableByteSpan elements,
-              Rank sender);
-  void decode_own_frame(Codec& codec, Flight& flight, int leg, Rank buffer_rank, size_t frame_bytes,
-                        MutableByteSpan elements);
+                      const ElementRange& range);
+  // The body of a frame of our own, as it was sent.
+  ByteSpan own_payload(Flight& flight, int leg, Rank buffer_rank, size_t frame_bytes) const;
+  void add(Flight& flight, ByteSpan payload, Rank sender_rank);
 
   std::exception_ptr failed() const {
     MutexLock lock(mutex);
@@ -157,13 +176,12 @@ struct CompressedAllreduce::State {
   const std::shared_ptr<Communicator> communicator;
   const std::shared_ptr<OperationWatch> watch;
   const c10::intrusive_ptr<c10d::ProcessGroup> group;
-  const std::unique_ptr<Codec> codecs[3];  // one per stage
+  std::vector<Codecs> codecs;
 
   // Of the send stage.
   uint64_t operations = 0;
   // Of the reduce stage.
   RankSum sum;
-  FrameBuffer decoded;
 
   Queue<std::unique_ptr<FrameExchange>> idle_exchanges;
   Queue<std::shared_ptr<Bucket>> asked;
@@ -181,8 +199,10 @@ struct CompressedAllreduce::State {
 
 // Every rank says its codec; all of them see the same answers and fail with the same words.
 void CompressedAllreduce::State::check_codecs() {
-  constexpr int64_t kMaxSpecBytes = 256;
-  const std::string own = codecs[0]->spec().str();
+  constexpr int64_t kMaxSpecBytes = 1024;
+  std::vector<std::string> names;
+  for (const Codecs& kind : codecs) names.push_back(kind.send->spec().str());
+  const std::string own = join(names, " or ");
   LONGHAUL_CHECK(own.size() < static_cast<size_t>(kMaxSpecBytes));
   at::Tensor mine = at::zeros({kMaxSpecBytes}, at::kByte);
   std::memcpy(mine.data_ptr(), own.data(), own.size());
@@ -298,8 +318,9 @@ void CompressedAllreduce::State::apply(Flight& flight) {
       const Rank owner = (self() + hop) % size();
       const ElementRange theirs = chunk(flight, owner);
       const FrameLabel from = label(flight, owner, owner, kFromOwner, theirs.count);
-      decode(*codecs[2], flight, flight.exchange->receive(kFromOwner, owner, from),
-             flight.elements(theirs), owner);
+      const ByteSpan payload = flight.exchange->receive(kFromOwner, owner, from);
+      check_decoded(codecs_of(flight).apply->decode(flight.type, payload, flight.elements(theirs)),
+                    owner);
     }
   }
   watch->traffic().add_bytes(flight.raw_bytes, flight.exchange->bytes_sent());
@@ -332,71 +353,67 @@ FrameLabel CompressedAllreduce::State::label(const Flight& flight, Rank sender_r
   made.bucket = flight.bucket->number;
   made.chunk = flight.piece_index * static_cast<uint32_t>(size()) + static_cast<uint32_t>(owner);
   made.leg = static_cast<uint8_t>(leg);
-  made.codec = static_cast<uint8_t>(codecs[0]->spec().kind);
+  made.codec = static_cast<uint8_t>(codecs_of(flight).send->spec().kind);
   made.element_type = static_cast<uint8_t>(flight.type);
   made.element_count = count;
   return made;
 }
 
-void CompressedAllreduce::State::decode(Codec& codec, const Flight& flight, ByteSpan payload,
-                                        MutableByteSpan elements, Rank sender_rank) {
-  const Result<void> done = codec.decode(flight.type, payload, elements);
-  if (done) return;
-  throw CollectiveError(done.failure().kind,
-                        str_cat("payload of rank ", sender_rank, ": ", done.failure().message),
-                        sender_rank);
-}
-
 // Leaves the sealed frame in outgoing(leg, buffer_rank); returns its bytes.
 size_t CompressedAllreduce::State::encode_frame(Flight& flight, Codec& codec,
                                                 const FrameLabel& frame_label, Rank buffer_rank,
-                                                ByteSpan elements) {
+                                                const ElementRange& range) {
+  const EncodeContext context{.step = frame_label.step,
+                              .bucket = frame_label.bucket,
+                              .rank = static_cast<uint32_t>(frame_label.sender),
+                              .first_element = range.first};
   FrameExchange& exchange = *flight.exchange;
-  const size_t capacity = room(flight, frame_label.element_count);
-  const MutableByteSpan frame = exchange.outgoing(frame_label.leg, buffer_rank, capacity);
-  const size_t body = codec.encode(flight.type, elements, frame.subspan(kFrameHeaderBytes));
+  const MutableByteSpan frame =
+      exchange.outgoing(frame_label.leg, buffer_rank, room(flight, range.count));
+  const size_t body =
+      codec.encode(flight.type, flight.elements(range), frame.subspan(kFrameHeaderBytes), context);
   return exchange.seal(frame_label, frame_label.leg, buffer_rank, body);
 }
 
-// What the others will make of `elements`, which went into this frame.
-void CompressedAllreduce::State::decode_own_frame(Codec& codec, Flight& flight, int leg,
-                                                  Rank buffer_rank, size_t frame_bytes,
-                                                  MutableByteSpan elements) {
-  if (codec.spec().lossless()) return;
-  const ByteSpan sealed = flight.exchange->outgoing(leg, buffer_rank, 0).first(frame_bytes);
-  decode(codec, flight, sealed.subspan(kFrameHeaderBytes), elements, self());
+ByteSpan CompressedAllreduce::State::own_payload(Flight& flight, int leg, Rank buffer_rank,
+                                                 size_t frame_bytes) const {
+  const ByteSpan frame = flight.exchange->outgoing(leg, buffer_rank, 0).first(frame_bytes);
+  return frame.subspan(kFrameHeaderBytes);
+}
+
+void CompressedAllreduce::State::add(Flight& flight, ByteSpan payload, Rank sender_rank) {
+  check_decoded(sum.add_encoded(*codecs_of(flight).reduce, payload), sender_rank);
 }
 
 // One round: the same frame to every rank, and all of theirs back.
 void CompressedAllreduce::State::send_to_everybody(Flight& flight) {
   FrameExchange& exchange = *flight.exchange;
-  const size_t count = flight.piece.count;
-  const MutableByteSpan elements = flight.elements(flight.piece);
   for (int hop = 1; hop < size(); ++hop) {
-    exchange.post_receive(kToOwner, (self() + hop) % size(), room(flight, count));
+    exchange.post_receive(kToOwner, (self() + hop) % size(), room(flight, flight.piece.count));
   }
-  const FrameLabel own = label(flight, self(), self(), kToOwner, count);
-  const size_t frame_bytes = encode_frame(flight, *codecs[0], own, self(), elements);
+  const FrameLabel own = label(flight, self(), self(), kToOwner, flight.piece.count);
+  flight.own_frame_bytes = encode_frame(flight, *codecs_of(flight).send, own, self(), flight.piece);
   for (int hop = 1; hop < size(); ++hop) {
-    exchange.send(kToOwner, self(), (self() + hop) % size(), frame_bytes);
-    flight.raw_bytes += elements.size();
+    exchange.send(kToOwner, self(), (self() + hop) % size(), flight.own_frame_bytes);
+    flight.raw_bytes += flight.elements(flight.piece).size();
   }
-  decode_own_frame(*codecs[0], flight, kToOwner, self(), frame_bytes, elements);
 }
 
-// Every rank adds everything, in rank order; so does a world of one.
+// Every rank adds everything, in rank order; so does a world of one. Of its own elements each adds
+// what the others decode.
 void CompressedAllreduce::State::reduce_one_round(Flight& flight) {
   const MutableByteSpan own = flight.elements(flight.piece);
+  const bool exact = size() == 1 || codecs_of(flight).reduce->spec().lossless();
   sum.reset(flight.type, flight.piece.count);
   for (Rank rank = 0; rank < size(); ++rank) {
-    if (rank == self()) {
+    if (rank == self() && exact) {
       sum.add(own);
-      continue;
+    } else if (rank == self()) {
+      add(flight, own_payload(flight, kToOwner, self(), flight.own_frame_bytes), rank);
+    } else {
+      const FrameLabel from = label(flight, rank, rank, kToOwner, flight.piece.count);
+      add(flight, flight.exchange->receive(kToOwner, rank, from), rank);
     }
-    const FrameLabel from = label(flight, rank, rank, kToOwner, flight.piece.count);
-    const MutableByteSpan theirs = decoded.room(own.size()).first(own.size());
-    decode(*codecs[1], flight, flight.exchange->receive(kToOwner, rank, from), theirs, rank);
-    sum.add(theirs);
   }
   sum.finish(flight.bucket->scale, own);
 }
@@ -415,14 +432,15 @@ void CompressedAllreduce::State::send_to_owners(Flight& flight) {
     const Rank owner = (self() + hop) % size();
     const ElementRange theirs = chunk(flight, owner);
     const FrameLabel to = label(flight, self(), owner, kToOwner, theirs.count);
-    const MutableByteSpan elements = flight.elements(theirs);
-    exchange.send(kToOwner, owner, owner, encode_frame(flight, *codecs[0], to, owner, elements));
-    flight.raw_bytes += elements.size();
+    const size_t frame_bytes = encode_frame(flight, *codecs_of(flight).send, to, owner, theirs);
+    exchange.send(kToOwner, owner, owner, frame_bytes);
+    flight.raw_bytes += flight.elements(theirs).size();
   }
 }
 
-// The owner adds in rank order, each contribution as soon as it is its turn, and sends the same
-// bytes to everybody; everybody applies what they decode to, the owner too.
+// The owner adds in rank order, each contribution as soon as it is its turn (its own as it is: it
+// was not sent), and sends the same bytes to everybody; everybody applies what they decode to, the
+// owner too.
 void CompressedAllreduce::State::reduce_own_chunk(Flight& flight) {
   const ElementRange range = chunk(flight, self());
   const MutableByteSpan own = flight.elements(range);
@@ -430,27 +448,28 @@ void CompressedAllreduce::State::reduce_own_chunk(Flight& flight) {
   for (Rank rank = 0; rank < size(); ++rank) {
     if (rank == self()) {
       sum.add(own);
-      continue;
+    } else {
+      const FrameLabel from = label(flight, rank, self(), kToOwner, range.count);
+      add(flight, flight.exchange->receive(kToOwner, rank, from), rank);
     }
-    const FrameLabel from = label(flight, rank, self(), kToOwner, range.count);
-    const MutableByteSpan theirs = decoded.room(own.size()).first(own.size());
-    decode(*codecs[1], flight, flight.exchange->receive(kToOwner, rank, from), theirs, rank);
-    sum.add(theirs);
   }
   sum.finish(flight.bucket->scale, own);
 
+  Codec& codec = *codecs_of(flight).reduce;
   const FrameLabel result = label(flight, self(), self(), kFromOwner, range.count);
-  const size_t frame_bytes = encode_frame(flight, *codecs[1], result, self(), own);
+  const size_t frame_bytes = encode_frame(flight, codec, result, self(), range);
   for (int hop = 1; hop < size(); ++hop) {
     flight.exchange->send(kFromOwner, self(), (self() + hop) % size(), frame_bytes);
     flight.raw_bytes += own.size();
   }
-  decode_own_frame(*codecs[1], flight, kFromOwner, self(), frame_bytes, own);
+  if (codec.spec().lossless()) return;
+  const ByteSpan payload = own_payload(flight, kFromOwner, self(), frame_bytes);
+  check_decoded(codec.decode(flight.type, payload, own), self());
 }
 
 CompressedAllreduce::CompressedAllreduce(std::shared_ptr<Communicator> communicator,
-                                         const CodecSpec& spec)
-    : state_(std::make_unique<State>(std::move(communicator), spec)) {
+                                         const std::vector<CodecSpec>& specs)
+    : state_(std::make_unique<State>(std::move(communicator), specs)) {
   if (state_->size() > 1) state_->check_codecs();
   state_->start_threads();
 }
@@ -460,8 +479,10 @@ CompressedAllreduce::~CompressedAllreduce() {
 }
 
 c10::intrusive_ptr<c10::ivalue::Future> CompressedAllreduce::start(at::Tensor tensor, double scale,
-                                                                   uint64_t step, uint32_t bucket) {
-  element_type_of(tensor);
+                                                                   uint64_t step, uint32_t bucket,
+                                                                   size_t codec) {
+  LONGHAUL_CHECK(codec < state_->codecs.size());
+  check_supports(state_->codecs[codec].send->spec(), element_type_of(tensor)).value_or_throw();
   if (!tensor.is_contiguous()) {
     throw Error(ErrorKind::kInvalid, "a compressed all-reduce takes a contiguous tensor");
   }
@@ -480,6 +501,7 @@ c10::intrusive_ptr<c10::ivalue::Future> CompressedAllreduce::start(at::Tensor te
   bucket_asked->scale = scale;
   bucket_asked->step = step;
   bucket_asked->number = bucket;
+  bucket_asked->codec = codec;
   LONGHAUL_CHECK(state_->asked.push(std::move(bucket_asked)));
   return future;
 }

@@ -17,14 +17,9 @@ const Element* as(ByteSpan bytes) {
 }
 
 template <typename Element, typename Sum>
-void accumulate(ByteSpan elements, bool first, std::vector<Sum>& sums) {
+void accumulate(ByteSpan elements, std::vector<Sum>& sums) {
   const Element* from = as<Element>(elements);
-  const size_t count = sums.size();
-  if (first) {
-    for (size_t i = 0; i < count; ++i) sums[i] = static_cast<Sum>(from[i]);
-  } else {
-    for (size_t i = 0; i < count; ++i) sums[i] += static_cast<Sum>(from[i]);
-  }
+  for (size_t i = 0; i < sums.size(); ++i) sums[i] += static_cast<Sum>(from[i]);
 }
 
 template <typename Element, typename Sum>
@@ -39,11 +34,10 @@ void round_scaled(const std::vector<Sum>& sums, double scale, MutableByteSpan el
 void RankSum::reset(ElementType type, size_t element_count) {
   type_ = type;
   count_ = element_count;
-  empty_ = true;
   if (type == ElementType::kFloat64) {
-    wide_.resize(element_count);
+    wide_.assign(element_count, -0.0);
   } else {
-    narrow_.resize(element_count);
+    narrow_.assign(element_count, -0.0F);
   }
 }
 
@@ -51,19 +45,28 @@ void RankSum::add(ByteSpan elements) {
   LONGHAUL_CHECK(elements.size() == count_ * element_bytes(type_));
   switch (type_) {
     case ElementType::kFloat32:
-      accumulate<float>(elements, empty_, narrow_);
+      accumulate<float>(elements, narrow_);
       break;
     case ElementType::kBFloat16:
-      accumulate<c10::BFloat16>(elements, empty_, narrow_);
+      accumulate<c10::BFloat16>(elements, narrow_);
       break;
     case ElementType::kFloat16:
-      accumulate<c10::Half>(elements, empty_, narrow_);
+      accumulate<c10::Half>(elements, narrow_);
       break;
     case ElementType::kFloat64:
-      accumulate<double>(elements, empty_, wide_);
+      accumulate<double>(elements, wide_);
       break;
   }
-  empty_ = false;
+}
+
+Result<void> RankSum::add_encoded(Codec& codec, ByteSpan payload) {
+  if (type_ != ElementType::kFloat64) return codec.decode_add(type_, payload, narrow_, 1.0F);
+  incoming_.resize(count_);
+  const MutableByteSpan bytes{reinterpret_cast<uint8_t*>(incoming_.data()),
+                              count_ * sizeof(double)};
+  const Result<void> decoded = codec.decode(type_, payload, bytes);
+  if (decoded) add(bytes);
+  return decoded;
 }
 
 void RankSum::finish(double scale, MutableByteSpan elements) {

@@ -2,14 +2,32 @@
 
 namespace longhaul {
 
-CodecHook::CodecHook(std::shared_ptr<Communicator> communicator, const CodecSpec& spec,
+namespace {
+
+std::unique_ptr<AutoCodec> auto_codec_for(const std::shared_ptr<Communicator>& communicator,
+                                          const CodecSpec& spec) {
+  if (spec.kind != CodecSpec::Kind::kAuto) return nullptr;
+  return std::make_unique<AutoCodec>(communicator, spec);
+}
+
+}  // namespace
+
+CodecHook::CodecHook(const std::shared_ptr<Communicator>& communicator, const CodecSpec& spec,
                      const std::atomic<uint64_t>& step)
-    : scale_(1.0 / communicator->size()), step_(step), allreduce_(std::move(communicator), spec) {}
+    : scale_(1.0 / communicator->size()),
+      step_(step),
+      auto_codec_(auto_codec_for(communicator, spec)),
+      allreduce_(communicator, auto_codec_ ? auto_codec_->specs() : std::vector<CodecSpec>{spec}) {
+  if (!auto_codec_) communicator->traffic().set_codec(spec.str());
+}
 
 // With a hook the Reducer does not divide by the world size: the scale does.
 c10::intrusive_ptr<c10::ivalue::Future> CodecHook::runHook(c10d::GradBucket& bucket) {
-  return allreduce_.start(bucket.getBufferRef(), scale_, step_.load(),
-                          static_cast<uint32_t>(bucket.getIndex()));
+  const at::Tensor& buffer = bucket.getBufferRef();
+  const uint64_t step = step_.load();
+  const size_t codec =
+      auto_codec_ ? auto_codec_->choose(step, buffer.nbytes(), buffer.scalar_type()) : 0;
+  return allreduce_.start(buffer, scale_, step, static_cast<uint32_t>(bucket.getIndex()), codec);
 }
 
 at::Tensor CodecHook::parseHookResult(const c10::IValue& result) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "ddp/auto_codec.h"
 #include "longhaul/collectives/compressed_allreduce.h"
 
 namespace longhaul {
@@ -15,7 +16,7 @@ namespace longhaul {
 class CodecHook final : public c10d::CommHookInterface {
  public:
   // `step` is read when a bucket is ready; the owner of both keeps it alive.
-  CodecHook(std::shared_ptr<Communicator> communicator, const CodecSpec& spec,
+  CodecHook(const std::shared_ptr<Communicator>& communicator, const CodecSpec& spec,
             const std::atomic<uint64_t>& step);
 
   c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override;
@@ -24,6 +25,7 @@ class CodecHook final : public c10d::CommHookInterface {
  private:
   const double scale_;
   const std::atomic<uint64_t>& step_;
+  std::unique_ptr<AutoCodec> auto_codec_;  // null: the user named the codec
   CompressedAllreduce allreduce_;
 };
 

@@ -14,6 +14,7 @@
 #include "ddp/output_sink.h"
 #include "ddp/reducer_factory.h"
 #include "longhaul/base/strings.h"
+#include "longhaul/codec/codec.h"
 #include "longhaul/ddp/distributed_data_parallel.h"
 
 namespace longhaul {
@@ -60,8 +61,18 @@ void append_states(const torch::OrderedDict<std::string, at::Tensor>& named,
   }
 }
 
-bool codec_can_carry(at::ScalarType type) {
-  return type == at::kFloat || type == at::kBFloat16 || type == at::kHalf || type == at::kDouble;
+bool codec_can_carry(const CodecSpec& codec, at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+    case at::kDouble:
+      return true;
+    case at::kBFloat16:
+      return check_supports(codec, ElementType::kBFloat16).ok();
+    case at::kHalf:
+      return check_supports(codec, ElementType::kFloat16).ok();
+    default:
+      return false;
+  }
 }
 
 // Why this rank cannot start; empty when it can.
@@ -79,7 +90,7 @@ std::string find_problem(const TrainedParameters& trained,
     if (compressed && trained.expect_sparse[i])
       return str_cat("codec ", options.codec.str(), " cannot carry the sparse gradient of '", name,
                      "': use codec none");
-    if (compressed && !codec_can_carry(parameter.scalar_type()))
+    if (compressed && !codec_can_carry(options.codec, parameter.scalar_type()))
       return str_cat("codec ", options.codec.str(), " cannot carry ", parameter.scalar_type(),
                      " parameter '", name, "': use codec none");
   }

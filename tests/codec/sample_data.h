@@ -3,10 +3,13 @@
 
 #include <bit>
 #include <cstdint>
+#include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "codec/simd.h"
 #include "longhaul/codec/codec.h"
 
 namespace longhaul::testing {
@@ -108,11 +111,48 @@ inline std::vector<uint8_t> make_elements(DataKind kind, ElementType type, size_
   return bytes;
 }
 
-inline std::vector<uint8_t> encode_all(Codec& codec, ElementType type, ByteSpan elements) {
+inline std::vector<uint8_t> encode_all(Codec& codec, ElementType type, ByteSpan elements,
+                                       const EncodeContext& context = {}) {
   std::vector<uint8_t> payload(
       codec.max_payload_bytes(type, elements.size() / element_bytes(type)));
-  payload.resize(codec.encode(type, elements, payload));
+  payload.resize(codec.encode(type, elements, payload, context));
   return payload;
+}
+
+// One of every codec, stage and rounding, and the ends of the ranges.
+inline std::vector<CodecSpec> all_specs() {
+  std::vector<CodecSpec> specs;
+  for (const char* text : {"none",
+                           "zstd",
+                           "lossless",
+                           "bf16",
+                           "bf16:stage=rice",
+                           "bf16:stage=huffman",
+                           "bf16:rounding=stochastic",
+                           "fp16",
+                           "fp16:stage=rice",
+                           "fp16:stage=huffman",
+                           "int8",
+                           "int8:block=64,stage=rice",
+                           "int8:block=4096,stage=huffman",
+                           "int8:rounding=stochastic",
+                           "rms",
+                           "rms:step=8,block=64",
+                           "rms:step=0.03125,block=4096",
+                           "rms:step=1,stage=packed",
+                           "rms:step=0.25,stage=huffman",
+                           "rms:step=2,rounding=stochastic"}) {
+    specs.push_back(*CodecSpec::parse(text));
+  }
+  return specs;
+}
+
+inline std::vector<SimdLevel> levels() {
+  std::vector<SimdLevel> all;
+  for (const SimdLevel level : {SimdLevel::kScalar, SimdLevel::kAvx2, SimdLevel::kAvx512}) {
+    if (level <= best_simd_level()) all.push_back(level);
+  }
+  return all;
 }
 
 }  // namespace longhaul::testing

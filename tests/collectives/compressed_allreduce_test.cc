@@ -7,12 +7,15 @@
 
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
+#include <algorithm>
+#include <cctype>
 #include <cstring>
 #include <limits>
 #include <random>
 
 #include "collectives/watched_communicator.h"
 #include "longhaul/base/strings.h"
+#include "longhaul/codec/codec.h"
 #include "tests/support/cluster.h"
 
 namespace longhaul::testing {
@@ -69,7 +72,7 @@ TEST_P(AllreduceTest, EqualsTheRankOrderSumToTheBitForAllTypesAndSizes) {
   const CodecSpec spec = *CodecSpec::parse(GetParam().codec);
   expect_all_fine(run_ranks(GetParam().size, [&](RankContext& context) {
     const auto communicator = context.connect();
-    CompressedAllreduce allreduce(communicator, spec);
+    CompressedAllreduce allreduce(communicator, {spec});
     uint32_t bucket = 0;
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
       for (const int64_t count : {0, 1, 2, 3, 6, 7, 1000, 4099, 100003, 1200007}) {
@@ -91,7 +94,7 @@ TEST_P(AllreduceTest, NanAndInfinityComeThrough) {
   const CodecSpec spec = *CodecSpec::parse(GetParam().codec);
   expect_all_fine(run_ranks(GetParam().size, [&](RankContext& context) {
     const auto communicator = context.connect();
-    CompressedAllreduce allreduce(communicator, spec);
+    CompressedAllreduce allreduce(communicator, {spec});
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
       at::Tensor tensor = torch::ones({64}, type);
       if (context.rank == context.size - 1) {
@@ -110,7 +113,7 @@ TEST_P(AllreduceTest, AThousandRandomReductionsWhileTheMainGroupIsInUse) {
   const CodecSpec spec = *CodecSpec::parse(GetParam().codec);
   expect_all_fine(run_ranks(GetParam().size, [&](RankContext& context) {
     const auto communicator = context.connect();
-    CompressedAllreduce allreduce(communicator, spec);
+    CompressedAllreduce allreduce(communicator, {spec});
     std::mt19937 shared(7);  // the same choices on every rank
     for (uint64_t step = 0; step < 100; ++step) {
       std::vector<at::Tensor> wanted;
@@ -137,10 +140,99 @@ TEST_P(AllreduceTest, AThousandRandomReductionsWhileTheMainGroupIsInUse) {
   }));
 }
 
+// --- Lossy codecs: not the exact sum, but the same bits everywhere -------------------------------
+
+class LossyTest : public ::testing::TestWithParam<std::tuple<int, const char*>> {
+ protected:
+  static int size() { return std::get<0>(GetParam()); }
+  static CodecSpec spec() { return *CodecSpec::parse(std::get<1>(GetParam())); }
+};
+INSTANTIATE_TEST_SUITE_P(
+    Worlds, LossyTest,
+    ::testing::Combine(::testing::Values(1, 2, 3, 4, 7),
+                       ::testing::Values("bf16", "int8", "rms:step=0.5", "rms:step=1,stage=huffman",
+                                         "int8:rounding=stochastic")),
+    [](const auto& info) {
+      std::string name = str_cat(std::get<1>(info.param), "_of_", std::get<0>(info.param));
+      std::replace_if(name.begin(), name.end(), [](char c) { return !std::isalnum(c); }, '_');
+      return name;
+    });
+
+// Every rank's bits next to those of rank 0.
+void expect_same_on_all_ranks(Communicator& communicator, const at::Tensor& tensor) {
+  std::vector<at::Tensor> first{tensor.clone()};
+  communicator.process_group()->broadcast(first)->wait();
+  EXPECT_TRUE(equal_bits(first[0], tensor)) << "rank " << communicator.rank();
+}
+
+TEST_P(LossyTest, AllRanksEndWithTheSameBitsNearTheSum) {
+  expect_all_fine(run_ranks(size(), [&](RankContext& context) {
+    const auto communicator = context.connect();
+    CompressedAllreduce allreduce(communicator, {spec()});
+    uint32_t bucket = 0;
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      if (!check_supports(spec(), type == at::kFloat      ? ElementType::kFloat32
+                                  : type == at::kBFloat16 ? ElementType::kBFloat16
+                                                          : ElementType::kFloat16)) {
+        continue;
+      }
+      for (const int64_t count : {0, 1, 7, 1000, 4099, 300001}) {
+        std::vector<at::Tensor> inputs;
+        inputs.reserve(static_cast<size_t>(context.size));
+        for (int rank = 0; rank < context.size; ++rank) {
+          inputs.push_back(gradient(1000 * bucket + rank, count, type));
+        }
+        const at::Tensor wanted = reference_sum(inputs, 1.0 / context.size).to(at::kFloat);
+        const at::Tensor got =
+            reduce(allreduce, inputs[context.rank].clone(), 1.0 / context.size, 1, bucket++);
+        expect_same_on_all_ranks(*communicator, got);
+        if (count < 1000) continue;
+        const double error = ((got.to(at::kFloat) - wanted).norm() / wanted.norm()).item<double>();
+        EXPECT_LT(error, 0.45) << count << " of " << c10::toString(type);
+        EXPECT_TRUE(context.size == 1 || error > 0 || type != at::kFloat);
+      }
+    }
+  }));
+}
+
+TEST_P(LossyTest, NanArrivesAsNanOnEveryRank) {
+  expect_all_fine(run_ranks(size(), [&](RankContext& context) {
+    const auto communicator = context.connect();
+    CompressedAllreduce allreduce(communicator, {spec()});
+    at::Tensor tensor = gradient(context.rank, 5000, at::kFloat);
+    if (context.rank == context.size - 1) {
+      tensor[3] = std::numeric_limits<float>::quiet_NaN();
+      tensor[4000] = std::numeric_limits<float>::infinity();
+    }
+    reduce(allreduce, tensor, 1.0, 1, 0);
+    EXPECT_TRUE(tensor[3].isnan().item<bool>());
+    EXPECT_TRUE(tensor[4000].isinf().item<bool>());
+    EXPECT_TRUE(tensor[4999].isfinite().item<bool>());
+    expect_same_on_all_ranks(*communicator, tensor);
+  }));
+}
+
+TEST(CompressedAllreduceTest, BucketsMayTakeDifferentCodecs) {
+  expect_all_fine(run_ranks(3, [](RankContext& context) {
+    const auto communicator = context.connect();
+    CompressedAllreduce allreduce(communicator,
+                                  {*CodecSpec::parse("none"), *CodecSpec::parse("rms:step=0.5")});
+    const auto sent_with = [&](size_t codec) {
+      const uint64_t before = communicator->traffic().counts().bytes_sent;
+      at::Tensor tensor = gradient(context.rank, 60000, at::kFloat);
+      allreduce.start(tensor, 1.0, 1, static_cast<uint32_t>(codec), codec)->waitAndThrow();
+      expect_same_on_all_ranks(*communicator, tensor);
+      return communicator->traffic().counts().bytes_sent - before;
+    };
+    const uint64_t raw = sent_with(0);
+    EXPECT_LT(sent_with(1) * 7, raw);
+  }));
+}
+
 TEST(CompressedAllreduceTest, CountsWhatItSaves) {
   expect_all_fine(run_ranks(4, [](RankContext& context) {
     const auto communicator = context.connect();
-    CompressedAllreduce none(communicator, *CodecSpec::parse("none"));
+    CompressedAllreduce none(communicator, {*CodecSpec::parse("none")});
     constexpr int64_t kCount = 131072;
     reduce(none, gradient(context.rank, kCount, at::kFloat), 1.0, 1, 0);
     const TrafficCounts plain = communicator->traffic().counts();
@@ -149,7 +241,7 @@ TEST(CompressedAllreduceTest, CountsWhatItSaves) {
     EXPECT_GE(plain.bytes_sent, plain.bytes_raw + 6 * kFrameHeaderBytes);
     EXPECT_LE(plain.bytes_sent, plain.bytes_raw + 6 * (kFrameHeaderBytes + 64));
 
-    CompressedAllreduce zstd(communicator, *CodecSpec::parse("zstd"));
+    CompressedAllreduce zstd(communicator, {*CodecSpec::parse("zstd")});
     reduce(zstd, gradient(context.rank, kCount, at::kFloat), 1.0, 1, 0);
     const TrafficCounts both = communicator->traffic().counts();
     EXPECT_EQ(both.bytes_raw, 2 * plain.bytes_raw);
@@ -160,7 +252,7 @@ TEST(CompressedAllreduceTest, CountsWhatItSaves) {
 TEST(CompressedAllreduceTest, RanksWithDifferentCodecsAreToldSo) {
   const auto reports = run_ranks(3, [](RankContext& context) {
     const auto communicator = context.connect();
-    CompressedAllreduce(communicator, *CodecSpec::parse(context.rank == 2 ? "none" : "zstd"));
+    CompressedAllreduce(communicator, {*CodecSpec::parse(context.rank == 2 ? "none" : "zstd")});
   });
   for (const RankReport& report : reports) {
     const CollectiveError* error = report.collective_error();
@@ -172,7 +264,7 @@ TEST(CompressedAllreduceTest, RanksWithDifferentCodecsAreToldSo) {
 }
 
 TEST(CompressedAllreduceTest, TensorsItCannotTakeAreRefusedAtTheCall) {
-  CompressedAllreduce allreduce(Communicator::create(nullptr, {}), *CodecSpec::parse("none"));
+  CompressedAllreduce allreduce(Communicator::create(nullptr, {}), {*CodecSpec::parse("none")});
   EXPECT_THROW(allreduce.start(torch::ones({3}, torch::kLong), 1, 0, 0), Error);
   EXPECT_THROW(allreduce.start(torch::ones({3, 3}).t(), 1, 0, 0), Error);
 }
@@ -212,7 +304,7 @@ TEST_P(CorruptTest, AFlippedByteNamesItsSenderOnEveryRankAndKillsNobody) {
             if (label.bucket == 2 && label.leg == flip.leg) frame[flip.at] ^= 0x10;
           });
     }
-    CompressedAllreduce allreduce(communicator, *CodecSpec::parse("zstd"));
+    CompressedAllreduce allreduce(communicator, {*CodecSpec::parse("zstd")});
     std::vector<c10::intrusive_ptr<c10::ivalue::Future>> futures;
     futures.reserve(4);
     for (uint32_t bucket = 0; bucket < 4; ++bucket) {

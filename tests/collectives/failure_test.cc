@@ -60,7 +60,7 @@ TEST_P(KilledRankTest, IsNamedByAllOthersOfAPlainAllReduce) {
 TEST_P(KilledRankTest, IsNamedByAllOthersOfACompressedAllReduce) {
   const auto reports = run_processes(4, [](RankContext& context) {
     const auto communicator = context.connect();
-    CompressedAllreduce allreduce(communicator, *CodecSpec::parse("zstd"));
+    CompressedAllreduce allreduce(communicator, {*CodecSpec::parse("zstd")});
     return confession([&] {
       for (int step = 0; step < 1000; ++step) {
         const auto future = allreduce.start(torch::ones({GetParam()}), 1, step, 0);
@@ -97,7 +97,7 @@ TEST(StoppedRankTest, IsNamedByACompressedAllReduceToo) {
                     [](RankContext& context) {
                       context.options.timeout = milliseconds(4000);
                       const auto communicator = context.connect();
-                      CompressedAllreduce allreduce(communicator, *CodecSpec::parse("zstd"));
+                      CompressedAllreduce allreduce(communicator, {*CodecSpec::parse("zstd")});
                       return confession([&] {
                         for (int step = 0; step < 1000; ++step) {
                           if (context.rank == 0 && step == 3) raise(SIGSTOP);

@@ -79,6 +79,11 @@ class Communicator {
   // beyond 3 s, else -1. Used to name the culprit.
   virtual Rank suspect() const = 0;
 
+  // Looks at what the kernel has counted on this rank's connections since the last call: how many
+  // bytes per second they carry, all together. 0: too little has been sent to tell. `bursts`: how
+  // often traffic began anew since then (steps). From one thread.
+  virtual double measure_links(uint64_t bursts) = 0;
+
   // Bytes and time of everything that went through process_group() and its sisters.
   virtual Traffic& traffic() = 0;
 };

@@ -1,4 +1,5 @@
-// All-reduce of a flat tensor through a codec, exact to the bit on every rank.
+// All-reduce of a flat tensor through a codec: the same bits on every rank, and with a lossless
+// codec those of the exact sum in rank order.
 //
 // Two-shot (docs/compression.md): the tensor is cut into one chunk per rank; every rank sends chunk
 // r, encoded, to rank r (a direct exchange); the owner adds what it decoded in rank order 0, 1, ...
@@ -14,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "longhaul/codec/codec_spec.h"
 #include "longhaul/collectives/communicator.h"
@@ -30,14 +32,18 @@ class CompressedAllreduce {
  public:
   // Collective: every rank makes it at the same point. Errors: CollectiveError when ranks disagree
   // on the codec, naming both.
-  CompressedAllreduce(std::shared_ptr<Communicator> communicator, const CodecSpec& spec);
+  // `specs` are the codecs that start() may name, one or several, in the same order everywhere.
+  CompressedAllreduce(std::shared_ptr<Communicator> communicator,
+                      const std::vector<CodecSpec>& specs);
   // Finishes or fails what is queued, then joins the thread.
   ~CompressedAllreduce();
 
   // Queues the reduction of `tensor` (contiguous, floating, any size, any device) to scale * sum
   // over ranks, in place, and returns at once. The future holds {tensor} or a CollectiveError.
+  // `codec`: which of the specs, the same on every rank. Throws Error(kInvalid) for a tensor that
+  // it cannot take.
   c10::intrusive_ptr<c10::ivalue::Future> start(at::Tensor tensor, double scale, uint64_t step,
-                                                uint32_t bucket);
+                                                uint32_t bucket, size_t codec = 0);
 
  private:
   struct State;

@@ -1,0 +1,199 @@
+#include "codec/quantized_coder.h"
+
+#include <algorithm>
+
+#include "codec/bit_planes.h"
+#include "codec/convert.h"
+#include "longhaul/base/check.h"
+
+namespace longhaul {
+namespace {
+
+// Formats of a stored tile: format byte, a step per block, raw blocks, codes.
+constexpr uint8_t kPackedTile = 1;
+constexpr uint8_t kRiceTile = 2;
+constexpr uint8_t kHuffmanTile = 3;
+
+// Up to here a block's largest code times its step stays finite in the type.
+uint32_t largest_bits(ElementType type) {
+  return std::bit_cast<uint32_t>(type == ElementType::kFloat16 ? 0x1p15F : 0x1p126F);
+}
+
+template <typename... Args>
+Failure corrupt(const Args&... what) {
+  return {ErrorKind::kCorrupt, str_cat(what...)};
+}
+
+}  // namespace
+
+QuantizedCoder::QuantizedCoder(const CodecSpec& spec, SimdLevel level)
+    : spec_(spec),
+      level_(level),
+      floats_(std::make_unique_for_overwrite<uint8_t[]>(kQuantizedTileElements * sizeof(float))),
+      codes_(std::make_unique_for_overwrite<int8_t[]>(kQuantizedTileElements)) {
+  static_assert(kQuantizedTileElements % kCodeGroup == 0);
+}
+
+size_t QuantizedCoder::block_count(size_t block, size_t count) const {
+  return std::min<size_t>(spec_.block, count - block * spec_.block);
+}
+
+template <typename One>
+void QuantizedCoder::for_each_raw(ElementType type, size_t count, const uint8_t* raw,
+                                  const One& one) const {
+  for (size_t block = 0; block < blocks(count); ++block) {
+    if (steps_[block] != kRawBlock) continue;
+    const size_t here = block_count(block, count);
+    one(block * spec_.block, here, raw);
+    raw += here * element_bytes(type);
+  }
+}
+
+size_t QuantizedCoder::encode(const EncodeContext& context, ElementType type, ByteSpan elements,
+                              MutableByteSpan to) {
+  const size_t width = element_bytes(type);
+  const size_t count = elements.size() / width;
+  const uint8_t* floats = elements.data();
+  if (type != ElementType::kFloat32) {
+    to_float32(type, level_, elements.data(), count, floats_.get());
+    floats = floats_.get();
+  }
+  QuantizeRule rule;
+  rule.rms = spec_.kind == CodecSpec::Kind::kRms;
+  rule.step = spec_.step;
+  rule.block = spec_.block;
+  rule.largest_bits = largest_bits(type);
+  rule.stochastic = spec_.rounding == CodecSpec::Rounding::kStochastic;
+  if (rule.stochastic) rule.key = rounding_key(context);
+  quantize(level_, rule, floats, count, static_cast<uint32_t>(context.first_element), codes_.get(),
+           steps_);
+
+  const size_t step_bytes = blocks(count) * sizeof(uint16_t);
+  std::copy_n(reinterpret_cast<const uint8_t*>(steps_), step_bytes, to.data() + 1);
+  size_t written = 1 + step_bytes;
+  for_each_raw(type, count, nullptr, [&](size_t first, size_t here, const uint8_t*) {
+    std::copy_n(elements.data() + first * width, here * width, to.data() + written);
+    written += here * width;
+  });
+  return written + write_codes(count, to.data(), to.subspan(written));
+}
+
+size_t QuantizedCoder::write_codes(size_t count, uint8_t* format, MutableByteSpan to) {
+  const auto* symbols = reinterpret_cast<const uint8_t*>(codes_.get());
+  if (spec_.stage == CodecSpec::Stage::kRice) {
+    *format = kRiceTile;
+    const size_t written = encode_bit_planes(level_, Symbols::kSigned, symbols, count, to.data());
+    if (written < count) return written;
+  }
+  if (spec_.stage == CodecSpec::Stage::kHuffman) {
+    *format = kHuffmanTile;
+    const auto written = zstd_.encode(PlaneChoice::kHuffman, {symbols, count}, to);
+    if (written && *written < count) return *written;
+  }
+  *format = kPackedTile;
+  return write_packed(count, to.data());
+}
+
+// The codes of blocks that have a step.
+size_t QuantizedCoder::write_packed(size_t count, uint8_t* to) const {
+  size_t written = 0;
+  for (size_t block = 0; block < blocks(count); ++block) {
+    if (!is_step(steps_[block])) continue;
+    const size_t here = block_count(block, count);
+    std::copy_n(codes_.get() + block * spec_.block, here, to + written);
+    written += here;
+  }
+  return written;
+}
+
+Result<QuantizedCoder::Tile> QuantizedCoder::read(ElementType type, ByteSpan stored, size_t count) {
+  const size_t step_bytes = blocks(count) * sizeof(uint16_t);
+  if (stored.size() < 1 + step_bytes) return corrupt("cut in its steps");
+  std::copy_n(stored.data() + 1, step_bytes, reinterpret_cast<uint8_t*>(steps_));
+  size_t raw_bytes = 0;
+  for (size_t block = 0; block < blocks(count); ++block) {
+    const uint16_t step = steps_[block];
+    if (step == kRawBlock) {
+      raw_bytes += block_count(block, count) * element_bytes(type);
+    } else if (step != kZeroBlock && !is_step(step)) {
+      return corrupt("block ", block, " has an impossible step");
+    }
+  }
+  if (stored.size() - 1 - step_bytes < raw_bytes) return corrupt("cut in its raw blocks");
+  Tile tile;
+  tile.raw = stored.data() + 1 + step_bytes;
+  const Result<void> codes =
+      read_codes(stored[0], stored.subspan(1 + step_bytes + raw_bytes), count, tile);
+  if (!codes) return codes.failure();
+  return tile;
+}
+
+Result<void> QuantizedCoder::read_codes(uint8_t format, ByteSpan stored, size_t count, Tile& tile) {
+  auto* symbols = reinterpret_cast<uint8_t*>(codes_.get());
+  tile.codes = codes_.get();
+  switch (format) {
+    case kPackedTile:
+      return read_packed(stored, count, tile);
+    case kRiceTile:
+      if (decode_bit_planes(level_, Symbols::kSigned, stored, count, symbols)) return {};
+      return corrupt("its bit planes do not decode");
+    case kHuffmanTile:
+      if (zstd_.decode(stored, {symbols, count})) return {};
+      return corrupt("its zstd frame does not decode");
+    default:
+      return corrupt("unknown format ", static_cast<int>(format));
+  }
+}
+
+// Used where they stand when no block is left out.
+Result<void> QuantizedCoder::read_packed(ByteSpan stored, size_t count, Tile& tile) {
+  size_t coded = 0;
+  for (size_t block = 0; block < blocks(count); ++block) {
+    if (is_step(steps_[block])) coded += block_count(block, count);
+  }
+  if (coded != stored.size()) return corrupt(stored.size(), " bytes for ", coded, " codes");
+  const auto* from = reinterpret_cast<const int8_t*>(stored.data());
+  if (coded == count) {
+    tile.codes = from;
+    return {};
+  }
+  for (size_t block = 0; block < blocks(count); ++block) {
+    const size_t here = block_count(block, count);
+    int8_t* const to = codes_.get() + block * spec_.block;
+    if (!is_step(steps_[block])) {
+      std::fill_n(to, here, int8_t{0});
+      continue;
+    }
+    std::copy_n(from, here, to);
+    from += here;
+  }
+  return {};
+}
+
+Result<void> QuantizedCoder::decode(ElementType type, ByteSpan stored, MutableByteSpan elements) {
+  const size_t width = element_bytes(type);
+  const size_t count = elements.size() / width;
+  const Result<Tile> tile = read(type, stored, count);
+  if (!tile) return tile.failure();
+  const bool direct = type == ElementType::kFloat32;
+  uint8_t* floats = direct ? elements.data() : floats_.get();
+  dequantize(level_, tile->codes, steps_, spec_.block, count, floats);
+  if (!direct) from_float32(type, level_, floats_.get(), count, elements.data());
+  for_each_raw(type, count, tile->raw, [&](size_t first, size_t here, const uint8_t* raw) {
+    std::copy_n(raw, here * width, elements.data() + first * width);
+  });
+  return {};
+}
+
+Result<void> QuantizedCoder::decode_add(ElementType type, ByteSpan stored, std::span<float> sums,
+                                        float scale) {
+  const Result<Tile> tile = read(type, stored, sums.size());
+  if (!tile) return tile.failure();
+  dequantize_add(level_, tile->codes, steps_, spec_.block, sums.size(), scale, sums.data());
+  for_each_raw(type, sums.size(), tile->raw, [&](size_t first, size_t here, const uint8_t* raw) {
+    add_elements(type, level_, raw, here, scale, sums.data() + first);
+  });
+  return {};
+}
+
+}  // namespace longhaul

@@ -1,0 +1,60 @@
+// `codec=auto`: which codec each bucket takes, as links, codecs and the error budget need it.
+//
+// At the start every rank times the candidates on made-up gradients, and all agree on the slowest
+// of each. Then links are measured in real traffic (Communicator::measure_links): in one step every
+// rank starts an all-gather of its rate, and in the next, when it has long arrived, all plan with
+// the smallest of them. So all ranks change at the same bucket, and nobody waits. Measured again
+// after 2, 4, 8 and then every 16 steps.
+//
+// Thread safety: one thread at a time.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ddp/codec_plan.h"
+#include "longhaul/collectives/communicator.h"
+
+namespace c10d {
+class ProcessGroup;
+class Work;
+}  // namespace c10d
+
+namespace longhaul {
+
+class AutoCodec {
+ public:
+  // Collective. `spec` is of kind kAuto.
+  AutoCodec(std::shared_ptr<Communicator> communicator, const CodecSpec& spec);
+  ~AutoCodec();
+
+  std::vector<CodecSpec> specs() const;
+  // Which of specs() a bucket takes. Every rank asks for the same buckets in the same order. May
+  // throw CollectiveError.
+  size_t choose(uint64_t step, uint64_t bucket_bytes, at::ScalarType type);
+
+ private:
+  struct Survey;
+
+  void begin_step();
+  void plan();
+
+  const std::shared_ptr<Communicator> communicator_;
+  const c10::intrusive_ptr<c10d::ProcessGroup> group_;
+  std::vector<CodecCandidate> candidates_;
+  size_t current_ = 0;
+  uint64_t step_ = 0;
+  uint64_t steps_seen_ = 0;
+  uint64_t bytes_this_step_ = 0;
+  uint64_t bytes_per_step_ = 0;
+  uint64_t survey_at_ = 1;
+  uint64_t interval_ = 2;
+  uint64_t last_survey_ = 0;
+  std::unique_ptr<Survey> survey_;  // under way
+};
+
+}  // namespace longhaul
