@@ -37,25 +37,28 @@ std::optional<ConnectionReading> read_connection(int fd) {
 
 // The connections share one link, so what counts is all their bytes over the time that the busiest
 // of them was busy. That time holds a round trip per burst in which the link idled; taken off, but
-// not more than three quarters, or a short burst over a far link would divide by nothing. The sum
-// of the delivery rates bounds it from above: connections that take turns each see all of the link.
+// not more than three quarters, or a short burst over a far link would divide by nothing. It may
+// still hold pauses of the receiver's; but the link is at least as fast as the fastest connection
+// saw it, and not faster than all of them together.
 double LinkMeter::update(const std::vector<ConnectionReading>& readings, uint64_t bursts) {
   uint64_t bytes = 0;
   double busy = 0;
   double round_trip = 0;
-  double delivery = 0;
+  double fastest = 0;
+  double together = 0;
   for (const ConnectionReading& reading : readings) {
     const ConnectionReading& before = last_[reading.id];
     bytes += reading.bytes_acked - before.bytes_acked;
     busy = std::max(busy, reading.busy_seconds - before.busy_seconds);
     round_trip = std::max(round_trip, reading.min_round_trip_seconds);
-    delivery += reading.delivery_bytes_per_second;
+    fastest = std::max(fastest, reading.delivery_bytes_per_second);
+    together += reading.delivery_bytes_per_second;
   }
   if (bytes < kEnoughBytes || busy <= 0) return estimate_;
   for (const ConnectionReading& reading : readings) last_[reading.id] = reading;
   const double flowing = std::max(busy - round_trip * static_cast<double>(bursts), busy / 4);
   const double rate = static_cast<double>(bytes) / flowing;
-  estimate_ = delivery > 0 ? std::min(rate, delivery) : rate;
+  estimate_ = together > 0 ? std::min(std::max(rate, fastest), together) : rate;
   return estimate_;
 }
 

@@ -9,6 +9,10 @@ namespace {
 // Estimates are not better than this; below it a change is noise.
 constexpr double kWorthAChange = 0.10;
 
+std::string milliseconds_of(double seconds) {
+  return str_cat(static_cast<int64_t>(seconds * 1e3 + 0.5), " ms");
+}
+
 std::string megabits(const LinkEstimate& link) {
   return str_cat(static_cast<int64_t>(link.bytes_per_second * 8 / 1e6), " Mbit/s");
 }
@@ -42,8 +46,8 @@ CodecPlan plan_codec(std::span<const CodecCandidate> candidates, double bytes_pe
     return {current,
             str_cat(candidates[current].spec.str(), ": nothing is 10 % better", link_text)};
   }
-  return {best, str_cat(candidates[best].spec.str(), ": ", format_seconds(seconds(best)),
-                        " of exchange a step against ", format_seconds(seconds(0)), " of ",
+  return {best, str_cat(candidates[best].spec.str(), ": ", milliseconds_of(seconds(best)),
+                        " of exchange a step against ", milliseconds_of(seconds(0)), " of ",
                         candidates[0].spec.str(), link_text)};
 }
 
