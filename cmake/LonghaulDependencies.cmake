@@ -32,6 +32,8 @@ longhaul_need_pkg_config(XXHASH libxxhash libxxhash-dev)
 
 if(LONGHAUL_CONTROL)
   find_package(GRPC MODULE REQUIRED)
+endif()
+if(LONGHAUL_CONTROL OR LONGHAUL_TOOLS)
   longhaul_need_package(CLI11 libcli11-dev)
 endif()
 if(LONGHAUL_TORCH)
