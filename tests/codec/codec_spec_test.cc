@@ -71,7 +71,8 @@ TEST(CodecSpecTest, OnlyExactCodecsSayThatTheyAre) {
 TEST(CodecSpecTest, AnUnknownCodecListsAllAndSuggestsTheNearest) {
   for (const char* wrong : {"zst", "Zstd", "zstd ", "zsdt"}) {
     EXPECT_THAT(refusal(wrong), HasSubstr("did you mean 'zstd'?")) << wrong;
-    EXPECT_THAT(refusal(wrong), HasSubstr("codecs: none, zstd, lossless, bf16, fp16, int8, rms, auto"));
+    EXPECT_THAT(refusal(wrong),
+                HasSubstr("codecs: none, zstd, lossless, bf16, fp16, int8, rms, auto"));
   }
   EXPECT_THAT(refusal("powersgd:rank=4"), HasSubstr("unknown codec 'powersgd'"));
   EXPECT_THAT(refusal("powersgd:rank=4"), Not(HasSubstr("did you mean")));
