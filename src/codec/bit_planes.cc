@@ -79,13 +79,6 @@ Group add_where(uint64_t plane, const Group& group, uint8_t value) {
   return change_where(plane, group, [value](uint8_t symbol) { return symbol + value; });
 }
 
-Group choose(uint64_t plane, const Group& yes, Group no) {
-  for (size_t i = 0; i < kPlaneGroup; ++i) {
-    if ((plane >> i & 1) != 0) no.symbols[i] = yes.symbols[i];
-  }
-  return no;
-}
-
 Group negate_where(uint64_t plane, const Group& group) {
   return change_where(plane, group, negated);
 }
@@ -107,6 +100,10 @@ uint32_t max_of(const Statistics& seen) {
 
 uint32_t ones(uint64_t plane) {
   return static_cast<uint32_t>(std::popcount(plane));
+}
+
+uint32_t lowest(uint64_t plane) {
+  return static_cast<uint32_t>(std::countr_zero(plane));
 }
 
 uint64_t thin(uint64_t plane, uint64_t kept) {

@@ -20,6 +20,9 @@ namespace {
 LONGHAUL_AVX2 inline uint32_t ones(uint64_t plane) {
   return static_cast<uint32_t>(_mm_popcnt_u64(plane));
 }
+LONGHAUL_AVX2 inline uint32_t lowest(uint64_t plane) {
+  return static_cast<uint32_t>(_tzcnt_u64(plane));
+}
 LONGHAUL_AVX2 inline uint64_t thin(uint64_t plane, uint64_t kept) {
   return _pext_u64(plane, kept);
 }
@@ -195,10 +198,6 @@ LONGHAUL_KERNEL inline uint64_t at_least(Group group, uint32_t threshold) {
 
 LONGHAUL_KERNEL inline Group add_where(uint64_t plane, Group group, uint8_t value) {
   return _mm512_mask_add_epi8(group, plane, group, _mm512_set1_epi8(static_cast<char>(value)));
-}
-
-LONGHAUL_KERNEL inline Group choose(uint64_t plane, Group yes, Group no) {
-  return _mm512_mask_blend_epi8(plane, no, yes);
 }
 
 LONGHAUL_KERNEL inline Group negate_where(uint64_t plane, Group group) {
