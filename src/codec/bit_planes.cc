@@ -128,21 +128,22 @@ uint64_t spread(uint64_t bits, uint64_t to) {
 }  // namespace
 
 size_t encode_bit_planes(SimdLevel level, Symbols kind, const uint8_t* symbols, size_t count,
-                         uint8_t* to) {
+                         uint8_t* to, const void* soon) {
 #if defined(__x86_64__)
-  if (level == SimdLevel::kAvx512) return encode_bit_planes_avx512(kind, symbols, count, to);
-  if (level == SimdLevel::kAvx2) return encode_bit_planes_avx2(kind, symbols, count, to);
+  if (level == SimdLevel::kAvx512) return encode_bit_planes_avx512(kind, symbols, count, to, soon);
+  if (level == SimdLevel::kAvx2) return encode_bit_planes_avx2(kind, symbols, count, to, soon);
 #endif
-  return scalar::encode_symbols(kind, symbols, count, to);
+  return scalar::encode_symbols(kind, symbols, count, to, soon);
 }
 
 bool decode_bit_planes(SimdLevel level, Symbols kind, ByteSpan stored, size_t count,
-                       uint8_t* symbols) {
+                       uint8_t* symbols, const void* soon) {
 #if defined(__x86_64__)
-  if (level == SimdLevel::kAvx512) return decode_bit_planes_avx512(kind, stored, count, symbols);
-  if (level == SimdLevel::kAvx2) return decode_bit_planes_avx2(kind, stored, count, symbols);
+  if (level == SimdLevel::kAvx512)
+    return decode_bit_planes_avx512(kind, stored, count, symbols, soon);
+  if (level == SimdLevel::kAvx2) return decode_bit_planes_avx2(kind, stored, count, symbols, soon);
 #endif
-  return scalar::decode_symbols(kind, stored, count, symbols);
+  return scalar::decode_symbols(kind, stored, count, symbols, soon);
 }
 
 }  // namespace longhaul

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "codec/bit_planes.h"
+#include "codec/prefetch.h"
 
 namespace longhaul {
 
@@ -87,6 +88,13 @@ inline uint64_t bits_at(const uint8_t* from, size_t bit) {
   const uint8_t* byte = from + (bit >> 3);
   const auto shift = static_cast<uint32_t>(bit & 7);
   return load<uint64_t>(byte) >> shift | uint64_t{byte[8]} << 1 << (63 - shift);
+}
+
+// The part of `soon` (bit_planes.h) that belongs to a block.
+inline void prefetch_block(const void* soon, size_t block) {
+  constexpr size_t kBytes = kPlaneBlock * sizeof(float);
+  if (soon == nullptr) return;
+  for (size_t line = 0; line < kBytes; line += 64) prefetch(soon, block * kBytes + line);
 }
 
 // The most bytes of one block without its head: 7 + 1 whole planes, 7 + 8 + 1 thinned ones; and the

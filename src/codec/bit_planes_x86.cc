@@ -225,20 +225,24 @@ LONGHAUL_KERNEL inline uint32_t max_of(const Statistics& seen) {
 
 }  // namespace
 
-size_t encode_bit_planes_avx2(Symbols kind, const uint8_t* symbols, size_t count, uint8_t* to) {
-  return avx2::encode_symbols(kind, symbols, count, to);
+size_t encode_bit_planes_avx2(Symbols kind, const uint8_t* symbols, size_t count, uint8_t* to,
+                              const void* soon) {
+  return avx2::encode_symbols(kind, symbols, count, to, soon);
 }
 
-bool decode_bit_planes_avx2(Symbols kind, ByteSpan stored, size_t count, uint8_t* symbols) {
-  return avx2::decode_symbols(kind, stored, count, symbols);
+bool decode_bit_planes_avx2(Symbols kind, ByteSpan stored, size_t count, uint8_t* symbols,
+                            const void* soon) {
+  return avx2::decode_symbols(kind, stored, count, symbols, soon);
 }
 
-size_t encode_bit_planes_avx512(Symbols kind, const uint8_t* symbols, size_t count, uint8_t* to) {
-  return avx512::encode_symbols(kind, symbols, count, to);
+size_t encode_bit_planes_avx512(Symbols kind, const uint8_t* symbols, size_t count, uint8_t* to,
+                                const void* soon) {
+  return avx512::encode_symbols(kind, symbols, count, to, soon);
 }
 
-bool decode_bit_planes_avx512(Symbols kind, ByteSpan stored, size_t count, uint8_t* symbols) {
-  return avx512::decode_symbols(kind, stored, count, symbols);
+bool decode_bit_planes_avx512(Symbols kind, ByteSpan stored, size_t count, uint8_t* symbols,
+                              const void* soon) {
+  return avx512::decode_symbols(kind, stored, count, symbols, soon);
 }
 
 }  // namespace longhaul

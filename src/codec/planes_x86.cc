@@ -16,6 +16,8 @@
 
 #include <array>
 
+#include "codec/prefetch.h"
+
 namespace longhaul {
 namespace {
 
@@ -246,12 +248,17 @@ struct Avx512 {
       __m512i v[4];
 #pragma GCC unroll 4
       for (size_t k = 0; k < 4; ++k) {
-        const __m512i loaded = _mm512_loadu_si512(elements + (i + k * kGroup) * kWidth);
+        const uint8_t* from = elements + (i + k * kGroup) * kWidth;
+        prefetch(from, kReadAheadBytes);
+        const __m512i loaded = _mm512_loadu_si512(from);
         v[k] = _mm512_permutexvar_epi8(gather, rotate_left<kLeft>(loaded));
       }
       transpose_quarters(v);
 #pragma GCC unroll 4
-      for (size_t p = 0; p < 4; ++p) _mm512_storeu_si512(planes[p] + i, v[p]);
+      for (size_t p = 0; p < 4; ++p) {
+        prefetch(planes[p] + i, kWriteAheadBytes);
+        _mm512_storeu_si512(planes[p] + i, v[p]);
+      }
     }
     return i;
   }
@@ -264,7 +271,10 @@ struct Avx512 {
          i += step, step = kLine) {
       __m512i v[4];
 #pragma GCC unroll 4
-      for (size_t p = 0; p < 4; ++p) v[p] = _mm512_loadu_si512(planes[p] + i);
+      for (size_t p = 0; p < 4; ++p) {
+        prefetch(planes[p] + i, kWriteAheadBytes);
+        v[p] = _mm512_loadu_si512(planes[p] + i);
+      }
       transpose_quarters(v);
 #pragma GCC unroll 4
       for (size_t k = 0; k < 4; ++k) {

@@ -72,14 +72,18 @@ size_t QuantizedCoder::encode(const EncodeContext& context, ElementType type, By
     std::copy_n(elements.data() + first * width, here * width, to.data() + written);
     written += here * width;
   });
-  return written + write_codes(count, to.data(), to.subspan(written));
+  // The next tile's elements, if there is one.
+  const void* soon = type == ElementType::kFloat32 ? elements.data() + elements.size() : nullptr;
+  return written + write_codes(count, soon, to.data(), to.subspan(written));
 }
 
-size_t QuantizedCoder::write_codes(size_t count, uint8_t* format, MutableByteSpan to) {
+size_t QuantizedCoder::write_codes(size_t count, const void* soon, uint8_t* format,
+                                   MutableByteSpan to) {
   const auto* symbols = codes_.get();
   if (spec_.stage == CodecSpec::Stage::kRice) {
     *format = kRiceTile;
-    const size_t written = encode_bit_planes(level_, Symbols::kSigned, symbols, count, to.data());
+    const size_t written =
+        encode_bit_planes(level_, Symbols::kSigned, symbols, count, to.data(), soon);
     if (written < count) return written;
   }
   if (spec_.stage == CodecSpec::Stage::kHuffman) {
@@ -103,7 +107,8 @@ size_t QuantizedCoder::write_packed(size_t count, uint8_t* to) const {
   return written;
 }
 
-Result<QuantizedCoder::Tile> QuantizedCoder::read(ElementType type, ByteSpan stored, size_t count) {
+Result<QuantizedCoder::Tile> QuantizedCoder::read(ElementType type, ByteSpan stored, size_t count,
+                                                  const void* soon) {
   const size_t step_bytes = blocks(count) * sizeof(uint16_t);
   if (stored.size() < 1 + step_bytes) return corrupt("cut in its steps");
   std::memcpy(steps_, stored.data() + 1, step_bytes);
@@ -120,19 +125,20 @@ Result<QuantizedCoder::Tile> QuantizedCoder::read(ElementType type, ByteSpan sto
   Tile tile;
   tile.raw = stored.data() + 1 + step_bytes;
   const Result<void> codes =
-      read_codes(stored[0], stored.subspan(1 + step_bytes + raw_bytes), count, tile);
+      read_codes(stored.subspan(1 + step_bytes + raw_bytes), count, stored[0], soon, tile);
   if (!codes) return codes.failure();
   return tile;
 }
 
-Result<void> QuantizedCoder::read_codes(uint8_t format, ByteSpan stored, size_t count, Tile& tile) {
+Result<void> QuantizedCoder::read_codes(ByteSpan stored, size_t count, uint8_t format,
+                                        const void* soon, Tile& tile) {
   auto* symbols = codes_.get();
   tile.codes = codes();
   switch (format) {
     case kPackedTile:
       return read_packed(stored, count, tile);
     case kRiceTile:
-      if (decode_bit_planes(level_, Symbols::kSigned, stored, count, symbols)) return {};
+      if (decode_bit_planes(level_, Symbols::kSigned, stored, count, symbols, soon)) return {};
       return corrupt("its bit planes do not decode");
     case kHuffmanTile:
       if (zstd_.decode(stored, {symbols, count})) return {};
@@ -170,7 +176,7 @@ Result<void> QuantizedCoder::read_packed(ByteSpan stored, size_t count, Tile& ti
 Result<void> QuantizedCoder::decode(ElementType type, ByteSpan stored, MutableByteSpan elements) {
   const size_t width = element_bytes(type);
   const size_t count = elements.size() / width;
-  const Result<Tile> tile = read(type, stored, count);
+  const Result<Tile> tile = read(type, stored, count, nullptr);
   if (!tile) return tile.failure();
   const bool direct = type == ElementType::kFloat32;
   uint8_t* floats = direct ? elements.data() : floats_.get();
@@ -186,7 +192,7 @@ Result<void> QuantizedCoder::decode(ElementType type, ByteSpan stored, MutableBy
 
 Result<void> QuantizedCoder::decode_add(ElementType type, ByteSpan stored, std::span<float> sums,
                                         float scale) {
-  const Result<Tile> tile = read(type, stored, sums.size());
+  const Result<Tile> tile = read(type, stored, sums.size(), sums.data());
   if (!tile) return tile.failure();
   dequantize_add(level_, tile->codes, steps_, spec_.block, sums.size(), scale, sums.data());
   const uint8_t* raw = tile->raw;

@@ -35,10 +35,11 @@ class QuantizedCoder final : public TileCoder {
 
   size_t blocks(size_t count) const { return (count + spec_.block - 1) / spec_.block; }
   size_t block_count(size_t block, size_t count) const;
-  size_t write_codes(size_t count, uint8_t* format, MutableByteSpan to);
+  size_t write_codes(size_t count, const void* soon, uint8_t* format, MutableByteSpan to);
   size_t write_packed(size_t count, uint8_t* to) const;
-  Result<Tile> read(ElementType type, ByteSpan stored, size_t count);
-  Result<void> read_codes(uint8_t format, ByteSpan stored, size_t count, Tile& tile);
+  Result<Tile> read(ElementType type, ByteSpan stored, size_t count, const void* soon);
+  Result<void> read_codes(ByteSpan stored, size_t count, uint8_t format, const void* soon,
+                          Tile& tile);
   Result<void> read_packed(ByteSpan stored, size_t count, Tile& tile);
   // Calls one(first element of the block, its elements) for each raw block.
   template <typename One>
