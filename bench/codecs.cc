@@ -29,6 +29,7 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 #include <random>
 #include <string>
@@ -46,7 +47,24 @@ namespace {
 
 constexpr size_t kBucketElements = 3 * 1024 * 1024;
 
-using Bytes = std::vector<uint8_t>;
+// Buffers start at cache lines, as torch's do.
+template <typename T>
+struct LineAllocator {
+  using value_type = T;
+  LineAllocator() = default;
+  template <typename Other>
+  LineAllocator(const LineAllocator<Other>&) {}
+  T* allocate(size_t count) {
+    return static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{64}));
+  }
+  void deallocate(T* memory, size_t) { ::operator delete(memory, std::align_val_t{64}); }
+  template <typename Other>
+  bool operator==(const LineAllocator<Other>&) const {
+    return true;
+  }
+};
+using Bytes = std::vector<uint8_t, LineAllocator<uint8_t>>;
+using Floats = std::vector<float, LineAllocator<float>>;
 
 // A way to code one bucket.
 class Method {
@@ -189,8 +207,9 @@ std::vector<Share> shares_of(const Contender& contender, ElementType type, ByteS
   const size_t width = element_bytes(type);
   std::vector<Share> shares;
   for (size_t i = 0; i < cores; ++i) {
-    const size_t first = sums.size() * i / cores;
-    const size_t count = sums.size() * (i + 1) / cores - first;
+    const size_t first = sums.size() * i / cores / 4096 * 4096;
+    const size_t end = i + 1 == cores ? sums.size() : sums.size() * (i + 1) / cores / 4096 * 4096;
+    const size_t count = end - first;
     shares.push_back({elements.subspan(first * width, count * width), sums.subspan(first, count),
                       Bytes(contender.methods[i]->max_bytes(count))});
   }
@@ -224,7 +243,7 @@ void run_once(Contender& contender, ElementType type, ByteSpan elements) {
   for (size_t at = 0; at < elements.size(); at += kBucketElements * width) {
     const ByteSpan bucket =
         elements.subspan(at, std::min(kBucketElements * width, elements.size() - at));
-    std::vector<float> sums(bucket.size() / width);
+    Floats sums(bucket.size() / width);
     std::vector<Share> shares = shares_of(contender, type, bucket, sums);
     for (size_t round = 0; round < rounds; ++round) {
       encoding += timed(shares.size(), [&](size_t i) {
