@@ -196,6 +196,7 @@ double timed(size_t cores, const std::function<void(size_t)>& work) {
   }
   const double start = seconds(CLOCK_MONOTONIC);
   std::vector<Thread> threads;
+  threads.reserve(cores);
   for (size_t i = 0; i < cores; ++i) threads.emplace_back("codec", [&work, i] { work(i); });
   threads.clear();
   return seconds(CLOCK_MONOTONIC) - start;
