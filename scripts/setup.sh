@@ -36,7 +36,7 @@ packages=(g++ cmake ninja-build ccache mold pkg-config python3 python3-pip ca-ce
   libgloo-dev libzstd-dev libxxhash-dev libspdlog-dev nlohmann-json3-dev
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libcli11-dev)
 if [ "$tests" = yes ]; then
-  packages+=(libgtest-dev libgmock-dev clang-format-19 clang-tidy-19 clang-19 iproute2 git)
+  packages+=(libgtest-dev libgmock-dev clang-format-19 clang-tidy-19 clang-19 libclang-rt-19-dev iproute2 git)
 fi
 
 missing=()

@@ -79,13 +79,6 @@ Group add_where(uint64_t plane, const Group& group, uint8_t value) {
   return change_where(plane, group, [value](uint8_t symbol) { return symbol + value; });
 }
 
-Group choose(uint64_t plane, const Group& yes, Group no) {
-  for (size_t i = 0; i < kPlaneGroup; ++i) {
-    if ((plane >> i & 1) != 0) no.symbols[i] = yes.symbols[i];
-  }
-  return no;
-}
-
 Group negate_where(uint64_t plane, const Group& group) {
   return change_where(plane, group, negated);
 }
@@ -107,6 +100,10 @@ uint32_t max_of(const Statistics& seen) {
 
 uint32_t ones(uint64_t plane) {
   return static_cast<uint32_t>(std::popcount(plane));
+}
+
+uint32_t lowest(uint64_t plane) {
+  return static_cast<uint32_t>(std::countr_zero(plane));
 }
 
 uint64_t thin(uint64_t plane, uint64_t kept) {
@@ -131,21 +128,22 @@ uint64_t spread(uint64_t bits, uint64_t to) {
 }  // namespace
 
 size_t encode_bit_planes(SimdLevel level, Symbols kind, const uint8_t* symbols, size_t count,
-                         uint8_t* to) {
+                         uint8_t* to, const void* soon) {
 #if defined(__x86_64__)
-  if (level == SimdLevel::kAvx512) return encode_bit_planes_avx512(kind, symbols, count, to);
-  if (level == SimdLevel::kAvx2) return encode_bit_planes_avx2(kind, symbols, count, to);
+  if (level == SimdLevel::kAvx512) return encode_bit_planes_avx512(kind, symbols, count, to, soon);
+  if (level == SimdLevel::kAvx2) return encode_bit_planes_avx2(kind, symbols, count, to, soon);
 #endif
-  return scalar::encode_symbols(kind, symbols, count, to);
+  return scalar::encode_symbols(kind, symbols, count, to, soon);
 }
 
 bool decode_bit_planes(SimdLevel level, Symbols kind, ByteSpan stored, size_t count,
-                       uint8_t* symbols) {
+                       uint8_t* symbols, const void* soon) {
 #if defined(__x86_64__)
-  if (level == SimdLevel::kAvx512) return decode_bit_planes_avx512(kind, stored, count, symbols);
-  if (level == SimdLevel::kAvx2) return decode_bit_planes_avx2(kind, stored, count, symbols);
+  if (level == SimdLevel::kAvx512)
+    return decode_bit_planes_avx512(kind, stored, count, symbols, soon);
+  if (level == SimdLevel::kAvx2) return decode_bit_planes_avx2(kind, stored, count, symbols, soon);
 #endif
-  return scalar::decode_symbols(kind, stored, count, symbols);
+  return scalar::decode_symbols(kind, stored, count, symbols, soon);
 }
 
 }  // namespace longhaul

@@ -34,13 +34,16 @@ constexpr size_t most_bit_plane_bytes(size_t count) {
   return (count + kPlaneBlock - 1) / kPlaneBlock * (1 + 3 * kPlaneBlock) + 16;
 }
 
+// `soon`, null or memory of 4 bytes a symbol that is needed next, is asked for meanwhile: coding
+// leaves memory idle, and what comes before and after it waits for memory.
+
 // Returns the bytes written. `symbols` holds a whole number of groups of 64, zeros behind `count`.
 size_t encode_bit_planes(SimdLevel level, Symbols kind, const uint8_t* symbols, size_t count,
-                         uint8_t* to);
+                         uint8_t* to, const void* soon = nullptr);
 
 // Writes `count` symbols and up to the end of their last group of 64; false when `stored` is not
 // exactly what so many symbols can be.
 bool decode_bit_planes(SimdLevel level, Symbols kind, ByteSpan stored, size_t count,
-                       uint8_t* symbols);
+                       uint8_t* symbols, const void* soon = nullptr);
 
 }  // namespace longhaul

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "codec/bit_planes.h"
+#include "codec/prefetch.h"
 
 namespace longhaul {
 
@@ -29,11 +30,12 @@ inline bool sound(const BlockHead& head) {
   return head.unary <= kUnaryPlanes && (!head.escaped || head.unary == kUnaryPlanes);
 }
 
-// From the sum of a block's magnitudes. One more low bit pays from a mean of 1.56 on (between the
-// 1.52 of a Gaussian and the 1.62 of a geometric distribution), the next from twice as much and a
-// half.
+// From the sum of a block's magnitudes. One more low bit pays from a mean of 1.52 on for a Gaussian
+// and 1.62 for a geometric distribution, the next from twice as much and a half. The first is taken
+// a little early: the blocks of a Gaussian at a step of half its RMS have a mean of 1.58 and should
+// not fall on both sides.
 inline uint32_t rice_parameter(uint32_t sum, size_t groups) {
-  constexpr std::array<uint32_t, 7> kFirstSums = {100, 232, 490, 1000, 2025, 4075, 8175};
+  constexpr std::array<uint32_t, 7> kFirstSums = {92, 232, 490, 1000, 2025, 4075, 8175};
   const uint32_t per_group = sum / static_cast<uint32_t>(groups);
   uint32_t k = 0;
   for (const uint32_t first : kFirstSums) k += per_group >= first ? 1 : 0;
@@ -42,6 +44,16 @@ inline uint32_t rice_parameter(uint32_t sum, size_t groups) {
 
 inline constexpr uint32_t magnitude_bits(Symbols kind) {
   return kind == Symbols::kSigned ? 7 : 8;
+}
+
+template <Symbols kKind>
+constexpr bool is_negative(uint8_t symbol) {
+  return kKind == Symbols::kSigned && symbol >= 0x80;
+}
+
+template <Symbols kKind>
+constexpr uint8_t magnitude_of(uint8_t symbol) {
+  return static_cast<uint8_t>(is_negative<kKind>(symbol) ? 0 - symbol : symbol);
 }
 
 // Up to 64 bits at a time, lowest first. Stores 8 bytes whenever it is asked to put: room for that
@@ -55,12 +67,13 @@ struct BitWriter {
   void put(uint64_t bits, uint32_t count) {
     pending |= bits << pending_bits;
     store(to, pending);
-    const uint32_t total = pending_bits + count;
     // What did not fit; two shifts because one by 64 is undefined.
     const uint64_t rest = bits >> 1 >> (63 - pending_bits);
-    const bool full = total >= 64;
-    pending = full ? rest : pending;
-    to += full ? 8 : 0;
+    const uint32_t total = pending_bits + count;
+    // Whether the word is full is a coin toss: arithmetic instead of a branch.
+    const uint64_t full = uint64_t{0} - (total >> 6);
+    pending = (rest & full) | (pending & ~full);
+    to += total >> 6 << 3;
     pending_bits = total & 63;
   }
 
@@ -75,6 +88,13 @@ inline uint64_t bits_at(const uint8_t* from, size_t bit) {
   const uint8_t* byte = from + (bit >> 3);
   const auto shift = static_cast<uint32_t>(bit & 7);
   return load<uint64_t>(byte) >> shift | uint64_t{byte[8]} << 1 << (63 - shift);
+}
+
+// The part of `soon` (bit_planes.h) that belongs to a block.
+inline void prefetch_block(const void* soon, size_t block) {
+  constexpr size_t kBytes = kPlaneBlock * sizeof(float);
+  if (soon == nullptr) return;
+  for (size_t line = 0; line < kBytes; line += 64) prefetch(soon, block * kBytes + line);
 }
 
 // The most bytes of one block without its head: 7 + 1 whole planes, 7 + 8 + 1 thinned ones; and the

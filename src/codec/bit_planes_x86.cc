@@ -20,6 +20,9 @@ namespace {
 LONGHAUL_AVX2 inline uint32_t ones(uint64_t plane) {
   return static_cast<uint32_t>(_mm_popcnt_u64(plane));
 }
+LONGHAUL_AVX2 inline uint32_t lowest(uint64_t plane) {
+  return static_cast<uint32_t>(_tzcnt_u64(plane));
+}
 LONGHAUL_AVX2 inline uint64_t thin(uint64_t plane, uint64_t kept) {
   return _pext_u64(plane, kept);
 }
@@ -197,10 +200,6 @@ LONGHAUL_KERNEL inline Group add_where(uint64_t plane, Group group, uint8_t valu
   return _mm512_mask_add_epi8(group, plane, group, _mm512_set1_epi8(static_cast<char>(value)));
 }
 
-LONGHAUL_KERNEL inline Group choose(uint64_t plane, Group yes, Group no) {
-  return _mm512_mask_blend_epi8(plane, no, yes);
-}
-
 LONGHAUL_KERNEL inline Group negate_where(uint64_t plane, Group group) {
   return _mm512_mask_sub_epi8(group, plane, _mm512_setzero_si512(), group);
 }
@@ -226,20 +225,24 @@ LONGHAUL_KERNEL inline uint32_t max_of(const Statistics& seen) {
 
 }  // namespace
 
-size_t encode_bit_planes_avx2(Symbols kind, const uint8_t* symbols, size_t count, uint8_t* to) {
-  return avx2::encode_symbols(kind, symbols, count, to);
+size_t encode_bit_planes_avx2(Symbols kind, const uint8_t* symbols, size_t count, uint8_t* to,
+                              const void* soon) {
+  return avx2::encode_symbols(kind, symbols, count, to, soon);
 }
 
-bool decode_bit_planes_avx2(Symbols kind, ByteSpan stored, size_t count, uint8_t* symbols) {
-  return avx2::decode_symbols(kind, stored, count, symbols);
+bool decode_bit_planes_avx2(Symbols kind, ByteSpan stored, size_t count, uint8_t* symbols,
+                            const void* soon) {
+  return avx2::decode_symbols(kind, stored, count, symbols, soon);
 }
 
-size_t encode_bit_planes_avx512(Symbols kind, const uint8_t* symbols, size_t count, uint8_t* to) {
-  return avx512::encode_symbols(kind, symbols, count, to);
+size_t encode_bit_planes_avx512(Symbols kind, const uint8_t* symbols, size_t count, uint8_t* to,
+                                const void* soon) {
+  return avx512::encode_symbols(kind, symbols, count, to, soon);
 }
 
-bool decode_bit_planes_avx512(Symbols kind, ByteSpan stored, size_t count, uint8_t* symbols) {
-  return avx512::decode_symbols(kind, stored, count, symbols);
+bool decode_bit_planes_avx512(Symbols kind, ByteSpan stored, size_t count, uint8_t* symbols,
+                              const void* soon) {
+  return avx512::decode_symbols(kind, stored, count, symbols, soon);
 }
 
 }  // namespace longhaul

@@ -7,10 +7,14 @@
 
 namespace longhaul {
 
-size_t encode_bit_planes_avx2(Symbols kind, const uint8_t* symbols, size_t count, uint8_t* to);
-bool decode_bit_planes_avx2(Symbols kind, ByteSpan stored, size_t count, uint8_t* symbols);
-size_t encode_bit_planes_avx512(Symbols kind, const uint8_t* symbols, size_t count, uint8_t* to);
-bool decode_bit_planes_avx512(Symbols kind, ByteSpan stored, size_t count, uint8_t* symbols);
+size_t encode_bit_planes_avx2(Symbols kind, const uint8_t* symbols, size_t count, uint8_t* to,
+                              const void* soon);
+bool decode_bit_planes_avx2(Symbols kind, ByteSpan stored, size_t count, uint8_t* symbols,
+                            const void* soon);
+size_t encode_bit_planes_avx512(Symbols kind, const uint8_t* symbols, size_t count, uint8_t* to,
+                                const void* soon);
+bool decode_bit_planes_avx512(Symbols kind, ByteSpan stored, size_t count, uint8_t* symbols,
+                              const void* soon);
 
 }  // namespace longhaul
 

@@ -26,8 +26,8 @@ CastCoder::CastCoder(const CodecSpec& spec, SimdLevel level)
       level_(level),
       narrow_(spec.kind == CodecSpec::Kind::kBf16 ? ElementType::kBFloat16 : ElementType::kFloat16),
       planes_(std::make_unique<PlaneCoder>(coder_of(spec.stage), level)),
-      floats_(std::make_unique_for_overwrite<uint8_t[]>(kPlaneTileElements * sizeof(float))),
-      rounded_(std::make_unique_for_overwrite<uint8_t[]>(kPlaneTileElements * kNarrowBytes)) {}
+      floats_(kPlaneTileElements * sizeof(float)),
+      rounded_(kPlaneTileElements * kNarrowBytes) {}
 
 void CastCoder::round(const EncodeContext& context, ElementType type, ByteSpan elements,
                       uint8_t* to) {

@@ -29,8 +29,8 @@ class CastCoder final : public TileCoder {
   const SimdLevel level_;
   const ElementType narrow_;
   std::unique_ptr<PlaneCoder> planes_;
-  std::unique_ptr<uint8_t[]> floats_;
-  std::unique_ptr<uint8_t[]> rounded_;
+  Scratch floats_;
+  Scratch rounded_;
 };
 
 }  // namespace longhaul

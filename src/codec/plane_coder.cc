@@ -52,8 +52,8 @@ PlaneCoder::PlaneCoder(Skewed skewed, SimdLevel level)
     : skewed_(skewed),
       level_(level),
       rank_coder_(kPlaneTileElements, level),
-      scratch_(std::make_unique_for_overwrite<uint8_t[]>(kMaxPlanes * kPlaneTileElements)),
-      decoded_(std::make_unique_for_overwrite<uint8_t[]>(kMaxPlanes * kPlaneTileElements)) {}
+      scratch_(kMaxPlanes * kPlaneTileElements),
+      decoded_(kMaxPlanes * kPlaneTileElements) {}
 
 // Raw planes up to the first coded one are written where they stay; the others pass through
 // scratch.

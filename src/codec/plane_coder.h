@@ -6,11 +6,10 @@
 // Method: byte planes as in Blosc's shuffle (blosc.org) and ZipNN (arXiv:2411.05239).
 #pragma once
 
-#include <memory>
-
 #include "codec/plane_choice.h"
 #include "codec/planes.h"
 #include "codec/rank_coder.h"
+#include "codec/scratch.h"
 #include "codec/tile_coder.h"
 #include "codec/zstd_coder.h"
 
@@ -54,8 +53,8 @@ class PlaneCoder final : public TileCoder {
   RankCoder rank_coder_;
   Plans plans_;  // of the tile that is being coded
   // The planes of one tile; pages that are not used cost nothing.
-  std::unique_ptr<uint8_t[]> scratch_;
-  std::unique_ptr<uint8_t[]> decoded_;  // of decode_add()
+  Scratch scratch_;
+  Scratch decoded_;  // of decode_add()
 };
 
 }  // namespace longhaul

@@ -16,6 +16,8 @@
 
 #include <array>
 
+#include "codec/prefetch.h"
+
 namespace longhaul {
 namespace {
 
@@ -163,9 +165,9 @@ struct Avx512 {
     if constexpr (kWidth == 2) {
       return _mm512_or_si512(_mm512_slli_epi16(v, kBits), _mm512_srli_epi16(v, 16 - kBits));
     } else if constexpr (kWidth == 4) {
-      return _mm512_or_si512(_mm512_slli_epi32(v, kBits), _mm512_srli_epi32(v, 32 - kBits));
+      return _mm512_rol_epi32(v, kBits);
     } else {
-      return _mm512_or_si512(_mm512_slli_epi64(v, kBits), _mm512_srli_epi64(v, 64 - kBits));
+      return _mm512_rol_epi64(v, kBits);
     }
   }
 
@@ -216,9 +218,76 @@ struct Avx512 {
     }
   }
 
-  LONGHAUL_AVX512 static size_t split(const uint8_t* elements, size_t count, PlanePointers planes) {
+  // Quarters of four vectors, transposed: quarter q of vector v becomes quarter v of vector q.
+  LONGHAUL_AVX512 static void transpose_quarters(__m512i* v) {
+    const __m512i low01 = _mm512_shuffle_i64x2(v[0], v[1], 0b01'00'01'00);
+    const __m512i low23 = _mm512_shuffle_i64x2(v[2], v[3], 0b01'00'01'00);
+    const __m512i high01 = _mm512_shuffle_i64x2(v[0], v[1], 0b11'10'11'10);
+    const __m512i high23 = _mm512_shuffle_i64x2(v[2], v[3], 0b11'10'11'10);
+    v[0] = _mm512_shuffle_i64x2(low01, low23, 0b10'00'10'00);
+    v[1] = _mm512_shuffle_i64x2(low01, low23, 0b11'01'11'01);
+    v[2] = _mm512_shuffle_i64x2(high01, high23, 0b10'00'10'00);
+    v[3] = _mm512_shuffle_i64x2(high01, high23, 0b11'01'11'01);
+  }
+
+  static constexpr size_t kLine = 4 * kGroup;
+
+  // Elements from a step's first that bring `address` to a cache line when each moves it by
+  // `stride`. The step after the first may overlap it: what is stored twice is the same.
+  static size_t to_next_line(const uint8_t* address, size_t stride) {
+    const size_t off = reinterpret_cast<uintptr_t>(address) % sizeof(__m512i);
+    return off == 0 || off % stride != 0 ? kLine : (sizeof(__m512i) - off) / stride;
+  }
+
+  // Four vectors of 4-byte elements fill a whole vector of each plane.
+  LONGHAUL_AVX512 static size_t split_lines(const uint8_t* elements, size_t count,
+                                            const PlanePointers& planes) {
     const __m512i gather = _mm512_loadu_si512(kGather.data());
     size_t i = 0;
+    for (size_t step = to_next_line(planes[0], 1); i + kLine <= count; i += step, step = kLine) {
+      __m512i v[4];
+#pragma GCC unroll 4
+      for (size_t k = 0; k < 4; ++k) {
+        const uint8_t* from = elements + (i + k * kGroup) * kWidth;
+        prefetch(from, kReadAheadBytes);
+        const __m512i loaded = _mm512_loadu_si512(from);
+        v[k] = _mm512_permutexvar_epi8(gather, rotate_left<kLeft>(loaded));
+      }
+      transpose_quarters(v);
+#pragma GCC unroll 4
+      for (size_t p = 0; p < 4; ++p) {
+        prefetch(planes[p] + i, kWriteAheadBytes);
+        _mm512_storeu_si512(planes[p] + i, v[p]);
+      }
+    }
+    return i;
+  }
+
+  LONGHAUL_AVX512 static size_t merge_lines(const ConstPlanePointers& planes, size_t count,
+                                            uint8_t* elements) {
+    const __m512i scatter = _mm512_loadu_si512(kScatter.data());
+    size_t i = 0;
+    for (size_t step = to_next_line(elements, kWidth); i + kLine <= count;
+         i += step, step = kLine) {
+      __m512i v[4];
+#pragma GCC unroll 4
+      for (size_t p = 0; p < 4; ++p) {
+        prefetch(planes[p] + i, kWriteAheadBytes);
+        v[p] = _mm512_loadu_si512(planes[p] + i);
+      }
+      transpose_quarters(v);
+#pragma GCC unroll 4
+      for (size_t k = 0; k < 4; ++k) {
+        _mm512_storeu_si512(elements + (i + k * kGroup) * kWidth,
+                            rotate_left<kRight>(_mm512_permutexvar_epi8(scatter, v[k])));
+      }
+    }
+    return i;
+  }
+
+  LONGHAUL_AVX512 static size_t split(const uint8_t* elements, size_t count, PlanePointers planes) {
+    const __m512i gather = _mm512_loadu_si512(kGather.data());
+    size_t i = kWidth == 4 ? split_lines(elements, count, planes) : 0;
     for (; i + kGroup <= count; i += kGroup) {
       const __m512i v = rotate_left<kLeft>(_mm512_loadu_si512(elements + i * kWidth));
       store_groups(_mm512_permutexvar_epi8(gather, v), planes, i);
@@ -228,7 +297,7 @@ struct Avx512 {
 
   LONGHAUL_AVX512 static size_t merge(ConstPlanePointers planes, size_t count, uint8_t* elements) {
     const __m512i scatter = _mm512_loadu_si512(kScatter.data());
-    size_t i = 0;
+    size_t i = kWidth == 4 ? merge_lines(planes, count, elements) : 0;
     for (; i + kGroup <= count; i += kGroup) {
       const __m512i v = _mm512_permutexvar_epi8(scatter, load_groups(planes, i));
       _mm512_storeu_si512(elements + i * kWidth, rotate_left<kRight>(v));

@@ -13,6 +13,7 @@
 
 #include <cstring>
 
+#include "codec/prefetch.h"
 #include "codec/random_x86.h"
 
 namespace longhaul {
@@ -54,6 +55,7 @@ LONGHAUL_KERNEL inline BlockStatistics block_statistics(const uint8_t* x, size_t
 #pragma GCC unroll 8
     for (size_t v = 0; v < kVectors; ++v) {
       const __m256 value = elements_at(x, i + v * 8);
+      if (v % 2 == 0) prefetch(x + (i + v * 8) * sizeof(float), kReadAheadBytes);
       sums[v] = _mm256_add_ps(sums[v], _mm256_mul_ps(value, value));
       largest[v % 2] =
           _mm256_max_epu32(largest[v % 2], _mm256_castps_si256(_mm256_and_ps(value, magnitude)));
@@ -158,6 +160,7 @@ LONGHAUL_KERNEL inline BlockStatistics block_statistics(const uint8_t* x, size_t
 #pragma GCC unroll 4
     for (size_t v = 0; v < 4; ++v) {
       const __m512 value = elements_at(x, i + v * 16);
+      prefetch(x + (i + v * 16) * sizeof(float), kReadAheadBytes);
       sums[v] = _mm512_add_ps(sums[v], _mm512_mul_ps(value, value));
       largest[v] =
           _mm512_max_epu32(largest[v], _mm512_and_si512(_mm512_castps_si512(value), magnitude));
@@ -250,6 +253,7 @@ LONGHAUL_KERNEL inline void multiply_add(const int8_t* codes, size_t n, float st
   const __m512 scales = _mm512_set1_ps(scale);
 #pragma GCC unroll 4
   for (size_t i = 0; i < n; i += 16) {
+    prefetch(sums + i, kReadAheadBytes);
     const __m512 value = _mm512_mul_ps(values_at(codes, i, factor), scales);
     _mm512_storeu_ps(sums + i, _mm512_add_ps(_mm512_loadu_ps(sums + i), value));
   }

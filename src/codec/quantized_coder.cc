@@ -1,6 +1,7 @@
 #include "codec/quantized_coder.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "codec/bit_planes.h"
 #include "codec/convert.h"
@@ -29,8 +30,8 @@ Failure corrupt(const Args&... what) {
 QuantizedCoder::QuantizedCoder(const CodecSpec& spec, SimdLevel level)
     : spec_(spec),
       level_(level),
-      floats_(std::make_unique_for_overwrite<uint8_t[]>(kQuantizedTileElements * sizeof(float))),
-      codes_(std::make_unique_for_overwrite<int8_t[]>(kQuantizedTileElements)) {
+      floats_(kQuantizedTileElements * sizeof(float)),
+      codes_(kQuantizedTileElements) {
   static_assert(kQuantizedTileElements % kCodeGroup == 0);
 }
 
@@ -39,13 +40,9 @@ size_t QuantizedCoder::block_count(size_t block, size_t count) const {
 }
 
 template <typename One>
-void QuantizedCoder::for_each_raw(ElementType type, size_t count, const uint8_t* raw,
-                                  const One& one) const {
+void QuantizedCoder::for_each_raw(size_t count, const One& one) const {
   for (size_t block = 0; block < blocks(count); ++block) {
-    if (steps_[block] != kRawBlock) continue;
-    const size_t here = block_count(block, count);
-    one(block * spec_.block, here, raw);
-    raw += here * element_bytes(type);
+    if (steps_[block] == kRawBlock) one(block * spec_.block, block_count(block, count));
   }
 }
 
@@ -65,24 +62,28 @@ size_t QuantizedCoder::encode(const EncodeContext& context, ElementType type, By
   rule.largest_bits = largest_bits(type);
   rule.stochastic = spec_.rounding == CodecSpec::Rounding::kStochastic;
   if (rule.stochastic) rule.key = rounding_key(context);
-  quantize(level_, rule, floats, count, static_cast<uint32_t>(context.first_element), codes_.get(),
+  quantize(level_, rule, floats, count, static_cast<uint32_t>(context.first_element), codes(),
            steps_);
 
   const size_t step_bytes = blocks(count) * sizeof(uint16_t);
-  std::copy_n(reinterpret_cast<const uint8_t*>(steps_), step_bytes, to.data() + 1);
+  std::memcpy(to.data() + 1, steps_, step_bytes);
   size_t written = 1 + step_bytes;
-  for_each_raw(type, count, nullptr, [&](size_t first, size_t here, const uint8_t*) {
+  for_each_raw(count, [&](size_t first, size_t here) {
     std::copy_n(elements.data() + first * width, here * width, to.data() + written);
     written += here * width;
   });
-  return written + write_codes(count, to.data(), to.subspan(written));
+  // The next tile's elements, if there is one.
+  const void* soon = type == ElementType::kFloat32 ? elements.data() + elements.size() : nullptr;
+  return written + write_codes(count, soon, to.data(), to.subspan(written));
 }
 
-size_t QuantizedCoder::write_codes(size_t count, uint8_t* format, MutableByteSpan to) {
-  const auto* symbols = reinterpret_cast<const uint8_t*>(codes_.get());
+size_t QuantizedCoder::write_codes(size_t count, const void* soon, uint8_t* format,
+                                   MutableByteSpan to) {
+  const auto* symbols = codes_.get();
   if (spec_.stage == CodecSpec::Stage::kRice) {
     *format = kRiceTile;
-    const size_t written = encode_bit_planes(level_, Symbols::kSigned, symbols, count, to.data());
+    const size_t written =
+        encode_bit_planes(level_, Symbols::kSigned, symbols, count, to.data(), soon);
     if (written < count) return written;
   }
   if (spec_.stage == CodecSpec::Stage::kHuffman) {
@@ -100,16 +101,17 @@ size_t QuantizedCoder::write_packed(size_t count, uint8_t* to) const {
   for (size_t block = 0; block < blocks(count); ++block) {
     if (!is_step(steps_[block])) continue;
     const size_t here = block_count(block, count);
-    std::copy_n(codes_.get() + block * spec_.block, here, to + written);
+    std::memcpy(to + written, codes() + block * spec_.block, here);
     written += here;
   }
   return written;
 }
 
-Result<QuantizedCoder::Tile> QuantizedCoder::read(ElementType type, ByteSpan stored, size_t count) {
+Result<QuantizedCoder::Tile> QuantizedCoder::read(ElementType type, ByteSpan stored, size_t count,
+                                                  const void* soon) {
   const size_t step_bytes = blocks(count) * sizeof(uint16_t);
   if (stored.size() < 1 + step_bytes) return corrupt("cut in its steps");
-  std::copy_n(stored.data() + 1, step_bytes, reinterpret_cast<uint8_t*>(steps_));
+  std::memcpy(steps_, stored.data() + 1, step_bytes);
   size_t raw_bytes = 0;
   for (size_t block = 0; block < blocks(count); ++block) {
     const uint16_t step = steps_[block];
@@ -123,19 +125,20 @@ Result<QuantizedCoder::Tile> QuantizedCoder::read(ElementType type, ByteSpan sto
   Tile tile;
   tile.raw = stored.data() + 1 + step_bytes;
   const Result<void> codes =
-      read_codes(stored[0], stored.subspan(1 + step_bytes + raw_bytes), count, tile);
+      read_codes(stored.subspan(1 + step_bytes + raw_bytes), count, stored[0], soon, tile);
   if (!codes) return codes.failure();
   return tile;
 }
 
-Result<void> QuantizedCoder::read_codes(uint8_t format, ByteSpan stored, size_t count, Tile& tile) {
-  auto* symbols = reinterpret_cast<uint8_t*>(codes_.get());
-  tile.codes = codes_.get();
+Result<void> QuantizedCoder::read_codes(ByteSpan stored, size_t count, uint8_t format,
+                                        const void* soon, Tile& tile) {
+  auto* symbols = codes_.get();
+  tile.codes = codes();
   switch (format) {
     case kPackedTile:
       return read_packed(stored, count, tile);
     case kRiceTile:
-      if (decode_bit_planes(level_, Symbols::kSigned, stored, count, symbols)) return {};
+      if (decode_bit_planes(level_, Symbols::kSigned, stored, count, symbols, soon)) return {};
       return corrupt("its bit planes do not decode");
     case kHuffmanTile:
       if (zstd_.decode(stored, {symbols, count})) return {};
@@ -159,12 +162,12 @@ Result<void> QuantizedCoder::read_packed(ByteSpan stored, size_t count, Tile& ti
   }
   for (size_t block = 0; block < blocks(count); ++block) {
     const size_t here = block_count(block, count);
-    int8_t* const to = codes_.get() + block * spec_.block;
+    int8_t* const to = codes() + block * spec_.block;
     if (!is_step(steps_[block])) {
       std::fill_n(to, here, int8_t{0});
       continue;
     }
-    std::copy_n(from, here, to);
+    std::memcpy(to, from, here);
     from += here;
   }
   return {};
@@ -173,25 +176,29 @@ Result<void> QuantizedCoder::read_packed(ByteSpan stored, size_t count, Tile& ti
 Result<void> QuantizedCoder::decode(ElementType type, ByteSpan stored, MutableByteSpan elements) {
   const size_t width = element_bytes(type);
   const size_t count = elements.size() / width;
-  const Result<Tile> tile = read(type, stored, count);
+  const Result<Tile> tile = read(type, stored, count, nullptr);
   if (!tile) return tile.failure();
   const bool direct = type == ElementType::kFloat32;
   uint8_t* floats = direct ? elements.data() : floats_.get();
   dequantize(level_, tile->codes, steps_, spec_.block, count, floats);
   if (!direct) from_float32(type, level_, floats_.get(), count, elements.data());
-  for_each_raw(type, count, tile->raw, [&](size_t first, size_t here, const uint8_t* raw) {
+  const uint8_t* raw = tile->raw;
+  for_each_raw(count, [&](size_t first, size_t here) {
     std::copy_n(raw, here * width, elements.data() + first * width);
+    raw += here * width;
   });
   return {};
 }
 
 Result<void> QuantizedCoder::decode_add(ElementType type, ByteSpan stored, std::span<float> sums,
                                         float scale) {
-  const Result<Tile> tile = read(type, stored, sums.size());
+  const Result<Tile> tile = read(type, stored, sums.size(), sums.data());
   if (!tile) return tile.failure();
   dequantize_add(level_, tile->codes, steps_, spec_.block, sums.size(), scale, sums.data());
-  for_each_raw(type, sums.size(), tile->raw, [&](size_t first, size_t here, const uint8_t* raw) {
+  const uint8_t* raw = tile->raw;
+  for_each_raw(sums.size(), [&](size_t first, size_t here) {
     add_elements(type, level_, raw, here, scale, sums.data() + first);
+    raw += here * element_bytes(type);
   });
   return {};
 }

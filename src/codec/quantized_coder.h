@@ -4,9 +4,8 @@
 // step of 0. Format: docs/wire.md.
 #pragma once
 
-#include <memory>
-
 #include "codec/quantize.h"
+#include "codec/scratch.h"
 #include "codec/tile_coder.h"
 #include "codec/zstd_coder.h"
 
@@ -36,21 +35,24 @@ class QuantizedCoder final : public TileCoder {
 
   size_t blocks(size_t count) const { return (count + spec_.block - 1) / spec_.block; }
   size_t block_count(size_t block, size_t count) const;
-  size_t write_codes(size_t count, uint8_t* format, MutableByteSpan to);
+  size_t write_codes(size_t count, const void* soon, uint8_t* format, MutableByteSpan to);
   size_t write_packed(size_t count, uint8_t* to) const;
-  Result<Tile> read(ElementType type, ByteSpan stored, size_t count);
-  Result<void> read_codes(uint8_t format, ByteSpan stored, size_t count, Tile& tile);
+  Result<Tile> read(ElementType type, ByteSpan stored, size_t count, const void* soon);
+  Result<void> read_codes(ByteSpan stored, size_t count, uint8_t format, const void* soon,
+                          Tile& tile);
   Result<void> read_packed(ByteSpan stored, size_t count, Tile& tile);
-  // Calls one(first element of the block, its elements, its raw bytes) for each raw block.
+  // Calls one(first element of the block, its elements) for each raw block.
   template <typename One>
-  void for_each_raw(ElementType type, size_t count, const uint8_t* raw, const One& one) const;
+  void for_each_raw(size_t count, const One& one) const;
 
   const CodecSpec spec_;
   const SimdLevel level_;
   ZstdCoder zstd_;
-  std::unique_ptr<uint8_t[]> floats_;  // a tile of another type as fp32
-  std::unique_ptr<int8_t[]> codes_;
+  Scratch floats_;  // a tile of another type as fp32
+  Scratch codes_;
   uint16_t steps_[kMostBlocks] = {};
+
+  int8_t* codes() const { return reinterpret_cast<int8_t*>(codes_.get()); }
 };
 
 }  // namespace longhaul

@@ -71,9 +71,7 @@ float rank_coded_bits(const ByteCounts& counts, const RankTable& table) {
 }
 
 RankCoder::RankCoder(size_t most_bytes, SimdLevel level)
-    : level_(level),
-      ranks_(std::make_unique_for_overwrite<uint8_t[]>((most_bytes + kPlaneGroup - 1) /
-                                                       kPlaneGroup * kPlaneGroup)) {}
+    : level_(level), ranks_((most_bytes + kPlaneGroup - 1) / kPlaneGroup * kPlaneGroup) {}
 
 size_t RankCoder::encode(const RankTable& table, ByteSpan plane, uint8_t* to) {
   *to = static_cast<uint8_t>(table.listed);

@@ -6,8 +6,8 @@
 #pragma once
 
 #include <array>
-#include <memory>
 
+#include "codec/scratch.h"
 #include "codec/simd.h"
 #include "longhaul/base/bytes.h"
 
@@ -42,7 +42,7 @@ class RankCoder {
 
  private:
   const SimdLevel level_;
-  std::unique_ptr<uint8_t[]> ranks_;
+  Scratch ranks_;
 };
 
 }  // namespace longhaul

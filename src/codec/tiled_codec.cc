@@ -43,8 +43,7 @@ TiledCodec::TiledCodec(const CodecSpec& spec, SimdLevel level, uint32_t tile_ele
       level_(level),
       tile_elements_(tile_elements),
       coder_(std::move(coder)),
-      overflow_(std::make_unique_for_overwrite<uint8_t[]>(
-          most_coded_bytes(tile_elements, kWidestElement))) {}
+      overflow_(most_coded_bytes(tile_elements, kWidestElement)) {}
 
 PayloadShape TiledCodec::shape(ElementType type, size_t element_count) const {
   return {spec_.kind, type, element_count, tile_elements_, spec_.block};

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "codec/payload.h"
+#include "codec/scratch.h"
 #include "codec/simd.h"
 #include "codec/tile_coder.h"
 #include "longhaul/codec/codec.h"
@@ -34,7 +35,7 @@ class TiledCodec final : public Codec {
   const uint32_t tile_elements_;
   const std::unique_ptr<TileCoder> coder_;
   // One coded tile that might not fit into what is left of the payload.
-  const std::unique_ptr<uint8_t[]> overflow_;
+  const Scratch overflow_;
 };
 
 }  // namespace longhaul

@@ -120,6 +120,36 @@ TEST(CodecTest, EveryInstructionSetWritesTheSameBytesAndReadsThemToTheSameBits) 
   }
 }
 
+// A codec per level goes through 10,000 steps of one training, so to speak.
+TEST(CodecTest, TenThousandStepsOfRandomSizesAndTypesAreTheSameOnEveryInstructionSet) {
+  const std::vector<CodecSpec> specs = all_specs();
+  std::vector<std::vector<std::unique_ptr<Codec>>> codecs(specs.size());
+  for (size_t i = 0; i < specs.size(); ++i) {
+    for (const SimdLevel level : levels()) codecs[i].push_back(make_codec(specs[i], level));
+  }
+  std::mt19937_64 random(20);
+  for (uint64_t step = 0; step < 10'000; ++step) {
+    const size_t which = random() % specs.size();
+    const ElementType type = kAllElementTypes[random() % 4];
+    if (!takes(specs[which], type)) continue;
+    const DataKind kind = kAllDataKinds[random() % std::size(kAllDataKinds)];
+    const size_t count = random() % 1500;
+    SCOPED_TRACE(str_cat("step ", step, ": ", trace(specs[which], type, kind, count)));
+    const std::vector<uint8_t> elements = make_elements(kind, type, count, step);
+    const EncodeContext context{.step = step, .bucket = static_cast<uint32_t>(random() % 9)};
+    std::vector<uint8_t> payload;
+    std::vector<uint8_t> decoded;
+    for (const std::unique_ptr<Codec>& codec : codecs[which]) {
+      const std::vector<uint8_t> own = encode_all(*codec, type, elements, context);
+      if (payload.empty()) payload = own;
+      ASSERT_TRUE(own == payload);
+      const std::vector<uint8_t> back = decode_all(*codec, type, payload, count);
+      if (decoded.empty()) decoded = back;
+      ASSERT_TRUE(back == decoded);
+    }
+  }
+}
+
 TEST(CodecTest, DecodeAddIsDecodeThenAdd) {
   constexpr size_t kCount = 20'011;
   for (const CodecSpec& spec : all_specs()) {
