@@ -123,12 +123,6 @@ LONGHAUL_KERNEL inline Group add_where(uint64_t plane, Group group, uint8_t valu
           _mm256_add_epi8(group.second, _mm256_and_si256(mask.second, values))};
 }
 
-LONGHAUL_KERNEL inline Group choose(uint64_t plane, Group yes, Group no) {
-  const Group mask = mask_of(plane);
-  return {_mm256_blendv_epi8(no.first, yes.first, mask.first),
-          _mm256_blendv_epi8(no.second, yes.second, mask.second)};
-}
-
 LONGHAUL_KERNEL inline Group negate_where(uint64_t plane, Group group) {
   const Group mask = mask_of(plane);
   return {_mm256_sub_epi8(_mm256_xor_si256(group.first, mask.first), mask.first),

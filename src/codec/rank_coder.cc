@@ -49,8 +49,9 @@ RankTable make_rank_table(const ByteCounts& counts) {
   for (size_t byte = 0; byte < counts.size(); ++byte) {
     if (counts[byte] > 0) table.by_rank[table.listed++] = static_cast<uint8_t>(byte);
   }
-  std::stable_sort(table.by_rank.begin(), table.by_rank.begin() + table.listed,
-                   [&](uint8_t a, uint8_t b) { return counts[a] > counts[b]; });
+  std::sort(table.by_rank.begin(), table.by_rank.begin() + table.listed, [&](uint8_t a, uint8_t b) {
+    return counts[a] != counts[b] ? counts[a] > counts[b] : a < b;
+  });
   table.listed = std::min<size_t>(table.listed, 255);
   complete(table);
   return table;

@@ -41,7 +41,7 @@ struct CodecSpec {
   enum class Stage : unsigned char {
     kPacked = 0,   // as they are
     kRice = 1,     // bit planes, Rice coded: fast
-    kHuffman = 2,  // Huffman through zstd: smaller by up to a tenth, several times slower
+    kHuffman = 2,  // Huffman through zstd: up to 5 % smaller, several times slower
   };
   enum class Rounding : unsigned char {
     kNearest = 0,     // ties to even
