@@ -10,6 +10,7 @@ Usage: scripts/bench.sh NAME [options of that benchmark; NAME --help lists them]
   parity     after 50 steps, are parameters those of Python's DDP to the last bit?  (installs peers)
   ddp_step   step time of our DDP against Python's DDP and plain libtorch           (installs peers)
   lossless   ratio and speed of the zstd codec on real gradients, against stock zstd
+  codecs     ratio, error and speed of every codec on real gradients, against stock zstd and lz4
   wan_ddp    step time over slow, far and lossy links, against Python's DDP and its hooks  (root, installs peers)
   build      cold and warm build time of the presets release and test
 
@@ -24,7 +25,7 @@ torch_version=2.11.0
 die() { echo "bench: $*" >&2; exit 64; }
 
 build() {
-  scripts/setup.sh >&2
+  scripts/setup.sh --bench >&2
   [ -e build/bench/build.ninja ] || cmake --preset bench >/dev/null
   cmake --build --preset bench --target "$@" >&2
 }
@@ -44,9 +45,10 @@ case "$name" in
   parity) targets=(bench_parity) peers=yes ;;
   ddp_step) targets=(bench_ddp_step) peers=yes ;;
   lossless) targets=(bench_lossless char_gpt) peers=no ;;
+  codecs) targets=(bench_codecs char_gpt) peers=no ;;
   wan_ddp) targets=(bench_ddp_step linkem) peers=yes ;;
   build) targets=() peers=no ;;
-  *) die "no benchmark '$name'; there are parity, ddp_step, lossless, wan_ddp, build" ;;
+  *) die "no benchmark '$name'; there are parity, ddp_step, lossless, codecs, wan_ddp, build" ;;
 esac
 for argument in "$@"; do
   case "$argument" in -h | --help) exec python3 "bench/drive/$name.py" --help ;; esac

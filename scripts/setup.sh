@@ -5,9 +5,10 @@ set -euo pipefail
 
 usage() {
   cat <<'EOF'
-Usage: scripts/setup.sh [--tests] [--libtorch auto|wheel]
+Usage: scripts/setup.sh [--tests] [--bench] [--libtorch auto|wheel]
 
   --tests            also what the tests need (GoogleTest, clang-format, clang-tidy, iproute2)
+  --bench            also what benchmarks compare with and work on (lz4, iproute2)
   --libtorch auto    use LIBTORCH, Torch_DIR or CMAKE_PREFIX_PATH, else a Python torch, else the wheel
   --libtorch wheel   fetch the pinned wheel into .deps/ whatever else is there
 EOF
@@ -15,10 +16,12 @@ EOF
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tests=no
+bench=no
 libtorch=auto
 while [ $# -gt 0 ]; do
   case "$1" in
     --tests) tests=yes ;;
+    --bench) bench=yes ;;
     --libtorch) libtorch=${2:?--libtorch needs auto or wheel}; shift ;;
     -h | --help) usage; exit 0 ;;
     *) echo "setup.sh: unknown option '$1'; see scripts/setup.sh --help" >&2; exit 64 ;;
@@ -38,6 +41,7 @@ packages=(g++ cmake ninja-build ccache mold pkg-config python3 python3-pip ca-ce
 if [ "$tests" = yes ]; then
   packages+=(libgtest-dev libgmock-dev clang-format-19 clang-tidy-19 clang-19 libclang-rt-19-dev iproute2 git)
 fi
+if [ "$bench" = yes ]; then packages+=(liblz4-dev iproute2); fi
 
 missing=()
 if command -v dpkg-query >/dev/null; then

@@ -58,3 +58,20 @@ def run_ranks(world_size, command, timeout=600):
     if any(codes):
         sys.exit(f"{command(0)}: exit codes by rank: {codes}")
     return output
+
+
+def libtorch_headers():
+    for line in (TOP / "build/bench/CMakeCache.txt").read_text().splitlines():
+        if line.startswith("Libtorch_ROOT_DIR:"):
+            return line.split("=", 1)[1] + "/include"
+    raise SystemExit("build/bench/CMakeCache.txt names no Libtorch_ROOT_DIR")
+
+
+def dump_gradients(folder, steps, text=None):
+    """Real gradients as flat fp32 files: those of char_gpt with 3.3 million parameters at `steps` ("1,50,200")."""
+    subprocess.run(
+        [BIN / "char_gpt", "--text", text or libtorch_headers(), "--steps", max(steps.split(","), key=int),
+         "--width", "256", "--layers", "4", "--batch", "16", "--lr", "0.001", "--sample", "0",
+         "--dump-gradients", folder, "--dump-steps", steps],
+        env=dict(os.environ, OMP_NUM_THREADS="1"), check=True, stdout=subprocess.DEVNULL)
+    return sorted(pathlib.Path(folder).glob("*.f32"))

@@ -5,8 +5,9 @@
 namespace longhaul {
 namespace {
 
-// Codecs work on blocks of up to 1024 elements; a boundary inside one would cost a short block.
-constexpr size_t kBlockElements = 1024;
+// The largest block of a codec: a boundary inside one would cost a short block. It also keeps
+// chunks on cache lines.
+constexpr size_t kBlockElements = 4096;
 constexpr size_t kOneRoundBytes = size_t{32} << 10;
 constexpr int kOneRoundRanks = 4;
 

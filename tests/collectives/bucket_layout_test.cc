@@ -33,15 +33,15 @@ TEST(BucketLayoutTest, PiecesAreSmallAndSharesAreEven) {
   EXPECT_EQ(layout.piece_count(), 13U);
   for (size_t i = 0; i < layout.piece_count(); ++i) {
     const ElementRange piece = layout.piece(i);
-    EXPECT_LE(piece.count * 4, BucketLayout::kPieceBytes + 4096);
-    EXPECT_EQ(piece.first % 1024, 0U) << "blocks are not cut";
+    EXPECT_LE(piece.count * 4, BucketLayout::kPieceBytes + 4096 * 4);
+    EXPECT_EQ(piece.first % 4096, 0U) << "blocks are not cut";
     size_t smallest = piece.count;
     size_t largest = 0;
     for (Rank owner = 0; owner < 4; ++owner) {
       smallest = std::min(smallest, layout.chunk(piece, owner).count);
       largest = std::max(largest, layout.chunk(piece, owner).count);
     }
-    EXPECT_LE(largest - smallest, 2 * 1024U);
+    EXPECT_LE(largest - smallest, 2 * 4096U);
   }
 }
 
