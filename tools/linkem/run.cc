@@ -96,6 +96,7 @@ class Emulation {
 
   std::vector<int> tuns() const {
     std::vector<int> descriptors;
+    descriptors.reserve(networks_.size());
     for (const HostNetwork& network : networks_) descriptors.push_back(network.tun.get());
     return descriptors;
   }
@@ -111,6 +112,7 @@ class Emulation {
   Command make_command(size_t host) {
     const size_t hosts = options_.hosts.size();
     std::vector<std::string> addresses;
+    addresses.reserve(hosts);
     for (size_t peer = 0; peer < hosts; ++peer) addresses.push_back(host_address(peer));
     Command command;
     command.host = host;
