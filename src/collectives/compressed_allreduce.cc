@@ -201,6 +201,7 @@ struct CompressedAllreduce::State {
 void CompressedAllreduce::State::check_codecs() {
   constexpr int64_t kMaxSpecBytes = 1024;
   std::vector<std::string> names;
+  names.reserve(codecs.size());
   for (const Codecs& kind : codecs) names.push_back(kind.send->spec().str());
   const std::string own = join(names, " or ");
   LONGHAUL_CHECK(own.size() < static_cast<size_t>(kMaxSpecBytes));

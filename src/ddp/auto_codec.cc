@@ -76,8 +76,8 @@ std::vector<CodecCandidate> time_candidates(double allowed_error) {
   const std::vector<float> gradients = made_up_gradients();
   std::vector<CodecCandidate> candidates;
   for (const char* name : kCandidates) {
-    CodecCandidate candidate = time_codec(CodecSpec::parse(name).value_or_throw(), gradients);
-    if (candidate.relative_error <= allowed_error) candidates.push_back(std::move(candidate));
+    const CodecCandidate candidate = time_codec(CodecSpec::parse(name).value_or_throw(), gradients);
+    if (candidate.relative_error <= allowed_error) candidates.push_back(candidate);
   }
   return candidates;
 }
