@@ -70,6 +70,7 @@ class Router {
   void accept(size_t host, uint32_t id, uint32_t bytes);
   void deliver();
   void wait();
+  void rest_if_due();
 
   const RouterOptions options_;
   const std::vector<int> tuns_;
@@ -80,6 +81,7 @@ class Router {
   UniqueFd wake_;
   std::atomic<bool> stopping_{false};
   int64_t start_ns_ = 0;
+  nanoseconds rested_at_{0};
   RouterReport report_;
   Thread thread_;
 };
