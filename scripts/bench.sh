@@ -10,6 +10,7 @@ Usage: scripts/bench.sh NAME [options of that benchmark; NAME --help lists them]
   parity     after 50 steps, are parameters those of Python's DDP to the last bit?  (installs peers)
   ddp_step   step time of our DDP against Python's DDP and plain libtorch           (installs peers)
   lossless   ratio and speed of the zstd codec on real gradients, against stock zstd
+  linkem     are emulated links true to rate, RTT and loss, and how much passes?  (root)
   build      cold and warm build time of the presets release and test
 
 Peers: Python's torch with all its dependencies, some 5 GB, into .peers/ of the checkout.
@@ -43,8 +44,9 @@ case "$name" in
   parity) targets=(bench_parity) peers=yes ;;
   ddp_step) targets=(bench_ddp_step) peers=yes ;;
   lossless) targets=(bench_lossless char_gpt) peers=no ;;
+  linkem) targets=(linkem) peers=no ;;
   build) targets=() peers=no ;;
-  *) die "no benchmark '$name'; there are parity, ddp_step, lossless, build" ;;
+  *) die "no benchmark '$name'; there are parity, ddp_step, lossless, linkem, build" ;;
 esac
 for argument in "$@"; do
   case "$argument" in -h | --help) exec python3 "bench/drive/$name.py" --help ;; esac

@@ -44,6 +44,7 @@ struct RouterReport {
   std::vector<LinkCounters> down;
   uint64_t unroutable = 0;  // to no host of ours, or no IPv4
   uint64_t refused = 0;     // by the receiver's device
+  uint64_t in_flight = 0;   // on their way when the emulation ended
   bool real_time = false;
   Lateness lateness;
 };
