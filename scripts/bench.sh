@@ -12,6 +12,7 @@ Usage: scripts/bench.sh NAME [options of that benchmark; NAME --help lists them]
   lossless   ratio and speed of the zstd codec on real gradients, against stock zstd
   codecs     ratio, error and speed of every codec on real gradients, against stock zstd and lz4
   wan_ddp    step time over slow, far and lossy links, against Python's DDP and its hooks  (root, installs peers)
+  linkem     are emulated links true to rate, RTT and loss, and how much passes?  (root)
   build      cold and warm build time of the presets release and test
 
 Peers: Python's torch with all its dependencies, some 5 GB, into .peers/ of the checkout.
@@ -46,9 +47,10 @@ case "$name" in
   ddp_step) targets=(bench_ddp_step) peers=yes ;;
   lossless) targets=(bench_lossless char_gpt) peers=no ;;
   codecs) targets=(bench_codecs char_gpt) peers=no ;;
+  linkem) targets=(linkem) peers=no ;;
   wan_ddp) targets=(bench_ddp_step linkem) peers=yes ;;
   build) targets=() peers=no ;;
-  *) die "no benchmark '$name'; there are parity, ddp_step, lossless, codecs, wan_ddp, build" ;;
+  *) die "no benchmark '$name'; there are parity, ddp_step, lossless, codecs, linkem, wan_ddp, build" ;;
 esac
 for argument in "$@"; do
   case "$argument" in -h | --help) exec python3 "bench/drive/$name.py" --help ;; esac

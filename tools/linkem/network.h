@@ -47,6 +47,7 @@ class Network {
   // When advance() will next have something to do; nothing while no packet is on its way.
   std::optional<nanoseconds> next_due() const;
 
+  size_t in_flight() const { return events_.size(); }
   size_t size() const { return up_.size(); }
   const LinkCounters& up(size_t host) const { return up_[host].counters(); }
   const LinkCounters& down(size_t host) const { return down_[host].counters(); }

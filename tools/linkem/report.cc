@@ -105,6 +105,7 @@ std::string report_as_json(const Report& report) {
       .set("dropped_at_device", sum(report.dropped_at_device))
       .set("refused", router.refused)
       .set("unroutable", router.unroutable)
+      .set("in_flight", router.in_flight)
       .set_raw("links", "[" + join(links, ",") + "]")
       .str();
 }

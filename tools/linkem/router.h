@@ -44,6 +44,7 @@ struct RouterReport {
   std::vector<LinkCounters> down;
   uint64_t unroutable = 0;  // to no host of ours, or no IPv4
   uint64_t refused = 0;     // by the receiver's device
+  uint64_t in_flight = 0;   // on their way when the emulation ended
   bool real_time = false;
   Lateness lateness;
 };
@@ -70,6 +71,7 @@ class Router {
   void accept(size_t host, uint32_t id, uint32_t bytes);
   void deliver();
   void wait();
+  void rest_if_due();
 
   const RouterOptions options_;
   const std::vector<int> tuns_;
@@ -80,6 +82,7 @@ class Router {
   UniqueFd wake_;
   std::atomic<bool> stopping_{false};
   int64_t start_ns_ = 0;
+  nanoseconds rested_at_{0};
   RouterReport report_;
   Thread thread_;
 };
