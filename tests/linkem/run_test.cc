@@ -116,9 +116,13 @@ TEST_F(LinkemAsRoot, TcpBetweenHostsNeverExceedsTheRate) {
   const auto bytes = link(seen, 0, false)["delivered_bytes"].get<double>();
   EXPECT_GT(bytes, 2e6);
   EXPECT_LE(bytes * 8 / seen["seconds"].get<double>(), 20e6 * 1.01);
-  EXPECT_EQ(link(seen, 0, false)["packets"].get<int>(),
-            link(seen, 1, true)["delivered_packets"].get<int>() +
-                link(seen, 2, true)["delivered_packets"].get<int>());
+  // A link counts a packet when it decides that it will arrive; when the commands end, a few last
+  // acknowledgements are still on their way to the switch.
+  const int sent_up = link(seen, 1, true)["delivered_packets"].get<int>() +
+                      link(seen, 2, true)["delivered_packets"].get<int>();
+  const int came_down = link(seen, 0, false)["packets"].get<int>();
+  EXPECT_LE(came_down, sent_up);
+  EXPECT_LE(sent_up - came_down, 16);
   EXPECT_EQ(seen["unroutable"], 0);
   EXPECT_EQ(seen["dropped_at_device"], 0);
 }

@@ -53,7 +53,7 @@ enum class Fate { kArrives, kQueueFull, kLost, kOutage };
 struct LinkCounters {
   uint64_t packets = 0;  // offered to the link
   uint64_t bytes = 0;
-  uint64_t delivered_packets = 0;
+  uint64_t delivered_packets = 0;  // decided to arrive; at the end some may still be under way
   uint64_t delivered_bytes = 0;
   uint64_t dropped_queue = 0;  // packets, as the next four
   uint64_t dropped_loss = 0;
