@@ -25,6 +25,7 @@ LinkQuality with_large_queue() {
 // The fates of `count` packets of 1000 bytes, one each `gap`.
 std::vector<Fate> fates(Link* link, int count, nanoseconds gap) {
   std::vector<Fate> result;
+  result.reserve(static_cast<size_t>(count));
   for (int i = 0; i < count; ++i) result.push_back(link->offer(i * gap, 1000).fate);
   return result;
 }
