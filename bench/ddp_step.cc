@@ -3,7 +3,7 @@
 // between the plain model and the same model under DistributedDataParallel and prints "plain ddp"
 // per turn.
 //
-// usage: ddp_step [--overhead] [--codec SPEC] WARMUP STEPS BATCH TIME
+// usage: ddp_step [--overhead] [--codec SPEC] [--bucket-cap-mb MB] WARMUP STEPS BATCH TIME
 // (rank and world from the environment)
 #include <torch/torch.h>
 
@@ -21,7 +21,7 @@ namespace longhaul::bench {
 namespace {
 
 struct Plan {
-  CodecSpec codec;
+  DistributedDataParallelOptions options;
   int64_t warmup = 0;
   int64_t steps = 0;
   int64_t batch = 0;
@@ -46,9 +46,7 @@ double milliseconds_of(const std::function<void()>& step) {
 
 void time_steps(const World& world, const Plan& plan) {
   Transformer model = make_model();
-  DistributedDataParallelOptions options;
-  options.codec = plan.codec;
-  DistributedDataParallel ddp(world, model, options);
+  DistributedDataParallel ddp(world, model, plan.options);
   torch::optim::SGD optimizer = make_optimizer(model);
   const auto [inputs, targets] = token_batch(kTimedShape, plan.batch, plan.time, world.rank());
   const auto step = [&, &inputs = inputs, &targets = targets] {
@@ -90,26 +88,29 @@ void time_overhead(const World& world, const Plan& plan) {
 }
 
 int usage() {
-  std::cerr << "usage: ddp_step [--overhead] [--codec SPEC] WARMUP STEPS BATCH TIME\n";
+  std::cerr << "usage: ddp_step [--overhead] [--codec SPEC] [--bucket-cap-mb MB] WARMUP STEPS "
+               "BATCH TIME\n";
   return 64;
 }
 
 int run(const std::vector<std::string>& arguments) {
   bool overhead = false;
-  CodecSpec codec;
+  DistributedDataParallelOptions options;
   size_t next = 0;
   for (; next < arguments.size() && arguments[next].starts_with("--"); ++next) {
     if (arguments[next] == "--overhead") {
       overhead = true;
     } else if (arguments[next] == "--codec" && next + 1 < arguments.size()) {
-      codec = CodecSpec::parse(arguments[++next]).value_or_throw();
+      options.codec = CodecSpec::parse(arguments[++next]).value_or_throw();
+    } else if (arguments[next] == "--bucket-cap-mb" && next + 1 < arguments.size()) {
+      options.bucket_cap_mb = std::stod(arguments[++next]);
     } else {
       return usage();
     }
   }
   if (arguments.size() - next != 4) return usage();
   const auto number = [&](size_t i) { return std::stoll(arguments[next + i]); };
-  const Plan plan = {codec, number(0), number(1), number(2), number(3)};
+  const Plan plan = {options, number(0), number(1), number(2), number(3)};
   torch::set_num_threads(1);
   const World world = init();
   (overhead ? time_overhead : time_steps)(world, plan);

@@ -21,9 +21,19 @@ namespace {
 
 constexpr uint64_t kLongestInterval = 16;
 constexpr size_t kSampleElements = size_t{256} << 10;
-// The exact ones first.
-constexpr const char* kCandidates[] = {"none", "zstd",          "lossless",     "bf16",
-                                       "int8", "rms:step=0.25", "rms:step=0.5", "rms:step=1"};
+constexpr const char* kCandidates[] = {"none",
+                                       "lossless",
+                                       "zstd",
+                                       "bf16",
+                                       "bf16:stage=rice",
+                                       "int8",
+                                       "int8:stage=rice",
+                                       "rms:step=0.25",
+                                       "rms:step=0.5",
+                                       "rms:step=0.5,stage=huffman",
+                                       "rms:step=0.75",
+                                       "rms:step=1",
+                                       "rms:step=1,stage=huffman"};
 
 std::vector<float> made_up_gradients() {
   std::mt19937 random(1);
@@ -72,6 +82,7 @@ CodecCandidate time_codec(const CodecSpec& spec, const std::vector<float>& gradi
           bytes / decode};
 }
 
+// The most exact first.
 std::vector<CodecCandidate> time_candidates(double allowed_error) {
   const std::vector<float> gradients = made_up_gradients();
   std::vector<CodecCandidate> candidates;
@@ -79,27 +90,38 @@ std::vector<CodecCandidate> time_candidates(double allowed_error) {
     const CodecCandidate candidate = time_codec(CodecSpec::parse(name).value_or_throw(), gradients);
     if (candidate.relative_error <= allowed_error) candidates.push_back(candidate);
   }
+  std::stable_sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
+    return a.relative_error < b.relative_error;
+  });
   return candidates;
+}
+
+std::vector<double> to_vector(const at::Tensor& numbers) {
+  return {numbers.data_ptr<double>(), numbers.data_ptr<double>() + numbers.numel()};
 }
 
 }  // namespace
 
-// What every rank says, and all of them see.
+// Numbers that every rank says, and all of them see.
 struct AutoCodec::Survey {
-  Survey(c10d::ProcessGroup& group, const std::vector<double>& mine)
-      : all(1), input{at::tensor(mine, at::kDouble)} {
+  Survey(c10d::ProcessGroup& group, const std::vector<double>& mine, StepDemand step_before = {})
+      : step(std::move(step_before)), all(1), input{at::tensor(mine, at::kDouble)} {
     for (int rank = 0; rank < group.getSize(); ++rank) {
       all[0].push_back(at::empty_like(input[0]));
     }
     work = group.allgather(all, input);
   }
-  // The smallest of each number, when all have answered.
+  // Both wait until all have answered.
   std::vector<double> smallest() {
     work->wait();
-    const at::Tensor least = std::get<0>(at::stack(all[0]).min(0)).contiguous();
-    return {least.data_ptr<double>(), least.data_ptr<double>() + least.numel()};
+    return to_vector(std::get<0>(at::stack(all[0]).min(0)).contiguous());
+  }
+  std::vector<double> mean() {
+    work->wait();
+    return to_vector(at::stack(all[0]).mean(0).contiguous());
   }
 
+  StepDemand step;
   std::vector<std::vector<at::Tensor>> all;
   std::vector<at::Tensor> input;
   c10::intrusive_ptr<c10d::Work> work;
@@ -132,19 +154,28 @@ std::vector<CodecSpec> AutoCodec::specs() const {
 }
 
 size_t AutoCodec::choose(uint64_t step, uint64_t bucket_bytes, at::ScalarType type) {
+  const Instant now = std::chrono::steady_clock::now();
   if (step != step_) {
     step_ = step;
-    bytes_per_step_ = std::exchange(bytes_this_step_, 0);
-    begin_step();
+    begin_step(end_step(now));
   }
-  bytes_this_step_ += bucket_bytes;
+  const size_t choice = plan_.choice(buckets_.size());
+  buckets_.push_back({static_cast<double>(bucket_bytes), seconds_between(step_began_, now)});
   // The one pair that does not go together; the first candidate takes everything.
   const bool half_as_bf16 =
-      type == at::kHalf && candidates_[current_].spec.kind == CodecSpec::Kind::kBf16;
-  return half_as_bf16 ? 0 : current_;
+      type == at::kHalf && candidates_[choice].spec.kind == CodecSpec::Kind::kBf16;
+  return half_as_bf16 ? 0 : choice;
 }
 
-void AutoCodec::begin_step() {
+// The step before, as this rank saw it; the one that begins starts counting.
+StepDemand AutoCodec::end_step(Instant now) {
+  const double waited = communicator_->traffic().counts().wait_seconds;
+  const double waited_in_step = waited - std::exchange(waited_before_, waited);
+  const double seconds = seconds_between(std::exchange(step_began_, now), now);
+  return {std::exchange(buckets_, {}), std::max(seconds - waited_in_step, 0.0)};
+}
+
+void AutoCodec::begin_step(StepDemand last) {
   if (survey_) {
     plan();
     survey_.reset();
@@ -152,21 +183,30 @@ void AutoCodec::begin_step() {
     interval_ = std::min(2 * interval_, kLongestInterval);
   } else if (steps_seen_ >= survey_at_) {
     const uint64_t bursts = steps_seen_ - std::exchange(last_survey_, steps_seen_);
-    survey_ = std::make_unique<Survey>(*group_,
-                                       std::vector<double>{communicator_->measure_links(bursts)});
+    std::vector<double> mine = {communicator_->measure_links(bursts), last.compute_seconds};
+    for (const BucketDemand& bucket : last.buckets) mine.push_back(bucket.ready_seconds);
+    survey_ = std::make_unique<Survey>(*group_, mine, std::move(last));
   }
   ++steps_seen_;
 }
 
+// The start, when there is no survey, begins exact.
 void AutoCodec::plan() {
-  const LinkEstimate link{survey_ ? survey_->smallest()[0] : 0};
-  const CodecPlan planned = plan_codec(candidates_, static_cast<double>(bytes_per_step_),
-                                       communicator_->size(), link, current_);
-  if (planned.choice != current_ || !survey_) {
+  LinkEstimate link;
+  StepDemand step;
+  if (survey_) {
+    link.bytes_per_second = survey_->smallest()[0];
+    const std::vector<double> mean = survey_->mean();
+    step = survey_->step;
+    step.compute_seconds = mean[1];
+    for (size_t i = 0; i < step.buckets.size(); ++i) step.buckets[i].ready_seconds = mean[i + 2];
+  }
+  CodecPlan planned = plan_codecs(candidates_, step, communicator_->size(), link, plan_);
+  if (planned.choices != plan_.choices) {
     log(LogLevel::kInfo, "ddp", "codec auto from step ", step_, " on: ", planned.reason);
   }
-  current_ = planned.choice;
-  communicator_->traffic().set_codec(str_cat("auto, now ", planned.reason));
+  plan_ = std::move(planned);
+  communicator_->traffic().set_codec(str_cat("auto, now ", plan_.reason));
 }
 
 }  // namespace longhaul

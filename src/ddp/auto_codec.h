@@ -2,9 +2,9 @@
 //
 // At the start every rank times the candidates on made-up gradients, and all agree on the slowest
 // of each. Then links are measured in real traffic (Communicator::measure_links): in one step every
-// rank starts an all-gather of its rate, and in the next, when it has long arrived, all plan with
-// the smallest of them. So all ranks change at the same bucket, and nobody waits. Measured again
-// after 2, 4, 8 and then every 16 steps.
+// rank starts an all-gather of its rate and of when its buckets were ready, and in the next, when
+// it has long arrived, all plan with the smallest rate and the mean times. So all ranks change at
+// the same bucket, and nobody waits. Measured again after 2, 4, 8 and then every 16 steps.
 //
 // Thread safety: one thread at a time.
 #pragma once
@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "ddp/codec_plan.h"
+#include "longhaul/base/clock.h"
 #include "longhaul/collectives/communicator.h"
 
 namespace c10d {
@@ -33,24 +34,26 @@ class AutoCodec {
   ~AutoCodec();
 
   std::vector<CodecSpec> specs() const;
-  // Which of specs() a bucket takes. Every rank asks for the same buckets in the same order. May
-  // throw CollectiveError.
+  // Which of specs() a bucket takes that is ready now. Every rank asks for the same buckets in the
+  // same order. May throw CollectiveError.
   size_t choose(uint64_t step, uint64_t bucket_bytes, at::ScalarType type);
 
  private:
   struct Survey;
 
-  void begin_step();
+  StepDemand end_step(Instant now);
+  void begin_step(StepDemand last);
   void plan();
 
   const std::shared_ptr<Communicator> communicator_;
   const c10::intrusive_ptr<c10d::ProcessGroup> group_;
   std::vector<CodecCandidate> candidates_;
-  size_t current_ = 0;
+  CodecPlan plan_;
   uint64_t step_ = 0;
   uint64_t steps_seen_ = 0;
-  uint64_t bytes_this_step_ = 0;
-  uint64_t bytes_per_step_ = 0;
+  Instant step_began_;                 // its first bucket was ready
+  double waited_before_ = 0;           // for communication, until then
+  std::vector<BucketDemand> buckets_;  // of this step, so far
   uint64_t survey_at_ = 1;
   uint64_t interval_ = 2;
   uint64_t last_survey_ = 0;
