@@ -20,6 +20,7 @@ namespace longhaul {
 namespace {
 
 constexpr uint64_t kLongestInterval = 16;
+constexpr double kSlowLink = 1e9 / 8;  // bytes per second
 constexpr size_t kSampleElements = size_t{256} << 10;
 constexpr const char* kCandidates[] = {"none",
                                        "lossless",
@@ -111,7 +112,17 @@ struct AutoCodec::Survey {
     }
     work = group.allgather(all, input);
   }
-  // Both wait until all have answered.
+  // All wait until all have answered.
+  // Of one number, leaving out those who do not know (0).
+  double smallest_known(int64_t index) {
+    double smallest = 0;
+    work->wait();
+    for (const at::Tensor& said : all[0]) {
+      const double value = said[index].item<double>();
+      if (value > 0 && (smallest == 0 || value < smallest)) smallest = value;
+    }
+    return smallest;
+  }
   std::vector<double> smallest() {
     work->wait();
     return to_vector(std::get<0>(at::stack(all[0]).min(0)).contiguous());
@@ -131,17 +142,21 @@ AutoCodec::AutoCodec(std::shared_ptr<Communicator> communicator, const CodecSpec
     : communicator_(std::move(communicator)),
       group_(communicator_->new_process_group("auto-codec")),
       candidates_(time_candidates(spec.error)) {
-  std::vector<double> speeds;
+  std::vector<double> mine = {communicator_->measure_links(1)};
   for (const CodecCandidate& candidate : candidates_) {
-    speeds.push_back(candidate.encode_bytes_per_second);
-    speeds.push_back(candidate.decode_bytes_per_second);
+    mine.push_back(candidate.encode_bytes_per_second);
+    mine.push_back(candidate.decode_bytes_per_second);
   }
-  const std::vector<double> agreed = Survey(*group_, speeds).smallest();
+  Survey survey(*group_, mine);
+  const std::vector<double> agreed = survey.smallest();
   for (size_t i = 0; i < candidates_.size(); ++i) {
-    candidates_[i].encode_bytes_per_second = agreed[2 * i];
-    candidates_[i].decode_bytes_per_second = agreed[2 * i + 1];
+    candidates_[i].encode_bytes_per_second = agreed[2 * i + 1];
+    candidates_[i].decode_bytes_per_second = agreed[2 * i + 2];
   }
-  plan();
+  // Neither buckets nor the time of a step are known yet: only a slow link is a reason to begin with
+  // an error, and there a bucket of any size tells the fastest codec.
+  const double rate = survey.smallest_known(0);
+  adopt({{{kSampleElements * sizeof(float), 0}}, 0}, {rate < kSlowLink ? rate : 0});
 }
 
 AutoCodec::~AutoCodec() = default;
@@ -190,17 +205,15 @@ void AutoCodec::begin_step(StepDemand last) {
   ++steps_seen_;
 }
 
-// The start, when there is no survey, begins exact.
 void AutoCodec::plan() {
-  LinkEstimate link;
-  StepDemand step;
-  if (survey_) {
-    link.bytes_per_second = survey_->smallest()[0];
-    const std::vector<double> mean = survey_->mean();
-    step = survey_->step;
-    step.compute_seconds = mean[1];
-    for (size_t i = 0; i < step.buckets.size(); ++i) step.buckets[i].ready_seconds = mean[i + 2];
-  }
+  StepDemand step = std::move(survey_->step);
+  const std::vector<double> mean = survey_->mean();
+  step.compute_seconds = mean[1];
+  for (size_t i = 0; i < step.buckets.size(); ++i) step.buckets[i].ready_seconds = mean[i + 2];
+  adopt(step, {survey_->smallest_known(0)});
+}
+
+void AutoCodec::adopt(const StepDemand& step, const LinkEstimate& link) {
   CodecPlan planned = plan_codecs(candidates_, step, communicator_->size(), link, plan_);
   if (planned.choices != plan_.choices) {
     log(LogLevel::kInfo, "ddp", "codec auto from step ", step_, " on: ", planned.reason);

@@ -1,10 +1,12 @@
 // `codec=auto`: which codec each bucket takes, as links, codecs and the error budget need it.
 //
 // At the start every rank times the candidates on made-up gradients, and all agree on the slowest
-// of each. Then links are measured in real traffic (Communicator::measure_links): in one step every
-// rank starts an all-gather of its rate and of when its buckets were ready, and in the next, when
-// it has long arrived, all plan with the smallest rate and the mean times. So all ranks change at
-// the same bucket, and nobody waits. Measured again after 2, 4, 8 and then every 16 steps.
+// of each. If the links have carried enough by then (the broadcast of the parameters), the first
+// step profits already; else it goes exact. Then links are measured in real traffic
+// (Communicator::measure_links): in one step every rank starts an all-gather of its rate and of
+// when its buckets were ready, and in the next, when it has long arrived, all plan with the
+// smallest rate and the mean times. So all ranks change at the same bucket, and nobody waits.
+// Measured again after 2, 4, 8 and then every 16 steps.
 //
 // Thread safety: one thread at a time.
 #pragma once
@@ -44,11 +46,12 @@ class AutoCodec {
   StepDemand end_step(Instant now);
   void begin_step(StepDemand last);
   void plan();
+  void adopt(const StepDemand& step, const LinkEstimate& link);
 
   const std::shared_ptr<Communicator> communicator_;
   const c10::intrusive_ptr<c10d::ProcessGroup> group_;
   std::vector<CodecCandidate> candidates_;
-  CodecPlan plan_;
+  CodecPlan plan_ = {{0}, ""};
   uint64_t step_ = 0;
   uint64_t steps_seen_ = 0;
   Instant step_began_;                 // its first bucket was ready
