@@ -3,7 +3,11 @@
 // between the plain model and the same model under DistributedDataParallel and prints "plain ddp"
 // per turn.
 //
-// usage: ddp_step [--overhead] [--codec SPEC] [--bucket-cap-mb MB] WARMUP STEPS BATCH TIME
+// With --traffic it prints instead, once, what a timed step's exchange took: "step_ms wait_ms
+// busy_ms codec_ms sent_bytes raw_bytes" (TrafficCounts, means).
+//
+// usage: ddp_step [--overhead | --traffic] [--codec SPEC] [--bucket-cap-mb MB] WARMUP STEPS BATCH
+// TIME
 // (rank and world from the environment)
 #include <torch/torch.h>
 
@@ -26,6 +30,7 @@ struct Plan {
   int64_t steps = 0;
   int64_t batch = 0;
   int64_t time = 0;
+  bool traffic = false;
 };
 
 Transformer make_model() {
@@ -54,10 +59,24 @@ void time_steps(const World& world, const Plan& plan) {
     token_loss(ddp(inputs), targets).backward();
     optimizer.step();
   };
+  TrafficCounts before;
+  double all = 0;
   for (int64_t i = 0; i < plan.warmup + plan.steps; ++i) {
+    if (i == plan.warmup) before = ddp.traffic();
     const double milliseconds = milliseconds_of(step);
-    if (world.rank() == 0 && i >= plan.warmup) std::cout << milliseconds << "\n";
+    if (world.rank() != 0 || i < plan.warmup) continue;
+    all += milliseconds;
+    if (!plan.traffic) std::cout << milliseconds << "\n";
   }
+  if (!plan.traffic || world.rank() != 0) return;
+  const TrafficCounts after = ddp.traffic();
+  const auto steps = static_cast<double>(plan.steps);
+  const auto mean_ms = [&](double from, double to) { return (to - from) * 1e3 / steps; };
+  std::cout << all / steps << " " << mean_ms(before.wait_seconds, after.wait_seconds) << " "
+            << mean_ms(before.busy_seconds, after.busy_seconds) << " "
+            << mean_ms(before.codec_seconds, after.codec_seconds) << " "
+            << static_cast<double>(after.bytes_sent - before.bytes_sent) / steps << " "
+            << static_cast<double>(after.bytes_raw - before.bytes_raw) / steps << "\n";
 }
 
 void time_overhead(const World& world, const Plan& plan) {
@@ -88,18 +107,22 @@ void time_overhead(const World& world, const Plan& plan) {
 }
 
 int usage() {
-  std::cerr << "usage: ddp_step [--overhead] [--codec SPEC] [--bucket-cap-mb MB] WARMUP STEPS "
-               "BATCH TIME\n";
+  std::cerr
+      << "usage: ddp_step [--overhead | --traffic] [--codec SPEC] [--bucket-cap-mb MB] WARMUP "
+         "STEPS BATCH TIME\n";
   return 64;
 }
 
 int run(const std::vector<std::string>& arguments) {
   bool overhead = false;
+  bool traffic = false;
   DistributedDataParallelOptions options;
   size_t next = 0;
   for (; next < arguments.size() && arguments[next].starts_with("--"); ++next) {
     if (arguments[next] == "--overhead") {
       overhead = true;
+    } else if (arguments[next] == "--traffic") {
+      traffic = true;
     } else if (arguments[next] == "--codec" && next + 1 < arguments.size()) {
       options.codec = CodecSpec::parse(arguments[++next]).value_or_throw();
     } else if (arguments[next] == "--bucket-cap-mb" && next + 1 < arguments.size()) {
@@ -110,7 +133,7 @@ int run(const std::vector<std::string>& arguments) {
   }
   if (arguments.size() - next != 4) return usage();
   const auto number = [&](size_t i) { return std::stoll(arguments[next + i]); };
-  const Plan plan = {options, number(0), number(1), number(2), number(3)};
+  const Plan plan = {options, number(0), number(1), number(2), number(3), traffic};
   torch::set_num_threads(1);
   const World world = init();
   (overhead ? time_overhead : time_steps)(world, plan);

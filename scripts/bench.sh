@@ -11,7 +11,12 @@ Usage: scripts/bench.sh NAME [options of that benchmark; NAME --help lists them]
   ddp_step   step time of our DDP against Python's DDP and plain libtorch           (installs peers)
   lossless   ratio and speed of the zstd codec on real gradients, against stock zstd
   codecs     ratio, error and speed of every codec on real gradients, against stock zstd and lz4
+  convergence  held-out loss of char_gpt after 800 steps with each codec, against fp32
+  learning   held-out loss step by step, each codec and Python's DDP with its hooks  (installs peers)
+  allreduce  bytes, time and error of the compressed all-reduce, against Gloo's      (root)
+  overlap    how much of the exchange hides behind backward, and what codecs cost a step
   wan_ddp    step time over slow, far and lossy links, against Python's DDP and its hooks  (root, installs peers)
+  wan_picture  time to the same loss against the link, drawn from wan_ddp's and learning's output  (installs peers)
   linkem     are emulated links true to rate, RTT and loss, and how much passes?  (root)
   build      cold and warm build time of the presets release and test
 
@@ -32,10 +37,10 @@ build() {
 }
 
 install_peers() {
-  .peers/venv/bin/python -c "import torch; assert torch.__version__.startswith('$torch_version')" 2>/dev/null && return
+  .peers/venv/bin/python -c "import matplotlib, torch; assert torch.__version__.startswith('$torch_version')" 2>/dev/null && return
   echo "bench: installing Python torch $torch_version and what it needs into .peers/ (5 GB)" >&2
   python3 -m venv .peers/venv
-  .peers/venv/bin/pip install --quiet "torch==$torch_version" numpy >&2
+  .peers/venv/bin/pip install --quiet "torch==$torch_version" numpy matplotlib >&2
 }
 
 [ $# -ge 1 ] || { usage >&2; exit 64; }
@@ -48,13 +53,20 @@ case "$name" in
   lossless) targets=(bench_lossless char_gpt) peers=no ;;
   codecs) targets=(bench_codecs char_gpt) peers=no ;;
   linkem) targets=(linkem) peers=no ;;
+  convergence) targets=(char_gpt) peers=no ;;
+  learning) targets=(bench_learning) peers=yes ;;
+  allreduce) targets=(bench_allreduce linkem) peers=no ;;
+  overlap) targets=(bench_ddp_step) peers=no ;;
   wan_ddp) targets=(bench_ddp_step linkem) peers=yes ;;
+  wan_picture) targets=() peers=yes ;;
   build) targets=() peers=no ;;
-  *) die "no benchmark '$name'; there are parity, ddp_step, lossless, codecs, linkem, wan_ddp, build" ;;
+  *) die "no benchmark '$name'; there are parity, ddp_step, lossless, codecs, convergence,
+  learning, allreduce, overlap, wan_ddp, wan_picture, linkem, build" ;;
 esac
 for argument in "$@"; do
   case "$argument" in -h | --help) exec python3 "bench/drive/$name.py" --help ;; esac
 done
 [ ${#targets[@]} -eq 0 ] || build "${targets[@]}"
 [ "$peers" = no ] || install_peers
+[ "$name" != wan_picture ] || exec .peers/venv/bin/python "bench/drive/$name.py" "$@"
 exec python3 "bench/drive/$name.py" "$@"

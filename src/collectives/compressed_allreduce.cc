@@ -1,5 +1,7 @@
 #include "longhaul/collectives/compressed_allreduce.h"
 
+#include <time.h>
+
 #include <ATen/ATen.h>
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -48,6 +50,25 @@ MutableByteSpan memory_of(const at::Tensor& tensor) {
   return {static_cast<uint8_t*>(tensor.data_ptr()),
           static_cast<size_t>(tensor.numel() * tensor.element_size())};
 }
+
+// Counts the processor time of the thread while it lives: what coding costs, whatever else runs.
+class CodecClock {
+ public:
+  explicit CodecClock(Traffic& traffic) : traffic_(traffic), start_(now()) {}
+  ~CodecClock() { traffic_.add_codec(now() - start_); }
+  CodecClock(const CodecClock&) = delete;
+  CodecClock& operator=(const CodecClock&) = delete;
+
+ private:
+  static double now() {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) / 1e9;
+  }
+
+  Traffic& traffic_;
+  const double start_;
+};
 
 // One reduction, as start() was asked for it. Its pieces share it.
 struct Bucket {
@@ -320,6 +341,7 @@ void CompressedAllreduce::State::apply(Flight& flight) {
       const ElementRange theirs = chunk(flight, owner);
       const FrameLabel from = label(flight, owner, owner, kFromOwner, theirs.count);
       const ByteSpan payload = flight.exchange->receive(kFromOwner, owner, from);
+      const CodecClock clock(watch->traffic());
       check_decoded(codecs_of(flight).apply->decode(flight.type, payload, flight.elements(theirs)),
                     owner);
     }
@@ -371,6 +393,7 @@ size_t CompressedAllreduce::State::encode_frame(Flight& flight, Codec& codec,
   FrameExchange& exchange = *flight.exchange;
   const MutableByteSpan frame =
       exchange.outgoing(frame_label.leg, buffer_rank, room(flight, range.count));
+  const CodecClock clock(watch->traffic());
   const size_t body =
       codec.encode(flight.type, flight.elements(range), frame.subspan(kFrameHeaderBytes), context);
   return exchange.seal(frame_label, frame_label.leg, buffer_rank, body);
@@ -383,6 +406,7 @@ ByteSpan CompressedAllreduce::State::own_payload(Flight& flight, int leg, Rank b
 }
 
 void CompressedAllreduce::State::add(Flight& flight, ByteSpan payload, Rank sender_rank) {
+  const CodecClock clock(watch->traffic());
   check_decoded(sum.add_encoded(*codecs_of(flight).reduce, payload), sender_rank);
 }
 
@@ -465,6 +489,7 @@ void CompressedAllreduce::State::reduce_own_chunk(Flight& flight) {
   }
   if (codec.spec().lossless()) return;
   const ByteSpan payload = own_payload(flight, kFromOwner, self(), frame_bytes);
+  const CodecClock clock(watch->traffic());
   check_decoded(codec.decode(flight.type, payload, own), self());
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "longhaul/base/clock.h"
 #include "longhaul/base/mutex.h"
 
 namespace longhaul {
@@ -15,8 +16,10 @@ namespace longhaul {
 struct TrafficCounts {
   uint64_t bytes_raw = 0;
   uint64_t bytes_sent = 0;
-  uint64_t operations = 0;  // collectives begun
-  double wait_seconds = 0;  // backward passes waited for communication this long
+  uint64_t operations = 0;   // collectives begun
+  double wait_seconds = 0;   // backward passes waited for communication this long
+  double busy_seconds = 0;   // at least one collective was under way
+  double codec_seconds = 0;  // of processor time spent in encoding and decoding
   double link_bytes_per_second =
       0;                  // what this rank's links carried when last looked at; 0: unknown
   std::string codec;      // the one in use, and where it was chosen, why
@@ -33,16 +36,24 @@ class Traffic {
     MutexLock lock(mutex_);
     wait_seconds_ += seconds;
   }
+  void add_codec(double seconds) {
+    MutexLock lock(mutex_);
+    codec_seconds_ += seconds;
+  }
   void begin_operation(const std::string& what) {
     ++operations_;
+    const Instant now = std::chrono::steady_clock::now();
     MutexLock lock(mutex_);
-    ++running_;
+    if (running_++ == 0) busy_since_ = now;
     operation_ = what;
   }
   // Several may run at once; the one begun last is shown until all have ended.
   void end_operation() {
+    const Instant now = std::chrono::steady_clock::now();
     MutexLock lock(mutex_);
-    if (--running_ == 0) operation_.clear();
+    if (--running_ > 0) return;
+    operation_.clear();
+    busy_seconds_ += seconds_between(busy_since_, now);
   }
   void set_link_rate(double bytes_per_second) {
     MutexLock lock(mutex_);
@@ -54,8 +65,15 @@ class Traffic {
   }
   TrafficCounts counts() const {
     MutexLock lock(mutex_);
-    return {bytes_raw_, bytes_sent_, operations_, wait_seconds_, link_bytes_per_second_,
-            codec_,     operation_};
+    return {bytes_raw_,
+            bytes_sent_,
+            operations_,
+            wait_seconds_,
+            busy_seconds_,
+            codec_seconds_,
+            link_bytes_per_second_,
+            codec_,
+            operation_};
   }
 
  private:
@@ -64,9 +82,12 @@ class Traffic {
   std::atomic<uint64_t> operations_ = 0;
   mutable Mutex mutex_;
   double wait_seconds_ LONGHAUL_GUARDED_BY(mutex_) = 0;
+  double busy_seconds_ LONGHAUL_GUARDED_BY(mutex_) = 0;
+  double codec_seconds_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   double link_bytes_per_second_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   std::string codec_ LONGHAUL_GUARDED_BY(mutex_);
   int running_ LONGHAUL_GUARDED_BY(mutex_) = 0;
+  Instant busy_since_ LONGHAUL_GUARDED_BY(mutex_);
   std::string operation_ LONGHAUL_GUARDED_BY(mutex_);
 };
 
