@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Trains a small GPT on real text over four ranks, launched by our own master and two workers on this
-# machine. Sets up and builds what is missing first, and leaves nothing running.
+# machine, or by workers on emulated hosts with slow links between them. Sets up and builds what is
+# missing first, and leaves nothing running.
 set -euo pipefail
 
 usage() {
   cat <<'EOF'
 Usage: scripts/quickstart.sh [--ranks N] [--steps N] [--text FILE|DIR] [--codec SPEC] [--report FILE]
+                             [--link RATE,RTT[,LOSS%]]
 
   --ranks N        ranks to train with, over two workers (default 4)
   --steps N        training steps (default: the example's own)
@@ -13,8 +15,11 @@ Usage: scripts/quickstart.sh [--ranks N] [--steps N] [--text FILE|DIR] [--codec 
   --codec SPEC     how gradients travel: zstd (lossless, default), none, lossless, bf16, fp16, int8,
                    rms:step=0.5, auto (docs/compression.md)
   --report FILE    also write the final report as JSON
+  --link RATE,RTT[,LOSS%]
+                   as root: one emulated host per rank, up to 4, with such links between them, as in
+                   --link 25mbit,100ms,0.5% (docs/linkem.md)
 
-Exit code: the training job's own.
+Exit code: the training job's own; 64: wrong usage; 77: --link without root or /dev/net/tun.
 EOF
 }
 
@@ -22,10 +27,11 @@ die() { echo "quickstart: $*" >&2; exit 64; }
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 ranks=4 steps='' text='' codec=zstd report=''
+unset link
 while [ $# -gt 0 ]; do
   case "$1" in
     -h | --help) usage; exit 0 ;;
-    --ranks | --steps | --text | --codec | --report)
+    --ranks | --steps | --text | --codec | --report | --link)
       [ $# -ge 2 ] || die "$1 needs a value; see scripts/quickstart.sh --help"
       declare "${1#--}=$2"
       shift
@@ -39,6 +45,16 @@ done
 case "${codec%%:*}" in none | zstd | lossless | bf16 | fp16 | int8 | rms | auto) ;; *)
   die "--codec $codec: no such codec; there are none, zstd, lossless, bf16, fp16, int8, rms, auto" ;;
 esac
+if [ -n "${link+given}" ]; then
+  [[ "$link" =~ ^([0-9.]+[kmg]?bit),([0-9.]+(us|ms|s))(,([0-9.]+%))?$ ]] ||
+    die "--link is RATE,RTT[,LOSS%], as in 25mbit,100ms,0.5%, not '$link'"
+  link_flags=(--rate "${BASH_REMATCH[1]}" --rtt "${BASH_REMATCH[2]}" --loss "${BASH_REMATCH[5]:-0%}")
+  if [ "$(id -u)" != 0 ] || [ ! -c /dev/net/tun ]; then
+    echo "quickstart: --link makes emulated hosts, which takes root and /dev/net/tun:" \
+      "run it with sudo on a machine that has both, or leave --link out" >&2
+    exit 77
+  fi
+fi
 if [ -n "$text" ]; then
   [ -e "$text" ] || die "--text $text: no such file or folder"
   text=$(realpath "$text")
@@ -52,6 +68,7 @@ cd "$top"
 scripts/setup.sh
 [ -e build/release/build.ninja ] || cmake --preset release >/dev/null
 targets=(longhaul-master longhaul-worker longhaul-shim longhaul-cli char_gpt)
+[ -z "${link+given}" ] || targets+=(linkem)
 if [ -t 1 ]; then
   cmake --build --preset release --target "${targets[@]}"
 else
@@ -92,7 +109,34 @@ wait_for_file() {
   done
 }
 
-# Sessions of their own: a Ctrl-C at the terminal reaches this script alone, which passes it on once.
+arguments=(--text "$text" --codec "$codec" --sample 400)
+[ -z "$steps" ] || arguments+=(--steps "$steps")
+[ -z "$report" ] || arguments+=(--report "$report")
+
+# The job, in a session of its own: a Ctrl-C at the terminal reaches this script alone, which passes
+# it on once.
+run_job() {
+  set +e
+  setsid "$@" &
+  local job=$! code
+  trap 'kill -INT $job 2>/dev/null' INT
+  trap 'kill -TERM $job 2>/dev/null' TERM
+  wait "$job"
+  code=$?
+  # A trapped signal interrupts wait; the job then ends and exits by itself.
+  while kill -0 "$job" 2>/dev/null; do
+    wait "$job"
+    code=$?
+  done
+  exit "$code"
+}
+
+if [ -n "${link+given}" ]; then
+  run_job "$bin/linkem" run --hosts $((ranks < 4 ? ranks : 4)) "${link_flags[@]}" --no-prefix --fail-fast -o none \
+    -- "$top/scripts/quickstart_host.sh" "$bin" "$state" "$ranks" "${arguments[@]}"
+fi
+
+# Daemons have sessions of their own, too: they end when the job has.
 setsid "$bin/longhaul-master" --listen 127.0.0.1:0 --port-file "$state/master" 2>"$state/master.log" &
 pids+=($!)
 wait_for_file "$state/master" "${pids[0]}" "$state/master.log"
@@ -112,19 +156,4 @@ for ((tries = 0; tries < 200; ++tries)); do
   sleep 0.1
 done
 
-arguments=(--text "$text" --codec "$codec" --sample 400)
-[ -z "$steps" ] || arguments+=(--steps "$steps")
-[ -z "$report" ] || arguments+=(--report "$report")
-set +e
-setsid "$bin/longhaul" run --master "$master" --name quickstart --ranks "$ranks" -- "$bin/char_gpt" "${arguments[@]}" &
-cli=$!
-trap 'kill -INT $cli 2>/dev/null' INT
-trap 'kill -TERM $cli 2>/dev/null' TERM
-wait "$cli"
-code=$?
-# A trapped signal interrupts wait; the command line then ends the job and exits by itself.
-while kill -0 "$cli" 2>/dev/null; do
-  wait "$cli"
-  code=$?
-done
-exit "$code"
+run_job "$bin/longhaul" run --master "$master" --name quickstart --ranks "$ranks" -- "$bin/char_gpt" "${arguments[@]}"

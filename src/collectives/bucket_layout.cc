@@ -42,4 +42,12 @@ bool takes_one_round(size_t piece_bytes, int ranks) {
   return ranks == 2 || (ranks <= kOneRoundRanks && piece_bytes <= kOneRoundBytes);
 }
 
+size_t most_elements_bytes(int ranks) {
+  // A boundary moved to that of a block makes a share longer by a block of the widest elements,
+  // once for the piece and once for the chunk; an uneven share by one element.
+  constexpr size_t kUneven = 2 * kBlockElements * sizeof(double);
+  const size_t shared = BucketLayout::kPieceBytes / (ranks == 2 ? 1 : static_cast<size_t>(ranks));
+  return std::max(shared, kOneRoundBytes) + kUneven;
+}
+
 }  // namespace longhaul

@@ -43,4 +43,7 @@ class BucketLayout {
 // Longhaul is for (docs/compression.md).
 bool takes_one_round(size_t piece_bytes, int ranks);
 
+// The most bytes of elements that any frame of any bucket carries in a world of so many ranks.
+size_t most_elements_bytes(int ranks);
+
 }  // namespace longhaul

@@ -1,8 +1,22 @@
 #include "collectives/frame_exchange.h"
 
+#include <algorithm>
+#include <cstring>
 #include <utility>
 
+#include "collectives/bucket_layout.h"
+
 namespace longhaul {
+namespace {
+
+// The most that a frame's body can be, whatever the bucket, the codec and the sender's mistake:
+// what Codec::max_payload_bytes() promises of the largest share.
+size_t most_body_bytes(int ranks) {
+  const size_t elements = most_elements_bytes(ranks);
+  return elements + elements / 500 + 64;
+}
+
+}  // namespace
 
 MutableByteSpan FrameBuffer::room(size_t bytes) {
   if (!bytes_.defined() || static_cast<size_t>(bytes_.numel()) < bytes) {
@@ -19,6 +33,7 @@ FrameExchange::FrameExchange(c10::intrusive_ptr<c10d::ProcessGroup> group,
                              std::shared_ptr<OperationWatch> watch)
     : group_(std::move(group)),
       watch_(std::move(watch)),
+      most_body_bytes_(most_body_bytes(group_->getSize())),
       lanes_(static_cast<size_t>(kLegs * group_->getSize())) {}
 
 MutableByteSpan FrameExchange::outgoing(int leg, Rank rank, size_t body_capacity) {
@@ -27,8 +42,11 @@ MutableByteSpan FrameExchange::outgoing(int leg, Rank rank, size_t body_capacity
 
 void FrameExchange::post_receive(int leg, Rank sender, size_t body_capacity) {
   Lane& from = lane(leg, sender);
-  from.capacity = kFrameHeaderBytes + body_capacity;
-  from.in.room(from.capacity);
+  // Gloo ends the process when a message is longer than its receive. So a frame of any other bucket
+  // fits too, and is refused by what it says of itself.
+  from.capacity = kFrameHeaderBytes + std::max(body_capacity, most_body_bytes_);
+  // What an earlier frame left here must not pass for the header of one that was cut.
+  std::memset(from.in.room(from.capacity).data(), 0, kFrameHeaderBytes);
   std::vector<at::Tensor> tensors{from.in.tensor(from.capacity)};
   from.receiving = group_->recv(tensors, sender, tag(leg));
 }

@@ -1,6 +1,7 @@
 // Moves sealed frames between the ranks of one group, point to point. Gloo takes a message that is
 // shorter than the posted receive, so receives are posted for the most a payload can be, before
-// anything is sent, and the true size stands in the frame's header: no round for sizes.
+// anything is sent, and the true size stands in the frame's header: no round for sizes. A message
+// that is longer would end the process inside Gloo, so a receive takes what any bucket could send.
 //
 // Thread safety: one thread at a time; an exchange may be handed on from one to the next.
 #pragma once
@@ -67,6 +68,7 @@ class FrameExchange {
 
   const c10::intrusive_ptr<c10d::ProcessGroup> group_;
   const std::shared_ptr<OperationWatch> watch_;
+  const size_t most_body_bytes_;  // of any frame that a rank of this world may send
   std::vector<Lane> lanes_;
   std::vector<c10::intrusive_ptr<c10d::Work>> sending_;
   uint64_t operation_ = 0;

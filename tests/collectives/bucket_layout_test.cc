@@ -45,6 +45,27 @@ TEST(BucketLayoutTest, PiecesAreSmallAndSharesAreEven) {
   }
 }
 
+// What a receive has to take, whatever the bucket.
+TEST(BucketLayoutTest, NoFrameCarriesMoreThanTheMost) {
+  for (const int ranks : {2, 3, 4, 7, 64}) {
+    for (const size_t width : {2, 4, 8}) {
+      for (const size_t count :
+           {1, 8191, 16385, 131072, 262143, 262145, 500000, 1048577, 6553600}) {
+        const BucketLayout layout(count, width, ranks);
+        for (size_t i = 0; i < layout.piece_count(); ++i) {
+          const ElementRange piece = layout.piece(i);
+          const bool whole = takes_one_round(piece.count * width, ranks);
+          for (Rank owner = 0; owner < ranks; ++owner) {
+            const size_t carried = whole ? piece.count : layout.chunk(piece, owner).count;
+            EXPECT_LE(carried * width, most_elements_bytes(ranks));
+          }
+        }
+      }
+    }
+    EXPECT_LE(most_elements_bytes(ranks), BucketLayout::kPieceBytes + (128U << 10));
+  }
+}
+
 TEST(BucketLayoutTest, AnEmptyBucketIsOneEmptyPiece) {
   const BucketLayout layout(0, 8, 3);
   EXPECT_EQ(layout.piece_count(), 1U);

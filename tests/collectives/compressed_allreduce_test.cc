@@ -16,6 +16,7 @@
 #include "collectives/watched_communicator.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/codec/codec.h"
+#include "tests/collectives/reference.h"
 #include "tests/support/cluster.h"
 
 namespace longhaul::testing {
@@ -23,25 +24,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-at::Tensor gradient(uint64_t seed, int64_t count, at::ScalarType type) {
-  auto generator = at::detail::createCPUGenerator(seed);
-  return (torch::randn({count}, generator) * 0.01).to(type);
-}
-
-// The rank-order sum, in the types that the header promises; nothing of the library's is used.
-at::Tensor reference_sum(const std::vector<at::Tensor>& inputs, double scale) {
-  const at::ScalarType type = inputs[0].scalar_type();
-  const at::ScalarType sum_type = type == at::kDouble ? at::kDouble : at::kFloat;
-  at::Tensor sum = inputs[0].to(sum_type).clone();
-  for (size_t rank = 1; rank < inputs.size(); ++rank) sum = sum + inputs[rank].to(sum_type);
-  return (sum * torch::scalar_tensor(scale, sum_type)).to(type);
-}
-
-bool equal_bits(const at::Tensor& a, const at::Tensor& b) {
-  return a.scalar_type() == b.scalar_type() && a.numel() == b.numel() &&
-         std::memcmp(a.data_ptr(), b.data_ptr(), a.numel() * a.element_size()) == 0;
-}
 
 at::Tensor reduce(CompressedAllreduce& allreduce, at::Tensor tensor, double scale, uint64_t step,
                   uint32_t bucket) {
@@ -142,7 +124,7 @@ TEST_P(AllreduceTest, AThousandRandomReductionsWhileTheMainGroupIsInUse) {
 
 // --- Lossy codecs: not the exact sum, but the same bits everywhere -------------------------------
 
-class LossyTest : public ::testing::TestWithParam<std::tuple<int, const char*>> {
+class LossyTest : public ::testing::TestWithParam<std::tuple<int, std::string>> {
  protected:
   static int size() { return std::get<0>(GetParam()); }
   static CodecSpec spec() { return *CodecSpec::parse(std::get<1>(GetParam())); }
@@ -150,8 +132,9 @@ class LossyTest : public ::testing::TestWithParam<std::tuple<int, const char*>> 
 INSTANTIATE_TEST_SUITE_P(
     Worlds, LossyTest,
     ::testing::Combine(::testing::Values(1, 2, 3, 4, 7),
-                       ::testing::Values("bf16", "int8", "rms:step=0.5", "rms:step=1,stage=huffman",
-                                         "int8:rounding=stochastic")),
+                       ::testing::Values<std::string>("bf16", "int8", "rms:step=0.5",
+                                                      "rms:step=1,stage=huffman",
+                                                      "int8:rounding=stochastic")),
     [](const auto& info) {
       std::string name = str_cat(std::get<1>(info.param), "_of_", std::get<0>(info.param));
       std::replace_if(name.begin(), name.end(), [](char c) { return !std::isalnum(c); }, '_');

@@ -55,11 +55,37 @@ TEST(DdpError, EveryRankHearsWhichParameterDiffers) {
     });
     expect_mismatch(size, 1, "option 'codec' is zstd where rank 0's is none",
                     [](RankContext&, Mlp&, auto& options) { options.codec = codec("zstd"); });
+    expect_mismatch(size, 1, "rank 1's option 'bucket_cap_mb' is 4 where rank 0's is unset",
+                    [](RankContext&, Mlp&, auto& options) { options.bucket_cap_mb = 4; });
+    expect_mismatch(size, 1, "option 'bucket_cap_mb_list' is [1, 2] where rank 0's is []",
+                    [](RankContext&, Mlp&, auto& options) { options.bucket_cap_mb_list = {1, 2}; });
     expect_mismatch(size, 1, "cannot start: the model has no parameter that requires a gradient",
                     [](RankContext&, Mlp& model, auto&) {
                       for (auto& parameter : model->parameters())
                         parameter.set_requires_grad(false);
                     });
+  }
+}
+
+TEST(DdpError, ACodecThatCannotCarryAParameterSaysSoAtConstruction) {
+  struct Case {
+    const char* codec;
+    at::ScalarType type;
+    const char* says;
+  };
+  const std::vector<Case> cases{
+      {"bf16", torch::kHalf, "codec bf16 cannot carry Half parameter 'first.weight'"},
+      {"fp16", torch::kBFloat16, "codec fp16 cannot carry BFloat16 parameter 'first.weight'"},
+      {"zstd", torch::kComplexFloat, "codec zstd cannot carry ComplexFloat parameter"}};
+  for (const int size : {1, 2}) {
+    for (const Case& one : cases) {
+      const auto reports = run_ranks(size, [&](RankContext& context) {
+        Mlp model;
+        model->to(one.type);
+        DistributedDataParallel ddp(context.connect(), model, {.codec = codec(one.codec)});
+      });
+      for (const auto& report : reports) EXPECT_THAT(report.what(), HasSubstr(one.says));
+    }
   }
 }
 

@@ -118,10 +118,11 @@ TEST_P(DdpWorld, TwentyStepsKeepRanksIdenticalToTheBit) {
   for (const Tensors& one : parameters) expect_same_bits(one, parameters[0], "parameters");
 }
 
-class DdpLossy : public ::testing::TestWithParam<std::tuple<int, const char*>> {};
+class DdpLossy : public ::testing::TestWithParam<std::tuple<int, std::string>> {};
 INSTANTIATE_TEST_SUITE_P(All, DdpLossy,
                          ::testing::Combine(::testing::Values(2, 3, 4),
-                                            ::testing::Values("bf16", "int8", "rms", "auto")),
+                                            ::testing::Values<std::string>("bf16", "int8", "rms",
+                                                                           "auto")),
                          [](const auto& info) {
                            return std::string(std::get<1>(info.param)) + "_of_" +
                                   std::to_string(std::get<0>(info.param));
@@ -131,6 +132,20 @@ TEST_P(DdpLossy, TwentyStepsKeepRanksIdenticalToTheBit) {
   const auto [size, name] = GetParam();
   const std::vector<Tensors> parameters = train_twenty_steps(size, {.codec = codec(name)});
   for (const Tensors& one : parameters) expect_same_bits(one, parameters[0], "parameters");
+}
+
+// Nothing is known of the links yet, so nothing is rounded.
+TEST(DdpAuto, StartsExact) {
+  for (const int size : {2, 3}) {
+    expect_all_fine(run_ranks(size, [&](RankContext& context) {
+      Mlp model;
+      fill(*model, kSeed);
+      DistributedDataParallel ddp(context.connect(), model, {.codec = codec("auto")});
+      loss_of(ddp(batch_of(context.rank, 0))).backward();
+      expect_same_bits(gradients_of(*model), rank_order_average(lone_gradients(size, 0)),
+                       "gradients of the first step");
+    }));
+  }
 }
 
 // Many buckets, rebuilt after the first step in the order the gradients came.
