@@ -3,16 +3,19 @@
 //   codecs [--runs N] [--codec TEXT] [--type fp32|bf16] [--simd LEVEL] [--cores N] [DUMP...]
 //
 // Each DUMP is a flat file of little-endian fp32 gradients (examples/char_gpt --dump-gradients DIR
-// writes them) and a data set of its own; without one, "synthetic" gradients stand in: tensors of
-// very different scale, heavy tails, some zero rows. Codecs work on buckets of 12 MiB of fp32 (less
-// where a dump is smaller), `--codec` limits them to those whose text contains it, `--simd` to one
-// level; all levels that the processor has are measured otherwise. `--cores N` gives N threads a
-// codec and a share of each bucket.
+// and bench_gradients write them) and a data set of its own; without one, "synthetic" gradients
+// stand in: tensors of very different scale, heavy tails, some zero rows. Codecs work on buckets of
+// 12 MiB of fp32 (less where a dump is smaller), `--codec` limits them to those whose text contains
+// it, `--simd` to one level; all levels that the processor has are measured otherwise. `--cores N`
+// gives N threads a codec and a share of each bucket.
 //
 // encode and decode_add are 10^9 bytes of elements per second: thread CPU time on one core, wall
-// time on several. Medians of runs that alternate between codecs; spread is (max - min) / median.
+// time on several. A run codes each bucket a few times, the first of them untimed. Medians of runs
+// that alternate between codecs; spread is (max - min) / median. What is slow (scalar code, stock
+// zstd) runs once.
 // Peers: stock zstd at levels 1 and 3 and lz4 on the raw bytes, one call a bucket; their decode_add
 // is decompression and then our fp32 sum.
+#include <sys/mman.h>
 #include <time.h>
 #include <zstd.h>
 
@@ -46,8 +49,16 @@ namespace longhaul {
 namespace {
 
 constexpr size_t kBucketElements = 3 * 1024 * 1024;
+constexpr size_t kBucketsOfARun = 3;
 
-// Buffers start at cache lines, as torch's do.
+// Buffers start at cache lines, as torch's do; large ones are of huge pages where the system has
+// them.
+constexpr size_t kHugePageBytes = 2 * 1024 * 1024;
+
+constexpr std::align_val_t alignment_of(size_t bytes) {
+  return std::align_val_t{bytes < kHugePageBytes ? 64 : kHugePageBytes};
+}
+
 template <typename T>
 struct LineAllocator {
   using value_type = T;
@@ -55,9 +66,14 @@ struct LineAllocator {
   template <typename Other>
   LineAllocator(const LineAllocator<Other>&) {}
   T* allocate(size_t count) {
-    return static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{64}));
+    const size_t bytes = count * sizeof(T);
+    void* const memory = ::operator new(bytes, alignment_of(bytes));
+    if (bytes >= kHugePageBytes) madvise(memory, bytes, MADV_HUGEPAGE);
+    return static_cast<T*>(memory);
   }
-  void deallocate(T* memory, size_t) { ::operator delete(memory, std::align_val_t{64}); }
+  void deallocate(T* memory, size_t count) {
+    ::operator delete(memory, alignment_of(count * sizeof(T)));
+  }
   template <typename Other>
   bool operator==(const LineAllocator<Other>&) const {
     return true;
@@ -170,9 +186,10 @@ double seconds(clockid_t clock) {
 // One codec on one data set: a method per core, all of the same kind.
 struct Contender {
   std::string name;
+  std::string stage;
   std::string simd;
   std::vector<std::unique_ptr<Method>> methods;
-  bool ours = false;
+  bool slow = false;
   size_t payload_bytes = 0;
   double relative_error = 0;
   std::vector<double> encode_gb_per_s;
@@ -187,17 +204,20 @@ struct Share {
   size_t written = 0;
 };
 
-// Seconds that work(i) takes for all i below `cores`.
-double timed(size_t cores, const std::function<void(size_t)>& work) {
+// Seconds that work(i) takes for all i below `cores`, `rounds` times over.
+double timed(size_t cores, size_t rounds, const std::function<void(size_t)>& work) {
+  const auto repeat = [&](size_t i) {
+    for (size_t round = 0; round < rounds; ++round) work(i);
+  };
   if (cores == 1) {
     const double start = seconds(CLOCK_THREAD_CPUTIME_ID);
-    work(0);
+    repeat(0);
     return seconds(CLOCK_THREAD_CPUTIME_ID) - start;
   }
   const double start = seconds(CLOCK_MONOTONIC);
   std::vector<Thread> threads;
   threads.reserve(cores);
-  for (size_t i = 0; i < cores; ++i) threads.emplace_back("codec", [&work, i] { work(i); });
+  for (size_t i = 0; i < cores; ++i) threads.emplace_back("codec", [&repeat, i] { repeat(i); });
   threads.clear();
   return seconds(CLOCK_MONOTONIC) - start;
 }
@@ -233,42 +253,47 @@ double squared_norm(ElementType type, ByteSpan elements) {
   return squared_error(type, elements, zeros);
 }
 
-// Small data sets go round until a run has seen a whole bucket.
+// Rounds until a run has seen three buckets, after one that warms up: contenders take turns, and
+// each finds the caches full of another's memory. The first run finds the error too.
 void run_once(Contender& contender, ElementType type, ByteSpan elements) {
   const size_t width = element_bytes(type);
-  const size_t rounds = std::max<size_t>(1, kBucketElements * width / elements.size());
+  const size_t buckets = contender.slow ? 1 : kBucketsOfARun;
+  const size_t rounds = std::max<size_t>(1, buckets * kBucketElements * width / elements.size());
   double encoding = 0;
   double decoding = 0;
   double off = 0;
+  const bool first = contender.encode_gb_per_s.empty();
   contender.payload_bytes = 0;
   for (size_t at = 0; at < elements.size(); at += kBucketElements * width) {
     const ByteSpan bucket =
         elements.subspan(at, std::min(kBucketElements * width, elements.size() - at));
     Floats sums(bucket.size() / width);
     std::vector<Share> shares = shares_of(contender, type, bucket, sums);
-    for (size_t round = 0; round < rounds; ++round) {
-      encoding += timed(shares.size(), [&](size_t i) {
-        shares[i].written = contender.methods[i]->encode(shares[i].elements, shares[i].payload);
-      });
-    }
+    const auto encode = [&](size_t i) {
+      shares[i].written = contender.methods[i]->encode(shares[i].elements, shares[i].payload);
+    };
+    for (size_t i = 0; i < shares.size(); ++i) encode(i);
+    encoding += timed(shares.size(), rounds, encode);
     const auto decode = [&](size_t i) {
       contender.methods[i]->decode_add(ByteSpan(shares[i].payload).first(shares[i].written),
                                        shares[i].sums);
     };
     for (size_t i = 0; i < shares.size(); ++i) decode(i);  // into zeros
-    off += squared_error(type, bucket, sums);
+    if (first) off += squared_error(type, bucket, sums);
     for (const Share& share : shares) contender.payload_bytes += share.written;
-    for (size_t round = 0; round < rounds; ++round) decoding += timed(shares.size(), decode);
+    for (size_t i = 0; i < shares.size(); ++i) decode(i);
+    decoding += timed(shares.size(), rounds, decode);
   }
   const auto bytes = static_cast<double>(elements.size() * rounds);
   contender.encode_gb_per_s.push_back(bytes / encoding / 1e9);
   contender.decode_gb_per_s.push_back(bytes / decoding / 1e9);
-  contender.relative_error = std::sqrt(off / squared_norm(type, elements));
+  if (first) contender.relative_error = std::sqrt(off / squared_norm(type, elements));
 }
 
 struct Row {
   std::string data;
   std::string codec;
+  std::string stage;
   std::string simd;
   ElementType type;
   size_t cores;
@@ -282,7 +307,7 @@ void print_row(const Row& row, const char* metric, const char* unit, std::vector
   line.set("bench", "codecs");
   line.set("case", str_cat(row.data, ", ", to_string(row.type), ", ", row.codec, ", ", row.simd));
   line.set("data", row.data).set("type", to_string(row.type)).set("codec", row.codec);
-  line.set("simd", row.simd).set("cores", row.cores);
+  line.set("stage", row.stage).set("simd", row.simd).set("cores", row.cores);
   line.set("metric", metric).set("value", median).set("unit", unit).set("runs", values.size());
   if (values.size() > 1) line.set("spread", (values.back() - values.front()) / median);
   if (target) line.set("target", *target);
@@ -357,32 +382,49 @@ std::vector<CodecSpec> specs(ElementType type) {
   return all;
 }
 
+std::string stage_of(const CodecSpec& spec) {
+  using Kind = CodecSpec::Kind;
+  if (spec.kind == Kind::kNone || spec.kind == Kind::kZstd || spec.kind == Kind::kLossless) {
+    return "";
+  }
+  switch (spec.stage) {
+    case CodecSpec::Stage::kPacked:
+      return "packed";
+    case CodecSpec::Stage::kRice:
+      return "rice";
+    case CodecSpec::Stage::kHuffman:
+      return "huffman";
+  }
+  return "unknown";
+}
+
 std::vector<Contender> contenders_of(const Options& options, ElementType type) {
   std::vector<Contender> all;
-  const auto add = [&](const std::string& name, const std::string& simd, bool ours,
-                       const std::function<std::unique_ptr<Method>()>& make) {
+  const auto add = [&](const std::string& name, const std::string& stage, const std::string& simd,
+                       bool slow, const std::function<std::unique_ptr<Method>()>& make) {
     if (name.find(options.codec) == std::string::npos) return;
-    if (ours && !options.simd.empty() && simd != options.simd) return;
+    if (!simd.empty() && !options.simd.empty() && simd != options.simd) return;
     Contender contender;
     contender.name = name;
+    contender.stage = stage;
     contender.simd = simd;
-    contender.ours = ours;
+    contender.slow = slow;
     for (size_t i = 0; i < options.cores; ++i) contender.methods.push_back(make());
     all.push_back(std::move(contender));
   };
   for (const CodecSpec& spec : specs(type)) {
     for (const SimdLevel level : {SimdLevel::kAvx512, SimdLevel::kAvx2, SimdLevel::kScalar}) {
       if (level > best_simd_level()) continue;
-      add(spec.str(), std::string(to_string(level)), true,
+      add(spec.str(), stage_of(spec), std::string(to_string(level)), level == SimdLevel::kScalar,
           [&] { return std::make_unique<Ours>(spec, level, type); });
     }
   }
   for (const int level : {1, 3}) {
-    add(str_cat("stock zstd -", level), "", false,
+    add(str_cat("stock zstd -", level), "", "", true,
         [&] { return std::make_unique<StockZstd>(type, level); });
   }
 #if defined(LONGHAUL_BENCH_LZ4)
-  add("stock lz4", "", false, [&] { return std::make_unique<StockLz4>(type); });
+  add("stock lz4", "", "", true, [&] { return std::make_unique<StockLz4>(type); });
 #endif
   return all;
 }
@@ -391,16 +433,14 @@ void run_case(const Options& options, const std::string& data, ElementType type,
               ByteSpan elements) {
   if (!options.type.empty() && options.type != to_string(type)) return;
   std::vector<Contender> contenders = contenders_of(options, type);
-  for (int run = 0; run <= options.runs; ++run) {
+  for (int run = 0; run < options.runs; ++run) {
     for (Contender& contender : contenders) {
-      run_once(contender, type, elements);
-      if (run > 0) continue;  // the first one warms up
-      contender.encode_gb_per_s.clear();
-      contender.decode_gb_per_s.clear();
+      if (run == 0 || !contender.slow) run_once(contender, type, elements);
     }
   }
   for (const Contender& contender : contenders) {
-    report({data, contender.name, contender.simd, type, options.cores}, contender, elements.size());
+    report({data, contender.name, contender.stage, contender.simd, type, options.cores}, contender,
+           elements.size());
   }
 }
 

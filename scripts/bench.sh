@@ -10,7 +10,7 @@ Usage: scripts/bench.sh NAME [options of that benchmark; NAME --help lists them]
   parity     after 50 steps, are parameters those of Python's DDP to the last bit?  (installs peers)
   ddp_step   step time of our DDP against Python's DDP and plain libtorch           (installs peers)
   lossless   ratio and speed of the zstd codec on real gradients, against stock zstd
-  codecs     ratio, error and speed of every codec on real gradients, against stock zstd and lz4
+  codecs     ratio, error and speed of every codec on real gradients, against stock zstd, lz4 and torch's own ops
   convergence  held-out loss of char_gpt after 800 steps with each codec, against fp32
   learning   held-out loss step by step, each codec and Python's DDP with its hooks  (installs peers)
   allreduce  bytes, time and error of the compressed all-reduce, against Gloo's      (root)
@@ -51,7 +51,7 @@ case "$name" in
   parity) targets=(bench_parity) peers=yes ;;
   ddp_step) targets=(bench_ddp_step) peers=yes ;;
   lossless) targets=(bench_lossless char_gpt) peers=no ;;
-  codecs) targets=(bench_codecs char_gpt) peers=no ;;
+  codecs) targets=(bench_codecs bench_gradients bench_torch_quantize char_gpt) peers=no ;;
   linkem) targets=(linkem) peers=no ;;
   convergence) targets=(char_gpt) peers=no ;;
   learning) targets=(bench_learning) peers=yes ;;

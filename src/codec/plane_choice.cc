@@ -15,6 +15,10 @@ constexpr float kPayingBits = 7.4F;
 // From one part in eight, matches save more than Huffman does on its own.
 constexpr size_t kPayingRuns = 8;
 constexpr size_t kWordBytes = 8;
+// 256 uniform bytes show 162 values, give or take 5; bytes of 7.6 bits show 152 or more once in a
+// hundred samples.
+constexpr size_t kNoiseValues = 152;
+constexpr size_t kNoiseEvery = 4;  // words; 256 bytes of a full sample
 
 // n log2 n.
 using CostTable = std::array<float, kMaxSampleBytes + 1>;
@@ -42,11 +46,33 @@ struct Sample {
   }
 };
 
+bool is_run(uint64_t word) {
+  return word == (word & 0xFF) * 0x0101010101010101U;
+}
+
+// A quick yes for most mantissas, which are most planes: no run, and nearly as many values as there
+// can be.
+bool is_noise(ByteSpan bytes) {
+  if (bytes.size() != kMaxSampleBytes) return false;
+  std::array<uint8_t, 256> seen{};
+  size_t values = 0;
+  for (size_t at = 0; at < bytes.size(); at += kWordBytes) {
+    if (is_run(load<uint64_t>(bytes.data() + at))) return false;
+    if (at % (kNoiseEvery * kWordBytes) != 0) continue;
+    for (size_t i = 0; i < kWordBytes; ++i) {
+      uint8_t& mark = seen[bytes[at + i]];
+      values += 1U - mark;
+      mark = 1;
+    }
+  }
+  return values >= kNoiseValues;
+}
+
 Sample inspect(ByteSpan bytes) {
   Sample sample;
   for (; bytes.size() >= kWordBytes; bytes = bytes.subspan(kWordBytes)) {
     const uint64_t word = load<uint64_t>(bytes.data());
-    if (word == (word & 0xFF) * 0x0101010101010101U) {
+    if (is_run(word)) {
       ++sample.runs;
       continue;
     }
@@ -75,6 +101,7 @@ bool is_skewed(const Sample& sample) {
 
 PlaneChoice choose_plane(ByteSpan sample) {
   LONGHAUL_CHECK(sample.size() <= kMaxSampleBytes);
+  if (is_noise(sample)) return PlaneChoice::kRaw;
   const Sample seen = inspect(sample);
   const bool skewed = is_skewed(seen);
   if (seen.runs * kWordBytes * kPayingRuns > sample.size()) {

@@ -75,19 +75,19 @@ size_t PlaneCoder::encode(const EncodeContext& /*context*/, ElementType type, By
   for (size_t p = first_coded; p < width; ++p) planes[p] = scratch_plane(p, count).data();
   split_planes(type, level_, elements.data(), count, planes);
   for (size_t p = first_coded; p < width; ++p) {
-    written += encode_plane(plans_[p], {planes[p], count}, descriptors + p * kDescriptorBytes,
-                            to.subspan(written));
+    written += encode_plane(plans_[p], {planes[p], count}, elements.data() + elements.size(),
+                            descriptors + p * kDescriptorBytes, to.subspan(written));
   }
   return written;
 }
 
-size_t PlaneCoder::encode_plane(const Plan& plan, ByteSpan plane, uint8_t* descriptor_at,
-                                MutableByteSpan to) {
+size_t PlaneCoder::encode_plane(const Plan& plan, ByteSpan plane, const void* soon,
+                                uint8_t* descriptor_at, MutableByteSpan to) {
   std::optional<size_t> coded;
   PlaneFormat format = PlaneFormat::kZstd;
   if (plan.ranked) {
     format = PlaneFormat::kRanked;
-    coded = rank_coder_.encode(plan.ranks, plane, to.data());
+    coded = rank_coder_.encode(plan.ranks, plane, to.data(), soon);
   } else if (plan.choice != PlaneChoice::kRaw) {
     coded = zstd_.encode(plan.choice, plane, to);
   }
@@ -127,6 +127,11 @@ void PlaneCoder::plan_plane(ByteSpan sample, Plan& plan) const {
 }
 
 Result<void> PlaneCoder::decode(ElementType type, ByteSpan stored, MutableByteSpan elements) {
+  return decode(type, stored, elements, elements.data());
+}
+
+Result<void> PlaneCoder::decode(ElementType type, ByteSpan stored, MutableByteSpan elements,
+                                const void* soon) {
   const size_t width = element_bytes(type);
   const size_t count = elements.size() / width;
   if (stored[0] != kPlanesTile) return corrupt("unknown format ", static_cast<int>(stored[0]));
@@ -137,7 +142,8 @@ Result<void> PlaneCoder::decode(ElementType type, ByteSpan stored, MutableByteSp
     const uint32_t word = load<uint32_t>(stored.data() + 1 + p * kDescriptorBytes);
     const size_t bytes = word & kStoredBytesMask;
     if (bytes > stored.size() - read) return corrupt("cut in plane ", p);
-    const Result<const uint8_t*> plane = decode_plane(p, word, stored.subspan(read, bytes), count);
+    const Result<const uint8_t*> plane =
+        decode_plane(p, word, stored.subspan(read, bytes), count, soon);
     if (!plane) return plane.failure();
     planes[p] = *plane;
     read += bytes;
@@ -148,7 +154,7 @@ Result<void> PlaneCoder::decode(ElementType type, ByteSpan stored, MutableByteSp
 }
 
 Result<const uint8_t*> PlaneCoder::decode_plane(size_t index, uint32_t descriptor, ByteSpan stored,
-                                                size_t count) {
+                                                size_t count, const void* soon) {
   const MutableByteSpan plane = scratch_plane(index, count);
   switch (static_cast<PlaneFormat>(descriptor >> 30)) {
     case PlaneFormat::kRaw:
@@ -158,7 +164,7 @@ Result<const uint8_t*> PlaneCoder::decode_plane(size_t index, uint32_t descripto
       if (zstd_.decode(stored, plane)) return plane.data();
       return corrupt("plane ", index, " does not decode");
     case PlaneFormat::kRanked:
-      if (rank_coder_.decode(stored, plane)) return plane.data();
+      if (rank_coder_.decode(stored, plane, soon)) return plane.data();
       return corrupt("plane ", index, " does not decode");
   }
   return corrupt("plane ", index, " has unknown format ", descriptor >> 30);
@@ -167,7 +173,7 @@ Result<const uint8_t*> PlaneCoder::decode_plane(size_t index, uint32_t descripto
 Result<void> PlaneCoder::decode_add(ElementType type, ByteSpan stored, std::span<float> sums,
                                     float scale) {
   const MutableByteSpan elements(decoded_.get(), sums.size() * element_bytes(type));
-  const Result<void> decoded = decode(type, stored, elements);
+  const Result<void> decoded = decode(type, stored, elements, sums.data());
   if (decoded) add_elements(type, level_, elements.data(), sums.size(), scale, sums.data());
   return decoded;
 }

@@ -42,9 +42,14 @@ class PlaneCoder final : public TileCoder {
 
   void choose_planes(ElementType type, ByteSpan tile);
   void plan_plane(ByteSpan sample, Plan& plan) const;
-  size_t encode_plane(const Plan& plan, ByteSpan plane, uint8_t* descriptor, MutableByteSpan to);
+  // `soon`: memory that is needed next (bit_planes.h): the next tile's elements, or where decoded
+  // ones go.
+  size_t encode_plane(const Plan& plan, ByteSpan plane, const void* soon, uint8_t* descriptor,
+                      MutableByteSpan to);
+  Result<void> decode(ElementType type, ByteSpan stored, MutableByteSpan elements,
+                      const void* soon);
   Result<const uint8_t*> decode_plane(size_t index, uint32_t descriptor, ByteSpan stored,
-                                      size_t count);
+                                      size_t count, const void* soon);
   MutableByteSpan scratch_plane(size_t plane, size_t count);
 
   const Skewed skewed_;

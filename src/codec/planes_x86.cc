@@ -289,6 +289,8 @@ struct Avx512 {
     const __m512i gather = _mm512_loadu_si512(kGather.data());
     size_t i = kWidth == 4 ? split_lines(elements, count, planes) : 0;
     for (; i + kGroup <= count; i += kGroup) {
+      prefetch(elements + i * kWidth, kReadAheadBytes);
+      if constexpr (kWidth == 2) prefetch(planes[0] + i, kWriteAheadBytes);
       const __m512i v = rotate_left<kLeft>(_mm512_loadu_si512(elements + i * kWidth));
       store_groups(_mm512_permutexvar_epi8(gather, v), planes, i);
     }

@@ -74,7 +74,7 @@ float rank_coded_bits(const ByteCounts& counts, const RankTable& table) {
 RankCoder::RankCoder(size_t most_bytes, SimdLevel level)
     : level_(level), ranks_((most_bytes + kPlaneGroup - 1) / kPlaneGroup * kPlaneGroup) {}
 
-size_t RankCoder::encode(const RankTable& table, ByteSpan plane, uint8_t* to) {
+size_t RankCoder::encode(const RankTable& table, ByteSpan plane, uint8_t* to, const void* soon) {
   *to = static_cast<uint8_t>(table.listed);
   std::copy_n(table.by_rank.begin(), table.listed, to + 1);
   std::array<uint8_t, 256> rank_of{};
@@ -86,10 +86,10 @@ size_t RankCoder::encode(const RankTable& table, ByteSpan plane, uint8_t* to) {
               uint8_t{0});
   return 1 + table.listed +
          encode_bit_planes(level_, Symbols::kUnsigned, ranks_.get(), plane.size(),
-                           to + 1 + table.listed);
+                           to + 1 + table.listed, soon);
 }
 
-bool RankCoder::decode(ByteSpan stored, MutableByteSpan plane) {
+bool RankCoder::decode(ByteSpan stored, MutableByteSpan plane, const void* soon) {
   if (stored.empty() || stored[0] == 0 || stored.size() < 1U + stored[0]) return false;
   RankTable table;
   table.listed = stored[0];
@@ -101,7 +101,7 @@ bool RankCoder::decode(ByteSpan stored, MutableByteSpan plane) {
   }
   complete(table);
   if (!decode_bit_planes(level_, Symbols::kUnsigned, stored.subspan(1 + table.listed), plane.size(),
-                         ranks_.get())) {
+                         ranks_.get(), soon)) {
     return false;
   }
   map_bytes(level_, table.by_rank, ranks_.get(), plane.size(), plane.data());

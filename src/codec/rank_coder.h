@@ -35,10 +35,11 @@ class RankCoder {
   // For planes of up to `most_bytes`.
   RankCoder(size_t most_bytes, SimdLevel level);
 
-  // `to` holds most_bit_plane_bytes(plane.size()) + 256 bytes. Returns the bytes written.
-  size_t encode(const RankTable& table, ByteSpan plane, uint8_t* to);
+  // `to` holds most_bit_plane_bytes(plane.size()) + 256 bytes. Returns the bytes written. `soon` is
+  // that of bit_planes.h.
+  size_t encode(const RankTable& table, ByteSpan plane, uint8_t* to, const void* soon = nullptr);
   // False when `stored` is not what encode() writes for so many bytes.
-  bool decode(ByteSpan stored, MutableByteSpan plane);
+  bool decode(ByteSpan stored, MutableByteSpan plane, const void* soon = nullptr);
 
  private:
   const SimdLevel level_;
