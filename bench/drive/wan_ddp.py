@@ -37,14 +37,14 @@ ON_HOST = ('export RANK=$LINKEM_HOST LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 WORLD_SIZE=
 TIMEOUT = 400  # seconds of one system over one link
 
 
-def run(link, program, steps, alone=False, timeout=TIMEOUT):
+def run(link, program, steps, alone=False, timeout=TIMEOUT, hosts=HOSTS):
     """What rank 0 prints: the milliseconds of each timed step, or what else `program` prints in numbers."""
     flags = LINKS[link] or ["--rate", "10gbit", "--rtt", "0ms"]
     env = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", **({"WORLD": "1"} if alone else {}))
     words = list(map(str, [*program, *steps]))
     if LINKS[link] is None and not alone:
-        return [float(line) for line in run_ranks(HOSTS, lambda rank: words, timeout).split()]
-    done = subprocess.run([BIN / "linkem", "run", "--hosts", str(HOSTS), *flags, "--fail-fast", "--", "sh", "-c", ON_HOST,
+        return [float(word) for word in run_ranks(hosts, lambda rank: words, timeout).split()]
+    done = subprocess.run([BIN / "linkem", "run", "--hosts", str(hosts), *flags, "--fail-fast", "--", "sh", "-c", ON_HOST,
                            "sh", *words], env=env, capture_output=True, text=True, timeout=timeout)
     if done.returncode:
         sys.exit(f"{' '.join(words)} over {link}: exit code {done.returncode}\n{done.stderr[-3000:]}")

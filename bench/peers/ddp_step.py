@@ -16,8 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 import reference_training as reference
 
 
-def install(ddp, hook):
-    """PyTorch's own communication hooks, as its documentation installs them."""
+def wrap(model, hook):
+    """The model under DistributedDataParallel with one of PyTorch's own communication hooks, as its documentation installs
+    them."""
+    # PowerSGD starts an all-reduce when another is done, bucket by bucket, so ranks with several buckets start them in
+    # different orders, which Gloo takes for a mismatch and dies of. One bucket keeps the order.
+    caps = {"bucket_cap_mb": 1024} if hook.startswith("powersgd") else {}
+    ddp = DistributedDataParallel(model, **caps)
     if hook in ("fp16", "bf16"):
         ddp.register_comm_hook(None, getattr(default_hooks, f"{hook}_compress_hook"))
     elif hook.startswith("powersgd"):
@@ -26,6 +31,7 @@ def install(ddp, hook):
         ddp.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
     elif hook != "none":
         sys.exit(f"no hook '{hook}'")
+    return ddp
 
 
 def main():
@@ -39,8 +45,7 @@ def main():
     rank = dist.get_rank()
     torch.manual_seed(reference.MODEL_SEED)
     model = reference.Transformer(*reference.TIMED_SHAPE)
-    ddp = DistributedDataParallel(model)
-    install(ddp, hook)
+    ddp = wrap(model, hook)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     inputs, targets = reference.token_batch(reference.TIMED_SHAPE[0], batch, length, rank)
     for step in range(warmup + steps):

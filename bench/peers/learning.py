@@ -8,10 +8,9 @@ import sys
 
 import torch
 import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
 import reference_training as reference
-from ddp_step import install
+from ddp_step import wrap
 
 HELD_OUT_WINDOWS, TRAINED_PART = 64, 0.95
 
@@ -40,8 +39,7 @@ def main():
     rank, world_size = dist.get_rank(), dist.get_world_size()
     torch.manual_seed(reference.MODEL_SEED)
     model = reference.Transformer(*reference.TIMED_SHAPE)
-    ddp = DistributedDataParallel(model)
-    install(ddp, hook)
+    ddp = wrap(model, hook)
     optimizer = reference.LibtorchAdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
     with open(path, "rb") as file:
         text = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8).long()

@@ -6,6 +6,8 @@
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -78,6 +80,7 @@ struct Bucket {
   uint64_t step = 0;
   uint32_t number = 0;
   size_t codec = 0;                   // which of the codecs
+  at::Tensor residual;                // error feedback; undefined: none
   std::unique_ptr<c10::Event> ready;  // when a device has written the tensor; null for CPU tensors
   FuturePtr future;
 
@@ -105,8 +108,17 @@ struct Flight {
     const size_t width = element_bytes(type);
     return bytes_of_host().subspan(range.first * width, range.count * width);
   }
+  // With error feedback, whose tensors are fp32: both as floats. Else empty.
+  std::span<float> floats(const ElementRange& range) const { return part(bucket->host, range); }
+  std::span<float> residual(const ElementRange& range) const {
+    return part(bucket->residual, range);
+  }
 
  private:
+  std::span<float> part(const at::Tensor& tensor, const ElementRange& range) const {
+    if (!bucket->residual.defined()) return {};
+    return {tensor.data_ptr<float>() + range.first, range.count};
+  }
   MutableByteSpan bytes_of_host() const { return memory_of(bucket->host); }
 };
 
@@ -116,6 +128,20 @@ void check_decoded(const Result<void>& decoded, Rank sender_rank) {
   throw CollectiveError(decoded.failure().kind,
                         str_cat("payload of rank ", sender_rank, ": ", decoded.failure().message),
                         sender_rank);
+}
+
+MutableByteSpan bytes_of(std::span<float> floats) {
+  return {reinterpret_cast<uint8_t*>(floats.data()), floats.size_bytes()};
+}
+
+// What was dropped where `said` came of `meant`, times the factor; 0 where that is NaN or Inf. All
+// may overlap whole.
+void write_residual(std::span<const float> meant, std::span<const float> said, float factor,
+                    std::span<float> residual) {
+  for (size_t i = 0; i < residual.size(); ++i) {
+    const float dropped = (meant[i] - said[i]) * factor;
+    residual[i] = std::isfinite(dropped) ? dropped : 0.0F;
+  }
 }
 
 }  // namespace
@@ -163,6 +189,9 @@ struct CompressedAllreduce::State {
   void land(Flight& flight);
   // Runs a stage of a flight, unless this world has failed; what it throws fails the world.
   void attempt(Flight& flight, void (State::*stage)(Flight&));
+
+  void add_residual(Flight& flight);
+  void keep_residual(Flight& flight, Codec& codec, const ElementRange& range, ByteSpan payload);
 
   void send_to_owners(Flight& flight);
   void send_to_everybody(Flight& flight);
@@ -319,6 +348,7 @@ void CompressedAllreduce::State::send(Flight& flight) {
   }
   if (size() == 1) return;
   flight.exchange->begin(operations++);
+  add_residual(flight);
   if (flight.one_round) {
     send_to_everybody(flight);
   } else {
@@ -410,6 +440,24 @@ void CompressedAllreduce::State::add(Flight& flight, ByteSpan payload, Rank send
   check_decoded(sum.add_encoded(*codecs_of(flight).reduce, payload), sender_rank);
 }
 
+void CompressedAllreduce::State::add_residual(Flight& flight) {
+  const std::span<float> residual = flight.residual(flight.piece);
+  const std::span<float> elements = flight.floats(flight.piece);
+  for (size_t i = 0; i < residual.size(); ++i) elements[i] += residual[i];
+  // Only what is encoded loses something.
+  std::fill(residual.begin(), residual.end(), 0.0F);
+}
+
+// What the payload of a range, as it was sent, says less than its elements.
+void CompressedAllreduce::State::keep_residual(Flight& flight, Codec& codec,
+                                               const ElementRange& range, ByteSpan payload) {
+  const std::span<float> residual = flight.residual(range);
+  if (residual.empty() || codec.spec().lossless()) return;
+  const CodecClock clock(watch->traffic());
+  check_decoded(codec.decode(flight.type, payload, bytes_of(residual)), self());
+  write_residual(flight.floats(range), residual, 1.0F, residual);
+}
+
 // One round: the same frame to every rank, and all of theirs back.
 void CompressedAllreduce::State::send_to_everybody(Flight& flight) {
   FrameExchange& exchange = *flight.exchange;
@@ -418,6 +466,8 @@ void CompressedAllreduce::State::send_to_everybody(Flight& flight) {
   }
   const FrameLabel own = label(flight, self(), self(), kToOwner, flight.piece.count);
   flight.own_frame_bytes = encode_frame(flight, *codecs_of(flight).send, own, self(), flight.piece);
+  keep_residual(flight, *codecs_of(flight).send, flight.piece,
+                own_payload(flight, kToOwner, self(), flight.own_frame_bytes));
   for (int hop = 1; hop < size(); ++hop) {
     exchange.send(kToOwner, self(), (self() + hop) % size(), flight.own_frame_bytes);
     flight.raw_bytes += flight.elements(flight.piece).size();
@@ -459,6 +509,8 @@ void CompressedAllreduce::State::send_to_owners(Flight& flight) {
     const FrameLabel to = label(flight, self(), owner, kToOwner, theirs.count);
     const size_t frame_bytes = encode_frame(flight, *codecs_of(flight).send, to, owner, theirs);
     exchange.send(kToOwner, owner, owner, frame_bytes);
+    keep_residual(flight, *codecs_of(flight).send, theirs,
+                  own_payload(flight, kToOwner, owner, frame_bytes));
     flight.raw_bytes += flight.elements(theirs).size();
   }
 }
@@ -489,8 +541,13 @@ void CompressedAllreduce::State::reduce_own_chunk(Flight& flight) {
   }
   if (codec.spec().lossless()) return;
   const ByteSpan payload = own_payload(flight, kFromOwner, self(), frame_bytes);
+  const std::span<float> residual = flight.residual(range);
+  std::copy_n(flight.floats(range).begin(), residual.size(), residual.begin());
   const CodecClock clock(watch->traffic());
   check_decoded(codec.decode(flight.type, payload, own), self());
+  // In units of the next step's contribution, which will be scaled too.
+  write_residual(residual, flight.floats(range), static_cast<float>(1 / flight.bucket->scale),
+                 residual);
 }
 
 CompressedAllreduce::CompressedAllreduce(std::shared_ptr<Communicator> communicator,
@@ -506,13 +563,22 @@ CompressedAllreduce::~CompressedAllreduce() {
 
 c10::intrusive_ptr<c10::ivalue::Future> CompressedAllreduce::start(at::Tensor tensor, double scale,
                                                                    uint64_t step, uint32_t bucket,
-                                                                   size_t codec) {
+                                                                   size_t codec,
+                                                                   at::Tensor residual) {
   LONGHAUL_CHECK(codec < state_->codecs.size());
   check_supports(state_->codecs[codec].send->spec(), element_type_of(tensor)).value_or_throw();
   if (!tensor.is_contiguous()) {
     throw Error(ErrorKind::kInvalid, "a compressed all-reduce takes a contiguous tensor");
   }
+  if (residual.defined() &&
+      (tensor.scalar_type() != at::kFloat || residual.scalar_type() != at::kFloat ||
+       !residual.is_cpu() || !residual.is_contiguous() || residual.numel() != tensor.numel())) {
+    throw Error(ErrorKind::kInvalid,
+                "a residual is a contiguous float tensor on the CPU, of as many elements as the "
+                "float tensor that it belongs to");
+  }
   auto bucket_asked = std::make_shared<Bucket>();
+  bucket_asked->residual = std::move(residual);
   std::vector<c10::Device> devices;
   if (!tensor.is_cpu()) {
     devices.push_back(tensor.device());

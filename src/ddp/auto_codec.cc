@@ -153,8 +153,8 @@ AutoCodec::AutoCodec(std::shared_ptr<Communicator> communicator, const CodecSpec
     candidates_[i].encode_bytes_per_second = agreed[2 * i + 1];
     candidates_[i].decode_bytes_per_second = agreed[2 * i + 2];
   }
-  // Neither buckets nor the time of a step are known yet: only a slow link is a reason to begin with
-  // an error, and there a bucket of any size tells the fastest codec.
+  // Neither buckets nor the time of a step are known yet: only a slow link is a reason to begin
+  // with an error, and there a bucket of any size tells the fastest codec.
   const double rate = survey.smallest_known(0);
   adopt({{{kSampleElements * sizeof(float), 0}}, 0}, {rate < kSlowLink ? rate : 0});
 }

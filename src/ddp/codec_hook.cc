@@ -13,9 +13,11 @@ std::unique_ptr<AutoCodec> auto_codec_for(const std::shared_ptr<Communicator>& c
 }  // namespace
 
 CodecHook::CodecHook(const std::shared_ptr<Communicator>& communicator, const CodecSpec& spec,
-                     const std::atomic<uint64_t>& step)
+                     const std::atomic<uint64_t>& step,
+                     std::shared_ptr<ErrorFeedback> error_feedback)
     : scale_(1.0 / communicator->size()),
       step_(step),
+      error_feedback_(std::move(error_feedback)),
       auto_codec_(auto_codec_for(communicator, spec)),
       allreduce_(communicator, auto_codec_ ? auto_codec_->specs() : std::vector<CodecSpec>{spec}) {
   if (!auto_codec_) communicator->traffic().set_codec(spec.str());
@@ -27,7 +29,10 @@ c10::intrusive_ptr<c10::ivalue::Future> CodecHook::runHook(c10d::GradBucket& buc
   const uint64_t step = step_.load();
   const size_t codec =
       auto_codec_ ? auto_codec_->choose(step, buffer.nbytes(), buffer.scalar_type()) : 0;
-  return allreduce_.start(buffer, scale_, step, static_cast<uint32_t>(bucket.getIndex()), codec);
+  const at::Tensor residual =
+      error_feedback_ ? error_feedback_->residual(bucket.getParameters()) : at::Tensor();
+  return allreduce_.start(buffer, scale_, step, static_cast<uint32_t>(bucket.getIndex()), codec,
+                          residual);
 }
 
 at::Tensor CodecHook::parseHookResult(const c10::IValue& result) {

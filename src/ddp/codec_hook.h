@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "ddp/auto_codec.h"
+#include "ddp/error_feedback.h"
 #include "longhaul/collectives/compressed_allreduce.h"
 
 namespace longhaul {
@@ -17,7 +18,7 @@ class CodecHook final : public c10d::CommHookInterface {
  public:
   // `step` is read when a bucket is ready; the owner of both keeps it alive.
   CodecHook(const std::shared_ptr<Communicator>& communicator, const CodecSpec& spec,
-            const std::atomic<uint64_t>& step);
+            const std::atomic<uint64_t>& step, std::shared_ptr<ErrorFeedback> error_feedback);
 
   c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override;
   at::Tensor parseHookResult(const c10::IValue& result) override;
@@ -25,7 +26,8 @@ class CodecHook final : public c10d::CommHookInterface {
  private:
   const double scale_;
   const std::atomic<uint64_t>& step_;
-  std::unique_ptr<AutoCodec> auto_codec_;  // null: the user named the codec
+  const std::shared_ptr<ErrorFeedback> error_feedback_;  // null: not asked for
+  std::unique_ptr<AutoCodec> auto_codec_;                // null: the user named the codec
   CompressedAllreduce allreduce_;
 };
 

@@ -10,9 +10,11 @@
 
 #include "ddp/backward_clock.h"
 #include "ddp/codec_hook.h"
+#include "ddp/error_feedback.h"
 #include "ddp/model_signature.h"
 #include "ddp/output_sink.h"
 #include "ddp/reducer_factory.h"
+#include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/codec/codec.h"
 #include "longhaul/ddp/distributed_data_parallel.h"
@@ -24,6 +26,10 @@ using torch::nn::Module;
 
 // What is broadcast at a time, as in PyTorch.
 constexpr size_t kBroadcastBytes = size_t{250} * 1024 * 1024;
+
+constexpr const char* kErrorFeedbackWarning =
+    "error_feedback is on: right for SGD, with momentum or without; Adam and its kin train worse "
+    "with it than without";
 
 bool has_sparse_gradients(const Module& module) {
   if (const auto* embedding = dynamic_cast<const torch::nn::EmbeddingImpl*>(&module))
@@ -81,6 +87,14 @@ std::string find_problem(const TrainedParameters& trained,
   if (trained.tensors.empty())
     return "the model has no parameter that requires a gradient, so there is nothing to reduce";
   const bool compressed = options.codec.kind != CodecSpec::Kind::kNone;
+  if (options.error_feedback && options.codec.lossless())
+    return str_cat("codec ", options.codec.str(),
+                   " loses nothing that error_feedback could add: leave it off");
+  // Above it nothing of a block may be sent, step after step, while its residual grows.
+  constexpr float kLargestStep = 2;
+  if (options.error_feedback && options.codec.step > kLargestStep)
+    return str_cat("error_feedback takes steps up to ", kLargestStep, ", not codec ",
+                   options.codec.str());
   for (size_t i = 0; i < trained.tensors.size(); ++i) {
     const at::Tensor& parameter = trained.tensors[i];
     const std::string& name = trained.names[i];
@@ -90,6 +104,9 @@ std::string find_problem(const TrainedParameters& trained,
     if (compressed && trained.expect_sparse[i])
       return str_cat("codec ", options.codec.str(), " cannot carry the sparse gradient of '", name,
                      "': use codec none");
+    if (options.error_feedback && parameter.scalar_type() != at::kFloat)
+      return str_cat("error_feedback takes float parameters, and '", name, "' is ",
+                     parameter.scalar_type());
     if (compressed && !codec_can_carry(options.codec, parameter.scalar_type()))
       return str_cat("codec ", options.codec.str(), " cannot carry ", parameter.scalar_type(),
                      " parameter '", name, "': use codec none");
@@ -114,9 +131,13 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     clock_ = std::make_unique<BackwardClock>(trained.tensors, communicator_);
     reducer_ = make_reducer(trained, communicator_->process_group(), options_);
     if (options_.static_graph) reducer_->set_static_graph();
+    if (options_.error_feedback) {
+      error_feedback_ = std::make_shared<ErrorFeedback>(trained.tensors, trained.names);
+      if (communicator_->rank() == 0) log(LogLevel::kWarning, "ddp", kErrorFeedbackWarning);
+    }
     if (options_.codec.kind != CodecSpec::Kind::kNone)
       reducer_->register_comm_hook(
-          std::make_unique<CodecHook>(communicator_, options_.codec, step_));
+          std::make_unique<CodecHook>(communicator_, options_.codec, step_, error_feedback_));
   }
 
   void before_forward() override {
@@ -164,6 +185,12 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
   }
 
   uint64_t step() const override { return step_.load(); }
+  NamedTensors error_feedback() const override {
+    return error_feedback_ ? error_feedback_->state() : NamedTensors();
+  }
+  void load_error_feedback(const NamedTensors& state) override {
+    if (error_feedback_) error_feedback_->load(state);
+  }
   const std::shared_ptr<Communicator>& communicator() const override { return communicator_; }
 
  private:
@@ -231,6 +258,7 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
   bool sync_gradients_ = true;
   bool forward_syncs_ = true;  // PyTorch's require_forward_param_sync
   bool delayed_allreduce_queued_ = false;
+  std::shared_ptr<ErrorFeedback> error_feedback_;  // null: not asked for
   // In this order: the clock's hooks come before the Reducer's.
   std::unique_ptr<BackwardClock> clock_;
   std::unique_ptr<c10d::Reducer> reducer_;  // none in a world of one

@@ -80,6 +80,7 @@ ModelSignature describe(const torch::nn::Module& module,
     signature.entries.push_back({"option", name, str_cat(value)});
   };
   add_option("codec", options.codec.str());
+  add_option("error_feedback", options.error_feedback ? "true" : "false");
   // Printed as set: an unset cap is PyTorch's default, which also changes the first bucket.
   add_option("bucket_cap_mb",
              options.bucket_cap_mb ? str_cat(*options.bucket_cap_mb) : std::string("unset"));

@@ -195,6 +195,65 @@ TEST_P(LossyTest, NanArrivesAsNanOnEveryRank) {
   }));
 }
 
+// With error feedback what one step drops comes with a later one: the sum over steps stays within
+// what a step can drop, where without it the error grows with every step.
+TEST(CompressedAllreduceTest, AResidualMakesUpForWhatWasDropped) {
+  for (const int size : {2, 3, 4}) {
+    expect_all_fine(run_ranks(size, [](RankContext& context) {
+      const auto communicator = context.connect();
+      CompressedAllreduce allreduce(communicator, {*CodecSpec::parse("rms:step=2")});
+      constexpr int64_t kCount = 50000;
+      constexpr int kSteps = 20;
+      std::vector<at::Tensor> inputs;
+      for (int rank = 0; rank < context.size; ++rank) {
+        inputs.push_back(gradient(rank, kCount, at::kFloat));
+      }
+      const at::Tensor exact = reference_sum(inputs, 1.0 / context.size);
+      const auto error_after = [&](const at::Tensor& residual) {
+        at::Tensor all = at::zeros({kCount});
+        for (uint64_t step = 1; step <= kSteps; ++step) {
+          at::Tensor tensor = inputs[static_cast<size_t>(context.rank)].clone();
+          allreduce.start(tensor, 1.0 / context.size, step, 0, 0, residual)->waitAndThrow();
+          expect_same_on_all_ranks(*communicator, tensor);
+          all += tensor;
+        }
+        return ((all - kSteps * exact).norm() / exact.norm()).item<double>();
+      };
+      const double without = error_after({});
+      const double with = error_after(at::zeros({kCount}));
+      EXPECT_GT(without, 4.0);
+      EXPECT_LT(with, 2.0);
+    }));
+  }
+}
+
+TEST(CompressedAllreduceTest, NanAndInfLeaveNoResidual) {
+  expect_all_fine(run_ranks(3, [](RankContext& context) {
+    const auto communicator = context.connect();
+    CompressedAllreduce allreduce(communicator, {*CodecSpec::parse("rms")});
+    const at::Tensor residual = at::zeros({5000});
+    at::Tensor overflown = gradient(context.rank, 5000, at::kFloat);
+    overflown[17] = std::numeric_limits<float>::infinity();
+    overflown[4000] = std::numeric_limits<float>::quiet_NaN();
+    allreduce.start(overflown, 1.0, 1, 0, 0, residual)->waitAndThrow();
+    EXPECT_FALSE(overflown[17].isfinite().item<bool>());
+    EXPECT_TRUE(residual.isfinite().all().item<bool>());
+    at::Tensor fine = gradient(context.rank, 5000, at::kFloat);
+    allreduce.start(fine, 1.0, 2, 0, 0, residual)->waitAndThrow();
+    EXPECT_TRUE(fine.isfinite().all().item<bool>());
+  }));
+}
+
+TEST(CompressedAllreduceTest, ResidualsThatDoNotFitAreRefusedAtTheCall) {
+  CompressedAllreduce allreduce(Communicator::create(nullptr, {}), {*CodecSpec::parse("rms")});
+  const auto start = [&](const at::Tensor& tensor, const at::Tensor& residual) {
+    allreduce.start(tensor, 1, 0, 0, 0, residual);
+  };
+  EXPECT_THROW(start(torch::ones({3}), torch::zeros({4})), Error);
+  EXPECT_THROW(start(torch::ones({3}), torch::zeros({3}, torch::kDouble)), Error);
+  EXPECT_THROW(start(torch::ones({3}, torch::kDouble), torch::zeros({3})), Error);
+}
+
 TEST(CompressedAllreduceTest, BucketsMayTakeDifferentCodecs) {
   expect_all_fine(run_ranks(3, [](RankContext& context) {
     const auto communicator = context.connect();

@@ -42,8 +42,12 @@ class CompressedAllreduce {
   // over ranks, in place, and returns at once. The future holds {tensor} or a CollectiveError.
   // `codec`: which of the specs, the same on every rank. Throws Error(kInvalid) for a tensor that
   // it cannot take.
+  // `residual` (fp32 on the CPU, as many elements as the fp32 tensor; undefined: none) is added to
+  // the tensor before it is encoded, and then holds what the codec dropped of it; on the owner of a
+  // chunk also what the encoding of the result dropped. NaN and Inf leave no residual.
   c10::intrusive_ptr<c10::ivalue::Future> start(at::Tensor tensor, double scale, uint64_t step,
-                                                uint32_t bucket, size_t codec = 0);
+                                                uint32_t bucket, size_t codec = 0,
+                                                at::Tensor residual = {});
 
  private:
   struct State;

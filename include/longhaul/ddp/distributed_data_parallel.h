@@ -60,6 +60,8 @@ class DdpCore {
   virtual bool set_gradient_sync(bool enabled) = 0;  // returns what it was
   virtual void zero_grad() = 0;
   virtual uint64_t step() const = 0;
+  virtual NamedTensors error_feedback() const = 0;
+  virtual void load_error_feedback(const NamedTensors& state) = 0;
   virtual const std::shared_ptr<Communicator>& communicator() const = 0;
 };
 
@@ -122,6 +124,12 @@ class DistributedDataParallel {
 
   // Backward passes begun that reduce gradients.
   uint64_t step() const { return core_->step(); }
+  // With options.error_feedback: what the codec dropped so far of this rank's gradients, a copy per
+  // parameter; empty without it and in a world of one. Part of a checkpoint, each rank its own:
+  // load_error_feedback() before the next step goes on where it was. It throws Error(kInvalid) when
+  // the names or sizes are not this model's, and does nothing without error feedback.
+  NamedTensors error_feedback() const { return core_->error_feedback(); }
+  void load_error_feedback(const NamedTensors& state) { core_->load_error_feedback(state); }
   // What the communicator sent so far, and how long backward passes waited for it.
   TrafficCounts traffic() const { return core_->communicator()->traffic().counts(); }
 

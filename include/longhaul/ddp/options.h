@@ -2,16 +2,29 @@
 // (torch/nn/parallel/distributed.py) unless said otherwise.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "longhaul/codec/codec_spec.h"
 
 namespace longhaul {
 
+// One tensor per parameter, by the parameter's name.
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
 struct DistributedDataParallelOptions {
   // How gradients travel. kNone: PyTorch's own all-reduce, and its results to the last bit.
   CodecSpec codec = {};
+  // Adds what a lossy codec dropped of a gradient to the same parameter's gradient of the next
+  // step. For optimizers whose update is linear in the gradient: SGD, with momentum or without. It
+  // makes Adam and its kin worse: they divide by the gradient's size, which the residual inflates,
+  // and train well without it (docs/compression.md); a warning in the log says so. Takes fp32
+  // parameters; keeps 4 bytes per parameter on the CPU.
+  bool error_feedback = false;
 
   // Gradients are reduced in buckets of about so many MiB. Unset: 25, and a first bucket of 1 MiB
   // so that communication starts early. When set, the first bucket is as large as the others, as in
