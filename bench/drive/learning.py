@@ -14,13 +14,14 @@ RANKS, BATCH, TIME = 4, 4, 64
 TEXT_BYTES = 4_000_000
 
 
-def write_text(path):
+def text_to_learn():
     """The first headers, in the order of their names."""
-    with open(path, "wb") as text:
-        for header in sorted(pathlib.Path(libtorch_headers()).rglob("*.h")):
-            text.write(header.read_bytes())
-            if text.tell() > TEXT_BYTES:
-                break
+    text = b""
+    for header in sorted(pathlib.Path(libtorch_headers()).rglob("*.h")):
+        text += header.read_bytes()
+        if len(text) >= TEXT_BYTES:
+            break
+    return text[:TEXT_BYTES]
 
 
 def main():
@@ -36,7 +37,7 @@ def main():
                  for hook in filter(None, options.hooks.split(","))}
     with tempfile.TemporaryDirectory() as folder:
         text = pathlib.Path(folder) / "text"
-        write_text(text)
+        text.write_bytes(text_to_learn())
         for name, program in programs.items():
             words = [*program, text, options.steps, options.every, BATCH, TIME]
             for line in run_ranks(RANKS, lambda rank: words, timeout=3600).splitlines():

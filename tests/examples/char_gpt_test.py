@@ -63,6 +63,19 @@ class CharGpt(unittest.TestCase):
         self.assertEqual(hashes["none"], hashes["zstd"])
         self.assertLess(report["bytes_sent"], report["bytes_raw"])
 
+    # The short form of `scripts/bench.sh convergence`: a text that can be learned by heart, where gradients have little
+    # noise for an error to hide in. A codec that is far too coarse shows that the bound means something.
+    def test_lossy_codecs_reach_the_loss_of_fp32(self):
+        def loss(codec):
+            reports = [self.train(4, "--steps", "150", "--batch", "2", "--codec", codec, "--seed", seed, "--sample", "0")[0]
+                       for seed in ("1", "2")]
+            return sum(report["held_out_loss"] for report in reports) / len(reports)
+
+        exact = loss("none")
+        for codec in ("int8", "rms:step=0.25", "rms:step=0.5"):
+            self.assertLess(loss(codec), exact + 0.1, codec)
+        self.assertGreater(loss("rms:step=4"), exact + 0.5)
+
     def test_the_seed_decides(self):
         first, _ = self.train(1, "--sample", "0")
         again, _ = self.train(1, "--sample", "0")
