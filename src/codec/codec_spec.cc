@@ -38,7 +38,7 @@ constexpr Row kRows[] = {
     {"fp16", {Kind::kFp16}, true, false},
     {"int8", {Kind::kInt8, Stage::kPacked, Rounding::kNearest, 1024}, true, true},
     {"rms", {Kind::kRms, Stage::kRice, Rounding::kNearest, 256, 0.5F}, true, true},
-    {"auto", {Kind::kAuto, Stage::kPacked, Rounding::kNearest, 0, 0, 0.15F}, false, false},
+    {"auto", {Kind::kAuto, Stage::kPacked, Rounding::kNearest, 0, 0, 0, 0.15F}, false, false},
 };
 
 constexpr std::array<const char*, 3> kStages = {"packed", "rice", "huffman"};
@@ -52,7 +52,7 @@ const Row* row_of(Kind kind) {
 
 std::vector<std::string> options_of(const Row& row) {
   std::vector<std::string> options;
-  if (row.defaults.step > 0) options.emplace_back("step");
+  if (row.defaults.step > 0) options.insert(options.end(), {"step", "result"});
   if (row.defaults.block > 0) options.emplace_back("block");
   if (row.defaults.error > 0) options.emplace_back("error");
   if (row.has_stage) options.emplace_back("stage");
@@ -99,9 +99,9 @@ Result<void> set_block(std::string_view value, CodecSpec& spec) {
       str_cat("block=", value, " is not a power of two from ", kMinBlock, " to ", kMaxBlock));
 }
 
-Result<void> set_step(std::string_view value, CodecSpec& spec) {
-  if (read_number(value, spec.step) && step_in_range(spec.step)) return {};
-  return invalid(str_cat("step=", value, " is not a number from ", number(kMinStep), " to ",
+Result<void> set_step(std::string_view name, std::string_view value, float& step) {
+  if (read_number(value, step) && step_in_range(step)) return {};
+  return invalid(str_cat(name, "=", value, " is not a number from ", number(kMinStep), " to ",
                          number(kMaxStep), " (times the block's RMS)"));
 }
 
@@ -133,7 +133,8 @@ Result<void> set_option(const Row& row, std::string_view name, std::string_view 
                                              " (options: ", join(options, ", "), ")"));
   }
   if (name == "block") return set_block(value, spec);
-  if (name == "step") return set_step(value, spec);
+  if (name == "step") return set_step(name, value, spec.step);
+  if (name == "result") return set_step(name, value, spec.result);
   if (name == "error") return set_error(value, spec);
   if (name == "stage") return set_word("stage", value, kStages, spec.stage);
   return set_word("rounding", value, kRoundings, spec.rounding);
@@ -156,6 +157,7 @@ Result<CodecSpec> parse_options(const Row& row, std::string_view text) {
         set_option(row, name, std::string_view(option).substr(equals + 1), spec);
     if (!set) return set.failure();
   }
+  if (spec.result == spec.step) spec.result = 0;
   return spec;
 }
 
@@ -193,9 +195,17 @@ bool CodecSpec::valid() const {
   const CodecSpec& defaults = row->defaults;
   return (defaults.block > 0 ? block_in_range(block) : block == 0) &&
          (defaults.step > 0 ? step_in_range(step) : step == 0) &&
+         (result == 0 || (defaults.step > 0 && step_in_range(result) && result != step)) &&
          (defaults.error > 0 ? error_in_range(error) : error == 0) &&
          (row->has_stage ? stage <= Stage::kHuffman : stage == Stage::kPacked) &&
          (row->has_rounding ? rounding <= Rounding::kStochastic : rounding == Rounding::kNearest);
+}
+
+CodecSpec CodecSpec::second_leg() const {
+  CodecSpec leg = *this;
+  if (result > 0) leg.step = result;
+  leg.result = 0;
+  return leg;
 }
 
 std::string CodecSpec::str() const {
@@ -203,6 +213,7 @@ std::string CodecSpec::str() const {
   if (row == nullptr) return str_cat("codec ", static_cast<int>(kind));
   std::vector<std::string> options;
   if (row->defaults.step > 0) options.push_back(str_cat("step=", number(step)));
+  if (result > 0) options.push_back(str_cat("result=", number(result)));
   if (row->defaults.block > 0) options.push_back(str_cat("block=", block));
   if (row->defaults.error > 0) options.push_back(str_cat("error=", number(error)));
   if (stage != row->defaults.stage) {

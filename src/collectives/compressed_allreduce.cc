@@ -155,7 +155,7 @@ struct CompressedAllreduce::State {
   // So many raw bytes are under way at most, which bounds memory and still fills a long fat link.
   static constexpr size_t kFlights = 32;
 
-  // One codec of a kind for each stage.
+  // One codec of a kind for each stage; what one encodes, all decode.
   struct Codecs {
     std::unique_ptr<Codec> send, reduce, apply;
   };
@@ -167,7 +167,7 @@ struct CompressedAllreduce::State {
     LONGHAUL_CHECK(!specs.empty());
     codecs.reserve(specs.size());
     for (const CodecSpec& spec : specs) {
-      codecs.push_back({make_codec(spec), make_codec(spec), make_codec(spec)});
+      codecs.push_back({make_codec(spec), make_codec(spec.second_leg()), make_codec(spec)});
     }
     for (size_t i = 0; i < kFlights; ++i) {
       idle_exchanges.push(std::make_unique<FrameExchange>(group, watch));

@@ -5,6 +5,7 @@
 #include <torch/csrc/distributed/c10d/comm.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <unordered_set>
 
@@ -92,7 +93,7 @@ std::string find_problem(const TrainedParameters& trained,
                    " loses nothing that error_feedback could add: leave it off");
   // Above it nothing of a block may be sent, step after step, while its residual grows.
   constexpr float kLargestStep = 2;
-  if (options.error_feedback && options.codec.step > kLargestStep)
+  if (options.error_feedback && std::max(options.codec.step, options.codec.result) > kLargestStep)
     return str_cat("error_feedback takes steps up to ", kLargestStep, ", not codec ",
                    options.codec.str());
   for (size_t i = 0; i < trained.tensors.size(); ++i) {

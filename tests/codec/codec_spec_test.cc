@@ -59,6 +59,19 @@ TEST(CodecSpecTest, OptionsAreReadInAnyOrder) {
   EXPECT_EQ(spec->str(), "rms:step=0.125,block=512,stage=huffman,rounding=stochastic");
 }
 
+TEST(CodecSpecTest, TheSecondLegMayHaveAStepOfItsOwn) {
+  const Result<CodecSpec> spec = CodecSpec::parse("rms:step=1,result=0.5");
+  ASSERT_TRUE(spec);
+  EXPECT_EQ(spec->str(), "rms:step=1,result=0.5,block=256");
+  EXPECT_EQ(*CodecSpec::parse(spec->str()), *spec);
+  EXPECT_EQ(spec->second_leg(), *CodecSpec::parse("rms:step=0.5"));
+  EXPECT_EQ(*CodecSpec::parse("rms:step=1,result=1"), *CodecSpec::parse("rms:step=1"));
+  EXPECT_EQ(CodecSpec::of(CodecSpec::Kind::kInt8).second_leg(),
+            CodecSpec::of(CodecSpec::Kind::kInt8));
+  EXPECT_THAT(refusal("rms:result=9"), HasSubstr("result=9 is not a number from 0.03125 to 8"));
+  EXPECT_THAT(refusal("int8:result=1"), HasSubstr("no option 'result'"));
+}
+
 TEST(CodecSpecTest, OnlyExactCodecsSayThatTheyAre) {
   for (const char* text : {"none", "zstd", "lossless"}) {
     EXPECT_TRUE(CodecSpec::parse(text)->lossless()) << text;
@@ -92,7 +105,7 @@ TEST(CodecSpecTest, AValueOutOfRangeIsToldTheRange) {
 
 TEST(CodecSpecTest, AnUnknownOptionIsToldTheOptionsAndAnUnknownWordTheWords) {
   EXPECT_THAT(refusal("rms:stpe=1"), HasSubstr("did you mean 'step'?"));
-  EXPECT_THAT(refusal("rms:stpe=1"), HasSubstr("options: step, block, stage, rounding"));
+  EXPECT_THAT(refusal("rms:stpe=1"), HasSubstr("options: step, result, block, stage, rounding"));
   EXPECT_THAT(refusal("int8:step=1"), HasSubstr("options: block, stage, rounding"));
   EXPECT_THAT(refusal("fp16:rounding=stochastic"), HasSubstr("options: stage"));
   EXPECT_THAT(refusal("zstd:level=3"), HasSubstr("has no options"));

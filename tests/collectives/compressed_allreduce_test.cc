@@ -271,6 +271,34 @@ TEST(CompressedAllreduceTest, BucketsMayTakeDifferentCodecs) {
   }));
 }
 
+// The first leg at one step, the second at another: as many bytes as half of each.
+TEST(CompressedAllreduceTest, LegsMayHaveStepsOfTheirOwn) {
+  expect_all_fine(run_ranks(4, [](RankContext& context) {
+    const auto communicator = context.connect();
+    CompressedAllreduce allreduce(
+        communicator, {*CodecSpec::parse("rms:step=2"), *CodecSpec::parse("rms:step=0.25"),
+                       *CodecSpec::parse("rms:step=2,result=0.25")});
+    std::vector<double> sent;
+    std::vector<double> errors;
+    std::vector<at::Tensor> inputs;
+    for (int rank = 0; rank < context.size; ++rank) {
+      inputs.push_back(gradient(rank, 200000, at::kFloat));
+    }
+    const at::Tensor exact = reference_sum(inputs, 1.0);
+    for (size_t codec = 0; codec < 3; ++codec) {
+      const uint64_t before = communicator->traffic().counts().bytes_sent;
+      at::Tensor tensor = inputs[static_cast<size_t>(context.rank)].clone();
+      allreduce.start(tensor, 1.0, 1, static_cast<uint32_t>(codec), codec)->waitAndThrow();
+      expect_same_on_all_ranks(*communicator, tensor);
+      sent.push_back(static_cast<double>(communicator->traffic().counts().bytes_sent - before));
+      errors.push_back(((tensor - exact).norm() / exact.norm()).item<double>());
+    }
+    EXPECT_NEAR(sent[2], (sent[0] + sent[1]) / 2, 0.03 * sent[1]);
+    EXPECT_LT(errors[2], errors[0]);
+    EXPECT_GT(errors[2], errors[1]);
+  }));
+}
+
 TEST(CompressedAllreduceTest, CountsWhatItSaves) {
   expect_all_fine(run_ranks(4, [](RankContext& context) {
     const auto communicator = context.connect();

@@ -6,9 +6,10 @@
 //   bf16, fp16                  rounded to two bytes
 //   int8:block=1024             8 bits an element, scaled by the largest of each block
 //   rms:step=0.5,block=256      whole steps of 0.5 x the block's root mean square
+//   rms:step=1,result=0.5       coarser on the way to the owner of a chunk, where the errors of the
+//                               ranks average out, than on the way back (the second leg)
 //   auto:error=0.15             not a codec: DistributedDataParallel picks among those above, as
-//   the
-//                               links need it, none of which errs by more
+//                               the links need it, none of which errs by more
 //
 // Lossy codecs take `stage=packed|rice|huffman` (what is done with the codes; docs/compression.md
 // says which pays) and, but for fp16, `rounding=nearest|stochastic`.
@@ -53,6 +54,7 @@ struct CodecSpec {
   Rounding rounding = Rounding::kNearest;
   uint32_t block = 0;  // elements that share a scale: a power of two, 64 to 4096 (int8, rms)
   float step = 0;      // in units of the block's RMS, 1/32 to 8 (rms)
+  float result = 0;    // step of the all-reduce's second leg; 0: as the first (rms)
   float error = 0;     // allowed: root mean square, relative to the gradient's; 0 to 1 (auto)
 
   // "rms:step=1" -> CodecSpec. Errors: kInvalid, with the codecs, options or values there are and
@@ -62,6 +64,8 @@ struct CodecSpec {
   static CodecSpec of(Kind kind);
   static std::vector<std::string> names();
 
+  // What encodes the result in the all-reduce's second leg: this, but with its step.
+  CodecSpec second_leg() const;
   // What is decoded is what was encoded, to the bit.
   bool lossless() const { return kind <= Kind::kLossless; }
   // Whether every field is one that parse() could have set.
