@@ -38,7 +38,7 @@ constexpr Row kRows[] = {
     {"fp16", {Kind::kFp16}, true, false},
     {"int8", {Kind::kInt8, Stage::kPacked, Rounding::kNearest, 1024}, true, true},
     {"rms", {Kind::kRms, Stage::kRice, Rounding::kNearest, 256, 0.5F}, true, true},
-    {"auto", {Kind::kAuto, Stage::kPacked, Rounding::kNearest, 0, 0, 0, 0.15F}, false, false},
+    {"auto", {Kind::kAuto, Stage::kPacked, Rounding::kNearest, 0, 0, 0, 0.2F}, false, false},
 };
 
 constexpr std::array<const char*, 3> kStages = {"packed", "rice", "huffman"};

@@ -38,14 +38,19 @@ constexpr const char* kCandidates[] = {"none",
                                        "rms:step=1",
                                        "rms:step=1,stage=huffman"};
 
-// Of two legs: bytes add up, and so do the squares of errors, of one encoding each.
+// A codec whose legs differ. Bytes add up. Errors of the first leg are those of each rank and
+// average out over ranks, as the noise of their batches does; those of the second are everybody's.
+// Weighed so that two equal legs have the error of one encoding. Two ranks have no second leg.
 CodecCandidate both_legs(const CodecSpec& spec, const CodecCandidate& first,
-                         const CodecCandidate& second) {
+                         const CodecCandidate& second, int ranks) {
   CodecCandidate both = first;
   both.spec = spec;
+  if (ranks == 2) return both;
+  const double share = 1.0 / ranks;
   both.ratio = 2 / (1 / first.ratio + 1 / second.ratio);
   both.relative_error =
-      std::sqrt((std::pow(first.relative_error, 2) + std::pow(second.relative_error, 2)) / 2);
+      std::sqrt((share * std::pow(first.relative_error, 2) + std::pow(second.relative_error, 2)) /
+                (share + 1));
   return both;
 }
 
@@ -97,14 +102,14 @@ CodecCandidate time_codec(const CodecSpec& spec, const std::vector<float>& gradi
 }
 
 // The most exact first.
-std::vector<CodecCandidate> time_candidates(double allowed_error) {
+std::vector<CodecCandidate> time_candidates(double allowed_error, int ranks) {
   const std::vector<float> gradients = made_up_gradients();
   std::vector<CodecCandidate> candidates;
   for (const char* name : kCandidates) {
     const CodecSpec spec = CodecSpec::parse(name).value_or_throw();
     CodecCandidate candidate = time_codec(spec, gradients);
     if (spec.result > 0) {
-      candidate = both_legs(spec, candidate, time_codec(spec.second_leg(), gradients));
+      candidate = both_legs(spec, candidate, time_codec(spec.second_leg(), gradients), ranks);
     }
     if (candidate.relative_error <= allowed_error) candidates.push_back(candidate);
   }
@@ -158,7 +163,7 @@ struct AutoCodec::Survey {
 AutoCodec::AutoCodec(std::shared_ptr<Communicator> communicator, const CodecSpec& spec)
     : communicator_(std::move(communicator)),
       group_(communicator_->new_process_group("auto-codec")),
-      candidates_(time_candidates(spec.error)) {
+      candidates_(time_candidates(spec.error, communicator_->size())) {
   std::vector<double> mine = {communicator_->measure_links(1)};
   for (const CodecCandidate& candidate : candidates_) {
     mine.push_back(candidate.encode_bytes_per_second);

@@ -33,7 +33,7 @@ TEST(CodecSpecTest, EveryNameReadsBackAsItselfWithItsDefaults) {
   EXPECT_EQ(CodecSpec::parse("zstd")->str(), "zstd");
   EXPECT_EQ(CodecSpec::parse("int8")->str(), "int8:block=1024");
   EXPECT_EQ(CodecSpec::parse("rms")->str(), "rms:step=0.5,block=256");
-  EXPECT_EQ(CodecSpec::parse("auto")->str(), "auto:error=0.15");
+  EXPECT_EQ(CodecSpec::parse("auto")->str(), "auto:error=0.2");
   EXPECT_FALSE(CodecSpec::parse("auto")->lossless());
   EXPECT_THAT(refusal("auto:error=2"), HasSubstr("error=2 is not a number from 0 to 1"));
 }

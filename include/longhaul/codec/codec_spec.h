@@ -8,7 +8,7 @@
 //   rms:step=0.5,block=256      whole steps of 0.5 x the block's root mean square
 //   rms:step=1,result=0.5       coarser on the way to the owner of a chunk, where the errors of the
 //                               ranks average out, than on the way back (the second leg)
-//   auto:error=0.15             not a codec: DistributedDataParallel picks among those above, as
+//   auto:error=0.2              not a codec: DistributedDataParallel picks among those above, as
 //                               the links need it, none of which errs by more
 //
 // Lossy codecs take `stage=packed|rice|huffman` (what is done with the codes; docs/compression.md
