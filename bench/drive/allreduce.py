@@ -7,7 +7,7 @@ import os
 import wan_ddp
 from common import BIN, emit
 
-CODECS = ["none", "zstd", "bf16", "int8", "rms:step=0.5", "rms:step=1"]
+CODECS = ["none", "zstd", "bf16", "int8", "rms:step=0.5", "rms:step=1", "rms:step=2,result=0.5"]
 
 
 def main():

@@ -11,7 +11,8 @@ import tempfile
 
 from common import BIN, emit, libtorch_headers, run_ranks
 
-CODECS = ["none", "zstd", "bf16", "int8", "rms:step=0.25", "rms:step=0.5", "rms:step=1"]
+CODECS = ["none", "zstd", "bf16", "int8", "rms:step=0.25", "rms:step=0.5", "rms:step=1", "rms:step=1,result=0.5",
+          "rms:step=2,result=0.5"]
 TARGET = 0.006  # nats, of those named by the project
 WITHIN_TARGET = {"int8", "rms:step=0.25", "rms:step=0.5"}
 
@@ -32,14 +33,14 @@ def train(options, codec, seed):
 
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench.sh convergence", description=__doc__)
-    parser.add_argument("--codecs", default=",".join(CODECS), help="specs, with ';' where they hold commas")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--codecs", default=";".join(CODECS), help="specs, with ';' between them")
+    parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--text", help="file or folder to learn (default: libtorch's headers)")
     options = parser.parse_args()
-    codecs = options.codecs.split(";" if ";" in options.codecs else ",")
+    codecs = options.codecs.split(";")
     if codecs[0] != "none":
         codecs.insert(0, "none")
     differences = {codec: [] for codec in codecs}

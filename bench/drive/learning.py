@@ -8,7 +8,8 @@ import tempfile
 
 from common import BIN, PEER_PYTHON, PEERS, emit, libtorch_headers, run_ranks
 
-OURS = ["none", "int8", "rms:step=0.25", "rms:step=0.5", "rms:step=0.75", "rms:step=1"]
+OURS = ["none", "int8", "rms:step=0.25", "rms:step=0.5", "rms:step=1", "rms:step=1,result=0.5",
+        "rms:step=2,result=0.5"]
 PEER_HOOKS = ["fp16", "bf16", "powersgd1", "powersgd4"]
 RANKS, BATCH, TIME = 4, 4, 64
 TEXT_BYTES = 4_000_000

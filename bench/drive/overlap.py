@@ -8,7 +8,7 @@ import os
 import wan_ddp
 from common import BIN, emit
 
-CODECS = ["none", "zstd", "lossless", "bf16", "int8", "rms:step=0.5", "auto:error=0.15"]
+CODECS = ["none", "zstd", "lossless", "bf16", "int8", "rms:step=0.5", "auto"]
 
 
 def main():

@@ -13,10 +13,11 @@ LABELS = {"5mbit 100ms": "5 Mbit/s\n100 ms", "25mbit 100ms": "25 Mbit/s\n100 ms"
           "100mbit 300ms 0.5%": "100 Mbit/s\n300 ms, 0.5 %", "1gbit 20ms": "1 Gbit/s\n20 ms", "loopback": "loopback"}
 LEARNS_LIKE = {  # exact codecs, and Python's DDP, follow one curve (benches parity, convergence)
     "longhaul zstd": "longhaul none", "python none": "longhaul none", "longhaul bf16": "python bf16",
-    "longhaul auto:error=0.15": "longhaul rms:step=0.5", "longhaul auto:error=0.3": "longhaul rms:step=1",
+    "longhaul auto:error=0.2": "longhaul rms:step=1,result=0.5",
+    "longhaul auto:error=0.3": "longhaul rms:step=2,result=0.5",
 }
 DRAWN = ["python none", "python fp16", "python bf16", "python powersgd1", "python powersgd4", "longhaul none", "longhaul int8",
-         "longhaul auto:error=0.15", "longhaul auto:error=0.3"]
+         "longhaul auto:error=0.2", "longhaul auto:error=0.3"]
 
 
 def smooth(curve):

@@ -36,6 +36,8 @@ class AutoCodec {
   ~AutoCodec();
 
   std::vector<CodecSpec> specs() const;
+  // Whether that is no codec at all: then a bucket has no use for frames and checksums either.
+  bool is_raw(size_t codec) const { return candidates_[codec].spec.kind == CodecSpec::Kind::kNone; }
   // Which of specs() a bucket takes that is ready now. Every rank asks for the same buckets in the
   // same order. May throw CollectiveError.
   size_t choose(uint64_t step, uint64_t bucket_bytes, at::ScalarType type);

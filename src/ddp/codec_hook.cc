@@ -15,7 +15,8 @@ std::unique_ptr<AutoCodec> auto_codec_for(const std::shared_ptr<Communicator>& c
 CodecHook::CodecHook(const std::shared_ptr<Communicator>& communicator, const CodecSpec& spec,
                      const std::atomic<uint64_t>& step,
                      std::shared_ptr<ErrorFeedback> error_feedback)
-    : scale_(1.0 / communicator->size()),
+    : communicator_(communicator),
+      scale_(1.0 / communicator->size()),
       step_(step),
       error_feedback_(std::move(error_feedback)),
       auto_codec_(auto_codec_for(communicator, spec)),
@@ -29,10 +30,17 @@ c10::intrusive_ptr<c10::ivalue::Future> CodecHook::runHook(c10d::GradBucket& buc
   const uint64_t step = step_.load();
   const size_t codec =
       auto_codec_ ? auto_codec_->choose(step, buffer.nbytes(), buffer.scalar_type()) : 0;
+  if (auto_codec_ && auto_codec_->is_raw(codec)) return average_raw(buffer);
   const at::Tensor residual =
       error_feedback_ ? error_feedback_->residual(bucket.getParameters()) : at::Tensor();
   return allreduce_.start(buffer, scale_, step, static_cast<uint32_t>(bucket.getIndex()), codec,
                           residual);
+}
+
+c10::intrusive_ptr<c10::ivalue::Future> CodecHook::average_raw(at::Tensor buffer) {
+  buffer.mul_(scale_);  // as the Reducer does without a hook
+  std::vector<at::Tensor> tensors = {std::move(buffer)};
+  return communicator_->process_group()->allreduce(tensors)->getFuture();
 }
 
 at::Tensor CodecHook::parseHookResult(const c10::IValue& result) {

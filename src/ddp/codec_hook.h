@@ -24,6 +24,10 @@ class CodecHook final : public c10d::CommHookInterface {
   at::Tensor parseHookResult(const c10::IValue& result) override;
 
  private:
+  // PyTorch's own all-reduce, as without a hook.
+  c10::intrusive_ptr<c10::ivalue::Future> average_raw(at::Tensor buffer);
+
+  const std::shared_ptr<Communicator> communicator_;
   const double scale_;
   const std::atomic<uint64_t>& step_;
   const std::shared_ptr<ErrorFeedback> error_feedback_;  // null: not asked for
