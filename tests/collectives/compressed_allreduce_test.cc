@@ -205,6 +205,7 @@ TEST(CompressedAllreduceTest, AResidualMakesUpForWhatWasDropped) {
       constexpr int64_t kCount = 50000;
       constexpr int kSteps = 20;
       std::vector<at::Tensor> inputs;
+      inputs.reserve(static_cast<size_t>(context.size));
       for (int rank = 0; rank < context.size; ++rank) {
         inputs.push_back(gradient(rank, kCount, at::kFloat));
       }
@@ -281,6 +282,7 @@ TEST(CompressedAllreduceTest, LegsMayHaveStepsOfTheirOwn) {
     std::vector<double> sent;
     std::vector<double> errors;
     std::vector<at::Tensor> inputs;
+    inputs.reserve(static_cast<size_t>(context.size));
     for (int rank = 0; rank < context.size; ++rank) {
       inputs.push_back(gradient(rank, 200000, at::kFloat));
     }

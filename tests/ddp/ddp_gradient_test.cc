@@ -21,7 +21,6 @@ using testing::loss_of;
 using testing::Mlp;
 using testing::RankContext;
 using testing::run_ranks;
-using testing::same_bits;
 using Tensors = std::vector<torch::Tensor>;
 
 constexpr uint64_t kSeed = 42;
