@@ -32,6 +32,7 @@ longhaul_need_pkg_config(XXHASH libxxhash libxxhash-dev)
 
 if(LONGHAUL_CONTROL)
   find_package(GRPC MODULE REQUIRED)
+  longhaul_need_pkg_config(SQLITE3 sqlite3 libsqlite3-dev)
 endif()
 if(LONGHAUL_CONTROL OR LONGHAUL_TOOLS)
   longhaul_need_package(CLI11 libcli11-dev)

@@ -137,7 +137,7 @@ if [ -n "${link+given}" ]; then
 fi
 
 # Daemons have sessions of their own, too: they end when the job has.
-setsid "$bin/longhaul-master" --listen 127.0.0.1:0 --port-file "$state/master" 2>"$state/master.log" &
+setsid "$bin/longhaul-master" --in-memory --listen 127.0.0.1:0 --port-file "$state/master" 2>"$state/master.log" &
 pids+=($!)
 wait_for_file "$state/master" "${pids[0]}" "$state/master.log"
 master=$(cat "$state/master")

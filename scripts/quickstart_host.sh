@@ -18,7 +18,7 @@ fail() { echo "quickstart: $1" >&2; [ ! -e "$2" ] || cat "$2" >&2; exit 1; }
 [ "$LINKEM_HOST" != 0 ] || trap 'touch "$state/end"' EXIT
 
 if [ "$LINKEM_HOST" = 0 ]; then
-  "$bin/longhaul-master" --listen "$LINKEM_ADDRESS:0" --port-file "$state/master" 2>"$state/master.log" &
+  "$bin/longhaul-master" --in-memory --listen "$LINKEM_ADDRESS:0" --port-file "$state/master" 2>"$state/master.log" &
   daemon=$! log="$state/master.log"
 fi
 until [ -s "$state/master" ]; do

@@ -37,7 +37,7 @@ say() { echo "setup: $*" >&2; }
 # --- Debian packages ---------------------------------------------------------------------------
 packages=(g++ cmake ninja-build ccache mold pkg-config python3 python3-pip ca-certificates
   libgloo-dev libzstd-dev libxxhash-dev libspdlog-dev nlohmann-json3-dev
-  libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libcli11-dev)
+  libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libcli11-dev libsqlite3-dev)
 if [ "$tests" = yes ]; then
   packages+=(libgtest-dev libgmock-dev clang-format-19 clang-tidy-19 clang-19 libclang-rt-19-dev iproute2 git)
 fi

@@ -1,10 +1,12 @@
-// longhaul-master: knows the workers, places jobs on them, keeps their status and output.
+// longhaul-master: knows the workers, places jobs on them, keeps their status and output. Its state
+// is on disk: killed and started again it goes on where it was, and no rank notices.
 #include <CLI/CLI.hpp>
 
 #include <signal.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <string>
@@ -21,9 +23,20 @@ constexpr int kExitUnavailable = 69;   // EX_UNAVAILABLE of sysexits.h
 constexpr int kExitCannotCreate = 73;  // EX_CANTCREAT
 constexpr milliseconds kStopLimit{15'000};
 
+// $XDG_STATE_HOME/longhaul/master, as the XDG base directory specification has it.
+std::string default_state_folder() {
+  const char* state = std::getenv("XDG_STATE_HOME");
+  if (state != nullptr && *state == '/') return str_cat(state, "/longhaul/master");
+  const char* home = std::getenv("HOME");
+  return str_cat(home != nullptr && *home != '\0' ? home : "/root", "/.local/state/longhaul/master");
+}
+
 struct Flags {
   std::string listen = "127.0.0.1:7700";
   std::string port_file;
+  std::string state = default_state_folder();
+  bool in_memory = false;
+  std::string backup_to;
   double lease_seconds = 5;
   std::string log_level = "info";
 };
@@ -33,6 +46,12 @@ void add_flags(CLI::App* app, Flags* flags) {
       ->capture_default_str();
   app->add_option("--port-file", flags->port_file,
                   "file to write the HOST:PORT listened on to, once it is");
+  app->add_option("--state", flags->state,
+                  "folder of the database with jobs and workers; a master started again on it goes "
+                  "on where the last one was")
+      ->capture_default_str();
+  app->add_flag("--in-memory", flags->in_memory,
+                "keep nothing on disk: when this master ends, its jobs end with it");
   app->add_option("--lease", flags->lease_seconds,
                   "seconds of silence after which a worker counts as lost")
       ->check(CLI::Range(0.5, 3600.0))
@@ -45,6 +64,7 @@ void add_flags(CLI::App* app, Flags* flags) {
 MasterOptions options_from(const Flags& flags) {
   MasterOptions options;
   options.listen = flags.listen;
+  if (!flags.in_memory) options.state_folder = flags.state;
   WorkerOptions& workers = options.core.cluster.workers;
   workers.lease = milliseconds(static_cast<int64_t>(flags.lease_seconds * 1000));
   // Three may be missed before a worker is unreachable, and then there is still time left.
@@ -71,6 +91,13 @@ sigset_t block_stop_signals() {
   return signals;
 }
 
+int backup(const Flags& flags) {
+  const Result<void> done = Ledger::backup(flags.state, flags.backup_to);
+  if (done) return 0;
+  std::cerr << "longhaul-master: " << done.failure().message << "\n";
+  return done.failure().kind == ErrorKind::kInvalid ? kExitUsage : kExitCannotCreate;
+}
+
 int run(const Flags& flags) {
   const sigset_t signals = block_stop_signals();
   Result<std::unique_ptr<Master>> master = Master::start(options_from(flags));
@@ -85,7 +112,8 @@ int run(const Flags& flags) {
   }
   int signal = 0;
   sigwait(&signals, &signal);
-  log(LogLevel::kInfo, "master", "signal ", signal, ": stopping all jobs");
+  log(LogLevel::kInfo, "master", "signal ", signal,
+      flags.in_memory ? ": stopping all jobs" : ": ending; jobs go on and find the next master");
   if (!(*master)->shut_down(kStopLimit)) {
     log(LogLevel::kWarning, "master", "some ranks did not end within ", kStopLimit.count(), " ms");
   }
@@ -100,9 +128,14 @@ int main(int argc, char** argv) {
   CLI::App app("The master of a Longhaul cluster: workers and the command line dial it.",
                "longhaul-master");
   add_flags(&app, &flags);
+  CLI::App* backup_command = app.add_subcommand(
+      "backup", "copies the database of --state to a new file, also while a master runs on it");
+  backup_command->add_option("--state", flags.state, "folder of the database")->capture_default_str();
+  backup_command->add_option("FILE", flags.backup_to, "the copy; put it as master.db into a folder of "
+                             "its own to start a master on it")->required();
   if (const auto exit_code = parse_flags(app, argc, argv)) return *exit_code;
   LogLevel level = LogLevel::kInfo;
   parse_log_level(flags.log_level, &level);
   set_log_level(level);
-  return run(flags);
+  return backup_command->parsed() ? backup(flags) : run(flags);
 }

@@ -76,17 +76,21 @@ void ClusterState::launch(Job& job, Now now) {
   job.launched = true;
   job.give_up_at.reset();
   job.status.unix_ms_started = now.unix_ms;
+  job.master_addr = workers_.find(first)->registration.address;
+  job.master_port = job.prepared.at(first).port;
+  for (size_t share = 0; share < job.shares.size(); ++share) send_launch(job, share);
+}
+
+void ClusterState::send_launch(Job& job, size_t share) {
   LaunchMessage message;
   message.launch = job.launch();
   message.spec = job.status.spec;
+  message.ranks = job.shares[share].ranks;
+  message.node_rank = static_cast<int>(share);
   message.node_count = static_cast<int>(job.shares.size());
-  message.master_addr = workers_.find(first)->registration.address;
-  message.master_port = job.prepared.at(first).port;
-  for (const RankShare& share : job.shares) {
-    message.ranks = share.ranks;
-    send(share.worker, message);
-    ++message.node_rank;
-  }
+  message.master_addr = job.master_addr;
+  message.master_port = job.master_port;
+  send(job.shares[share].worker, std::move(message));
 }
 
 void ClusterState::fail(Job& job, Verdict verdict, Now now) {
@@ -296,6 +300,7 @@ void ClusterState::expire(Job& job, Now now) {
       job.lost_workers[id] = {id,       rank.host,   true, "it came back and no longer runs them",
                               ++order_, std::nullopt};
       lose_rank(rank, now);
+      changed(job);
     }
   }
   if (job.give_up_at && *job.give_up_at <= now.instant) {
@@ -323,6 +328,7 @@ void ClusterState::expire(Job& job, Now now) {
         lose_rank(rank, now);
       }
     }
+    changed(job);
   }
   review(job, now);
 }
@@ -339,6 +345,9 @@ void ClusterState::store_call(SessionId session, const StoreCallMessage& message
     return;
   }
   answer(job->store.call(caller, message.command, now.instant));
+  for (StoreChange& change : job->store.take_changes()) {
+    effects_.emplace_back(StoreChangedEffect{job->status.id, std::move(change)});
+  }
   review(*job, now);
 }
 

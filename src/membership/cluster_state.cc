@@ -30,6 +30,7 @@ Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submi
   if (const auto invalid = why_invalid(spec)) return *invalid;
   const JobId id = str_cat("j", ++last_job_);
   Job& job = jobs_[id];
+  job.number = last_job_;
   job.submission_key = submission_key;
   job.status.id = id;
   job.status.spec = spec;
@@ -128,6 +129,42 @@ std::vector<NodeStatus> ClusterState::nodes() const {
   return nodes;
 }
 
+const JobRecord* ClusterState::record(const JobId& id) const {
+  const auto found = jobs_.find(id);
+  return found == jobs_.end() ? nullptr : &found->second;
+}
+
+void ClusterState::restore(ClusterMemory memory, Now now) {
+  last_job_ = memory.last_job;
+  for (WorkerRecord& worker : memory.workers) workers_.restore(std::move(worker), now);
+  for (JobRecord& record : memory.jobs) {
+    const JobId id = record.status.id;
+    last_job_ = std::max(last_job_, record.number);
+    submitted_.push_back(id);
+    if (!record.submission_key.empty()) by_key_[record.submission_key] = id;
+    Job& job = jobs_[id];
+    static_cast<JobRecord&>(job) = std::move(record);
+    // The clock of the life before means nothing now; the order of what was seen still does.
+    for (RankRecord& rank : job.status.ranks) {
+      if (rank.joined()) rank.joined_at = now.instant;
+      rank.exited_at = rank.fault_at = rank.progress_at = now.instant;
+      order_ = std::max({order_, rank.exit_order, rank.fault_order});
+    }
+    for (const auto& [worker, lost] : job.lost_workers) order_ = std::max(order_, lost.lost_order);
+    if (has_ended(job.status.state)) continue;
+    if (const auto values = memory.stores.find(id); values != memory.stores.end()) {
+      job.store.restore(std::move(values->second));
+    }
+    if (job.status.state == JobState::kStarting) {
+      job.give_up_at = now.instant + options_.workers.return_grace + options_.prepare_timeout;
+    } else if (job.status.state == JobState::kStopping) {
+      job.store.fail(job.status.reason);
+      job.give_up_at = now.instant + options_.workers.return_grace + job.stop_grace + options_.stop_margin;
+    }
+    note("job ", id, " is taken up again: ", to_string(job.status.state));
+  }
+}
+
 ClusterState::Job* ClusterState::job_of(const LaunchId& launch) {
   const auto found = jobs_.find(launch.job);
   if (found == jobs_.end() || found->second.status.generation != launch.generation) return nullptr;
@@ -205,6 +242,7 @@ void ClusterState::forget_old_jobs() {
 void ClusterState::tick(Now now) {
   for (const WorkerId& id : workers_.sweep(now.instant)) {
     const WorkerRecord* worker = workers_.find(id);
+    effects_.emplace_back(WorkerChangedEffect{id});
     if (worker == nullptr) continue;
     if (worker->state == WorkerState::kLost) {
       worker_lost(id, worker->why_lost, now);

@@ -4,6 +4,16 @@
 #include "longhaul/membership/cluster_state.h"
 
 namespace longhaul {
+namespace {
+
+// Not one of its ranks has been reported as spawned, or as anything else.
+bool never_heard_of(const JobRecord& job, const WorkerId& worker) {
+  return std::all_of(job.status.ranks.begin(), job.status.ranks.end(), [&](const RankRecord& rank) {
+    return rank.worker != worker || rank.state == RankState::kAssigned;
+  });
+}
+
+}  // namespace
 
 void ClusterState::register_worker(SessionId session, const WorkerRegistration& registration,
                                    Now now) {
@@ -22,6 +32,7 @@ void ClusterState::register_worker(SessionId session, const WorkerRegistration& 
   if (result.restarted) worker_lost(*result.restarted, "it was restarted", now);
 
   const WorkerRecord& worker = *workers_.find(result.id);
+  effects_.emplace_back(WorkerChangedEffect{result.id});
   RegisteredMessage registered{
       result.id, options_.workers.heartbeat_interval, options_.workers.lease, {}};
   for (const LaunchId& launch : registration.inventory) {
@@ -57,6 +68,12 @@ void ClusterState::resume(const WorkerRecord& worker, Now now) {
     if (job.status.state == JobState::kStarting) {
       job.prepared.erase(worker.id);
       prepare(job, worker.id);
+    } else if (!runs && job.status.state == JobState::kRunning &&
+               never_heard_of(job, worker.id)) {
+      // The launch may have been lost on the way; a worker that has it ignores the second.
+      for (size_t share = 0; share < job.shares.size(); ++share) {
+        if (job.shares[share].worker == worker.id) send_launch(job, share);
+      }
     } else if (!runs) {
       job.missing_since[worker.id] = now.instant;
     }
@@ -71,6 +88,7 @@ void ClusterState::session_closed(SessionId session, bool goodbye, Now now) {
   const WorkerId id = worker->id;
   workers_.session_closed(session, goodbye);
   if (goodbye) {
+    effects_.emplace_back(WorkerChangedEffect{id});
     worker_lost(id, "it was shut down", now);
     schedule(now);
   } else {

@@ -102,6 +102,7 @@ StoreResult RendezvousStore::apply(const StoreCommand& command) {
       const auto found = values_.find(command.keys[0]);
       if (found == values_.end()) return {};
       bytes_ -= found->first.size() + found->second.size();
+      changes_.push_back({found->first, std::nullopt});
       values_.erase(found);
       return {std::nullopt, "", 1};
     }
@@ -149,7 +150,14 @@ void RendezvousStore::put(const std::string& key, std::string value) {
   const auto found = values_.find(key);
   if (found != values_.end()) bytes_ -= found->first.size() + found->second.size();
   bytes_ += key.size() + value.size();
+  changes_.push_back({key, value});
   values_[key] = std::move(value);
+}
+
+void RendezvousStore::restore(std::map<std::string, std::string> values) {
+  values_ = std::move(values);
+  bytes_ = 0;
+  for (const auto& [key, value] : values_) bytes_ += key.size() + value.size();
 }
 
 void RendezvousStore::answer_ready(std::vector<StoreReply>& replies) {

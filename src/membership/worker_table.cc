@@ -48,6 +48,16 @@ WorkerTable::Registration WorkerTable::register_worker(SessionId session,
   return result;
 }
 
+void WorkerTable::restore(WorkerRecord worker, Now now) {
+  worker.session.reset();
+  if (worker.state != WorkerState::kLost) {
+    worker.state = WorkerState::kUnreachable;
+    // As if heard in the future: its lease ends with the grace.
+    worker.last_heard = now.instant + std::max(milliseconds(0), options_.return_grace - options_.lease);
+  }
+  workers_[worker.id] = std::move(worker);
+}
+
 WorkerId WorkerTable::free_id(const WorkerRegistration& registration) const {
   const WorkerId base = !registration.wanted_id.empty() ? registration.wanted_id
                         : !registration.host.empty()    ? registration.host
@@ -96,7 +106,7 @@ std::vector<WorkerId> WorkerTable::sweep(Instant now) {
     }
     if (worker.state != before) changed.push_back(id);
   }
-  forget_oldest_lost();
+  forget_oldest_lost(changed);
   return changed;
 }
 
@@ -118,7 +128,7 @@ void WorkerTable::forgive_silence(milliseconds gap) {
   for (auto& [id, worker] : workers_) worker.last_heard += gap;
 }
 
-void WorkerTable::forget_oldest_lost() {
+void WorkerTable::forget_oldest_lost(std::vector<WorkerId>& forgotten) {
   while (true) {
     size_t lost = 0;
     auto oldest = workers_.end();
@@ -129,6 +139,7 @@ void WorkerTable::forget_oldest_lost() {
         oldest = it;
     }
     if (lost <= options_.keep_lost) return;
+    forgotten.push_back(oldest->first);
     workers_.erase(oldest);
   }
 }

@@ -41,7 +41,7 @@ Cluster::Cluster(const Options& options) : marker_(fresh_marker()), options_(opt
 void Cluster::start_master(const std::string& listen) {
   std::filesystem::remove(file("master.port"));
   master_ = start({program("longhaul-master"), "--listen", listen, "--port-file",
-                   file("master.port"), "--lease", options_.lease},
+                   file("master.port"), "--lease", options_.lease, "--state", file("master-state")},
                   "master");
   if (!eventually([this] { return std::filesystem::exists(file("master.port")); })) {
     throw std::runtime_error("longhaul-master did not start: " + master_->err());

@@ -123,10 +123,22 @@ struct CloseEffect {
   SessionId session = 0;
 };
 
-// Somebody watching this job should hear of it; progress alone is not urgent.
+// Somebody watching this job should hear of it; progress alone is not urgent. What is urgent is also
+// what a restarted master must know: ClusterState::record(job) is to be made durable.
 struct JobChangedEffect {
   JobId job;
   bool urgent = true;
+};
+
+// To be made durable: ClusterState::worker(id), or that there is none any more.
+struct WorkerChangedEffect {
+  WorkerId worker;
+};
+
+// To be made durable: a value of a job's rendezvous store, or (absent) that it was deleted.
+struct StoreChangedEffect {
+  JobId job;
+  StoreChange change;
 };
 
 // For the log of operators.
@@ -139,7 +151,7 @@ struct JobForgottenEffect {
   JobId job;
 };
 
-using Effect =
-    std::variant<SendEffect, CloseEffect, JobChangedEffect, NoteEffect, JobForgottenEffect>;
+using Effect = std::variant<SendEffect, CloseEffect, JobChangedEffect, WorkerChangedEffect,
+                            StoreChangedEffect, NoteEffect, JobForgottenEffect>;
 
 }  // namespace longhaul

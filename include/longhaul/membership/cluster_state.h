@@ -1,8 +1,8 @@
 // The whole state of a master as one value: workers, jobs, slots, verdicts. Each method is
 // something that happened; what must be done about it is collected as effects (cluster_messages.h),
 // which the caller takes and carries out. No I/O, no threads, no clock of its own, so that whole
-// cluster lives are tested in microseconds, and a journal of the same methods can bring a master
-// back.
+// cluster lives are tested in microseconds. What must outlive the master is told by effects too
+// (cluster_messages.h); restore() brings it back.
 //
 // Thread safety: none; control/master/core.h gives it one owner thread.
 #pragma once
@@ -16,6 +16,7 @@
 #include "longhaul/base/strings.h"
 #include "longhaul/membership/cluster_messages.h"
 #include "longhaul/membership/failure.h"
+#include "longhaul/membership/job_record.h"
 #include "longhaul/membership/job_table.h"
 #include "longhaul/membership/placement.h"
 #include "longhaul/membership/worker_table.h"
@@ -39,9 +40,24 @@ struct NodeStatus {
   std::vector<JobId> jobs;
 };
 
+// What an earlier life of this master knew.
+struct ClusterMemory {
+  uint64_t last_job = 0;
+  std::vector<JobRecord> jobs;  // by number
+  std::map<JobId, std::map<std::string, std::string>> stores;
+  std::vector<WorkerRecord> workers;
+};
+
 class ClusterState {
  public:
   explicit ClusterState(ClusterOptions options) : options_(options), workers_(options.workers) {}
+
+  // Before anything else happens. Workers count as UNREACHABLE until they dial again; what they
+  // bring along decides on the ranks.
+  void restore(ClusterMemory memory, Now now);
+  // What is to be made durable of a job; nullptr: it is forgotten.
+  const JobRecord* record(const JobId& id) const;
+  const WorkerRecord* worker(const WorkerId& id) const { return workers_.find(id); }
 
   // What users ask. `job_name` is an id, a name (its newest job), a unique prefix of an id, or
   // "last".
@@ -78,21 +94,12 @@ class ClusterState {
   std::vector<Effect> take_effects() { return std::exchange(effects_, {}); }
 
  private:
-  struct Job {
-    JobStatus status;
-    std::string submission_key;
-    std::vector<RankShare> shares;  // in rank order; empty until placed
+  struct Job : JobRecord {
     std::map<WorkerId, PreparedMessage> prepared;
-    bool launched = false;
     RendezvousStore store;
-    std::map<WorkerId, WorkerEvidence> lost_workers;
     std::map<WorkerId, Instant> missing_since;  // reconnected, does not list this launch
-    std::optional<Verdict> verdict;
-    std::string stop_reason;
-    milliseconds stop_grace{0};
     std::optional<Instant> decide_at;
     std::optional<Instant> give_up_at;  // on preparing, or on ranks being stopped
-    bool killed = false;                // give_up_at passed once, SIGKILL was asked for
 
     LaunchId launch() const { return {status.id, status.generation}; }
   };
@@ -115,6 +122,7 @@ class ClusterState {
   bool advance(Job& job, JobEvent event, Now now);
   void prepare(Job& job, const WorkerId& worker);
   void launch(Job& job, Now now);
+  void send_launch(Job& job, size_t share);
   void stop_ranks(Job& job, Now now);
   void send_stop(Job& job, const WorkerId& worker);
   void end(Job& job, JobState state, Now now);

@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "longhaul/base/clock.h"
@@ -45,6 +46,12 @@ struct StoreReply {
   StoreResult result;
 };
 
+// A value that was set, or (absent) deleted.
+struct StoreChange {
+  std::string key;
+  std::optional<std::string> value;
+};
+
 class RendezvousStore {
  public:
   // What one job may keep here; beyond it a call is refused with kInvalid.
@@ -53,6 +60,11 @@ class RendezvousStore {
 
   // The answers that are ready now: to this call, and to those that waited for what it did.
   std::vector<StoreReply> call(const StoreCaller& caller, const StoreCommand& command, Instant now);
+
+  // What calls have changed since this was last asked.
+  std::vector<StoreChange> take_changes() { return std::exchange(changes_, {}); }
+  // As it was, before any call.
+  void restore(std::map<std::string, std::string> values);
 
   // The answers to waits whose time is over.
   std::vector<StoreReply> expire(Instant now);
@@ -84,6 +96,7 @@ class RendezvousStore {
   void answer_ready(std::vector<StoreReply>& replies);
 
   std::map<std::string, std::string> values_;
+  std::vector<StoreChange> changes_;
   size_t bytes_ = 0;
   std::vector<Wait> waits_;
   std::optional<std::string> failing_;

@@ -20,7 +20,8 @@ struct WorkerOptions {
   milliseconds heartbeat_interval{1000};
   int missed_heartbeats = 3;  // then it is UNREACHABLE
   milliseconds lease{5000};   // of silence; then it is LOST
-  size_t keep_lost = 100;     // lost workers shown to people
+  milliseconds return_grace{30'000};  // after a master's restart, for workers to dial again
+  size_t keep_lost = 100;             // lost workers shown to people
 };
 
 struct WorkerRecord {
@@ -48,6 +49,10 @@ class WorkerTable {
   // the id of a silent worker; while the other one is there it gets a suffix ("gpu-a-2").
   Registration register_worker(SessionId session, const WorkerRegistration& registration, Now now);
 
+  // A worker that an earlier life of this master knew: UNREACHABLE until it dials again, LOST when
+  // it has not within return_grace.
+  void restore(WorkerRecord worker, Now now);
+
   // Anything that came on the stream counts as a sign of life. Returns true when that made it
   // READY.
   bool heard(SessionId session, Now now);
@@ -55,7 +60,8 @@ class WorkerTable {
   // The stream broke, or (`goodbye`) was ended by the worker, which is LOST then.
   void session_closed(SessionId session, bool goodbye);
 
-  // Moves silent workers on; returns those that changed.
+  // Moves silent workers on; returns those that changed, and those lost long ago that are
+  // forgotten now.
   std::vector<WorkerId> sweep(Instant now);
   std::optional<Instant> next_deadline() const;
   // The master could not listen for `gap`: nobody is silent for that.
@@ -72,7 +78,7 @@ class WorkerTable {
  private:
   WorkerRecord* session_owner(SessionId session);
   WorkerId free_id(const WorkerRegistration& registration) const;
-  void forget_oldest_lost();
+  void forget_oldest_lost(std::vector<WorkerId>& forgotten);
 
   WorkerOptions options_;
   std::map<WorkerId, WorkerRecord> workers_;

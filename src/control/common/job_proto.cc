@@ -138,9 +138,17 @@ RankRecord from_proto(const v1::RankStatus& proto) {
   return rank;
 }
 
+v1::FailureClass to_proto(FailureClass failure_class) {
+  return proto_of(kFailureClasses, failure_class);
+}
+
+FailureClass from_proto(v1::FailureClass proto) {
+  return value_of(kFailureClasses, proto);
+}
+
 v1::FailureReport to_proto(const FailureReport& report) {
   v1::FailureReport proto;
-  proto.set_failure_class(proto_of(kFailureClasses, report.failure_class));
+  proto.set_failure_class(to_proto(report.failure_class));
   if (report.rank) proto.set_rank(static_cast<uint32_t>(*report.rank));
   proto.set_worker_id(report.worker);
   proto.set_host(report.host);
@@ -156,7 +164,7 @@ v1::FailureReport to_proto(const FailureReport& report) {
 
 FailureReport from_proto(const v1::FailureReport& proto) {
   FailureReport report;
-  report.failure_class = value_of(kFailureClasses, proto.failure_class());
+  report.failure_class = from_proto(proto.failure_class());
   if (proto.has_rank()) report.rank = to_int(proto.rank());
   report.worker = proto.worker_id();
   report.host = proto.host();

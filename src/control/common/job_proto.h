@@ -14,6 +14,9 @@ v1::RankStatus to_proto(const RankRecord& rank);
 // Instants and orders stay at their defaults: they mean something inside the master only.
 RankRecord from_proto(const v1::RankStatus& proto);
 
+v1::FailureClass to_proto(FailureClass failure_class);
+FailureClass from_proto(v1::FailureClass proto);
+
 v1::FailureReport to_proto(const FailureReport& report);
 FailureReport from_proto(const v1::FailureReport& proto);
 

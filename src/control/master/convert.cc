@@ -33,17 +33,6 @@ void set_launch(auto* proto, const LaunchId& launch) {
   proto->set_generation(launch.generation);
 }
 
-RankExit rank_exit_of(const v1::RankExited& proto) {
-  RankExit exit;
-  exit.exit_code = proto.exit_code();
-  exit.signal = proto.signal();
-  exit.stopped_by_us = proto.stopped_by_us();
-  exit.launch_error = proto.launch_error();
-  exit.last_lines = {proto.last_lines().begin(), proto.last_lines().end()};
-  exit.process_state = proto.process_state();
-  return exit;
-}
-
 void fill(v1::StoreReply* proto, const StoreResult& result) {
   if (result.failure) {
     proto->set_error_kind(std::string(to_string(result.failure->kind)));
@@ -143,6 +132,41 @@ WorkerRegistration from_proto(const v1::Register& proto) {
   return registration;
 }
 
+RankExit from_proto(const v1::RankExited& proto) {
+  RankExit exit;
+  exit.exit_code = proto.exit_code();
+  exit.signal = proto.signal();
+  exit.stopped_by_us = proto.stopped_by_us();
+  exit.launch_error = proto.launch_error();
+  exit.last_lines = {proto.last_lines().begin(), proto.last_lines().end()};
+  exit.process_state = proto.process_state();
+  return exit;
+}
+
+v1::RankExited to_proto(const RankExit& exit) {
+  v1::RankExited proto;
+  proto.set_exit_code(exit.exit_code);
+  proto.set_signal(exit.signal);
+  proto.set_stopped_by_us(exit.stopped_by_us);
+  proto.set_launch_error(exit.launch_error);
+  proto.mutable_last_lines()->Assign(exit.last_lines.begin(), exit.last_lines.end());
+  proto.set_process_state(exit.process_state);
+  return proto;
+}
+
+v1::Register to_proto(const WorkerRegistration& registration) {
+  v1::Register proto;
+  proto.set_worker_id(registration.wanted_id);
+  proto.set_incarnation(registration.incarnation);
+  proto.set_host(registration.host);
+  proto.set_address(registration.address);
+  proto.set_slots(static_cast<uint32_t>(registration.slots));
+  proto.set_pid(registration.pid);
+  proto.set_version(registration.version);
+  for (const LaunchId& launch : registration.inventory) set_launch(proto.add_inventory(), launch);
+  return proto;
+}
+
 PreparedMessage from_proto(const v1::Prepared& proto) {
   return {launch_of(proto), proto.error(), to_signed(proto.port())};
 }
@@ -166,7 +190,7 @@ std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto) {
       message.change = RankLeft{};
       break;
     case v1::RankEvent::kExited:
-      message.change = rank_exit_of(proto.exited());
+      message.change = from_proto(proto.exited());
       break;
     default:
       return std::nullopt;  // of a newer worker

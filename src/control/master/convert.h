@@ -17,6 +17,9 @@ v1::Node to_proto(const NodeStatus& node);
 v1::MasterMessage to_proto(const ToWorker& message, const std::string& master_incarnation);
 
 WorkerRegistration from_proto(const v1::Register& proto);
+v1::Register to_proto(const WorkerRegistration& registration);
+RankExit from_proto(const v1::RankExited& proto);
+v1::RankExited to_proto(const RankExit& exit);
 PreparedMessage from_proto(const v1::Prepared& proto);
 std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto);
 std::optional<StoreCallMessage> from_proto(const v1::StoreCall& proto);

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <future>
+#include <iterator>
 #include <utility>
 
 #include "control/master/convert.h"
+#include "control/master/record_proto.h"
 #include "longhaul/base/log.h"
 
 namespace longhaul {
@@ -18,15 +20,24 @@ constexpr milliseconds kProgressInterval{200};
 // Being late by more than this, the master slept: the silence of workers was its own.
 constexpr milliseconds kAsleep{1000};
 
+uint64_t job_number(const JobId& id) {
+  return std::stoull(id.substr(1));  // "j12"
+}
+
 }  // namespace
 
-Core::Core(Options options, const Clock& clock, std::string incarnation)
+Core::Core(Options options, const Clock& clock, std::string incarnation,
+           std::unique_ptr<Ledger> ledger, ClusterMemory memory)
     : options_(options),
       clock_(clock),
       incarnation_(std::move(incarnation)),
+      ledger_(std::move(ledger)),
       state_(options.cluster),
-      published_at_(clock.now()),
-      thread_("lh-master", [this] { run(); }) {}
+      published_at_(clock.now()) {
+  state_.restore(std::move(memory), now());
+  for (const JobStatus* job : state_.list(true)) changed_[job->id] = false;
+  thread_ = Thread("lh-master", [this] { run(); });
+}
 
 Core::~Core() {
   close();
@@ -35,6 +46,13 @@ Core::~Core() {
 void Core::close() {
   tasks_.close();
   thread_.join();
+  // Its last callbacks find the queue closed.
+  ledger_.reset();
+  for (Held& held : std::exchange(in_flight_, {})) {
+    const bool durable = durable_after_close_ > 0;
+    if (durable) --durable_after_close_;
+    carry_out(std::move(held), durable);
+  }
 }
 
 Now Core::now() const {
@@ -62,18 +80,109 @@ void Core::run() {
     // Workers' words before the clock's verdict: a heartbeat that lies in the queue counts.
     for (int done = 0; task; ++done) {
       (*task)(state_, woken);
-      carry_out();
+      collect();
       task = done < kMaxBatch ? tasks_.pop_until(woken.instant) : std::nullopt;
     }
     state_.tick(woken);
-    carry_out();
+    collect();
     publish(clock_.now() >= published_at_ + kProgressInterval);
+    seal();
     if (when_stopped_ && !state_.has_active_jobs()) std::exchange(when_stopped_, nullptr)();
   }
 }
 
-void Core::carry_out() {
-  for (const Effect& effect : state_.take_effects()) perform(effect);
+std::optional<std::string> Core::trouble() const {
+  return ledger_ == nullptr ? std::nullopt : ledger_->trouble();
+}
+
+void Core::when_durable(std::function<void(bool)> done) {
+  held_.done.push_back(std::move(done));
+}
+
+void Core::collect() {
+  for (Effect& effect : state_.take_effects()) {
+    if (const auto* note = std::get_if<NoteEffect>(&effect)) {
+      log(LogLevel::kInfo, "master", note->text);
+      continue;
+    }
+    if (const auto* changed = std::get_if<JobChangedEffect>(&effect)) {
+      changed_[changed->job] |= changed->urgent;
+      if (changed->urgent) dirty_jobs_.insert(changed->job);
+      continue;
+    }
+    if (const auto* forgotten = std::get_if<JobForgottenEffect>(&effect)) {
+      dirty_jobs_.insert(forgotten->job);
+    } else if (const auto* worker = std::get_if<WorkerChangedEffect>(&effect)) {
+      dirty_workers_.insert(worker->worker);
+      continue;
+    } else if (auto* store = std::get_if<StoreChangedEffect>(&effect)) {
+      batch_.store.push_back({job_number(store->job), std::move(store->change.key),
+                              std::move(store->change.value)});
+      continue;
+    } else if (const auto* send = std::get_if<SendEffect>(&effect);
+               send != nullptr && std::holds_alternative<HeartbeatMessage>(send->message) &&
+               trouble()) {
+      // The answer waits, because it says that all is taken; that we live does not.
+      const auto session = sessions_.find(send->session);
+      v1::MasterMessage alive;
+      alive.mutable_keep_alive();
+      if (session != sessions_.end()) session->second.sink->send(std::move(alive));
+    }
+    held_.effects.push_back(std::move(effect));
+  }
+}
+
+void Core::seal() {
+  for (const JobId& id : std::exchange(dirty_jobs_, {})) {
+    const JobRecord* record = state_.record(id);
+    std::optional<std::string>& row = batch_.jobs[job_number(id)];
+    if (record != nullptr) row = to_bytes(*record);
+    if (record == nullptr || has_ended(record->status.state)) {
+      batch_.stores_dropped.push_back(job_number(id));
+    }
+  }
+  for (const WorkerId& id : std::exchange(dirty_workers_, {})) {
+    const WorkerRecord* worker = state_.worker(id);
+    std::optional<std::string>& row = batch_.workers[id];
+    if (worker != nullptr) row = to_bytes(*worker);
+  }
+  LedgerBatch batch = std::exchange(batch_, {});
+  Held held = std::exchange(held_, {});
+  if (ledger_ == nullptr || gave_up_ || (batch.empty() && in_flight_.empty())) {
+    carry_out(std::move(held), ledger_ == nullptr || batch.empty());
+  } else if (!batch.empty()) {
+    in_flight_.push_back(std::move(held));
+    ledger_->write(std::move(batch), [this] {
+      if (!post([this](ClusterState&, Now) { durable(); })) ++durable_after_close_;
+    });
+  } else {
+    // Nothing of its own to write, but it may tell of what is not on disk yet.
+    Held& last = in_flight_.back();
+    std::move(held.effects.begin(), held.effects.end(), std::back_inserter(last.effects));
+    std::move(held.done.begin(), held.done.end(), std::back_inserter(last.done));
+  }
+}
+
+void Core::durable() {
+  if (in_flight_.empty()) return;  // given up on
+  Held held = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  carry_out(std::move(held), true);
+}
+
+void Core::carry_out(Held held, bool durable) {
+  if (durable) {
+    for (const Effect& effect : held.effects) perform(effect);
+  }
+  for (const auto& done : held.done) done(durable);
+}
+
+void Core::give_up_writing() {
+  post([this](ClusterState&, Now) {
+    if (!trouble()) return;
+    gave_up_ = true;
+    for (Held& held : std::exchange(in_flight_, {})) carry_out(std::move(held), false);
+  });
 }
 
 void Core::perform(const Effect& effect) {
@@ -84,13 +193,9 @@ void Core::perform(const Effect& effect) {
   } else if (const auto* close = std::get_if<CloseEffect>(&effect)) {
     const auto session = sessions_.find(close->session);
     if (session != sessions_.end()) session->second.sink->close("this stream is over", true);
-  } else if (const auto* changed = std::get_if<JobChangedEffect>(&effect)) {
-    changed_[changed->job] |= changed->urgent;
   } else if (const auto* forgotten = std::get_if<JobForgottenEffect>(&effect)) {
     feeds_.erase(forgotten->job);
     changed_.erase(forgotten->job);
-  } else if (const auto* note = std::get_if<NoteEffect>(&effect)) {
-    log(LogLevel::kInfo, "master", note->text);
   }
 }
 
@@ -104,7 +209,10 @@ void Core::publish(bool all) {
     }
     const JobStatus* status = state_.status(it->first);
     if (status != nullptr) {
-      feed(it->first)->publish(to_proto(*status), has_ended(status->state));
+      when_durable([feed = feed(it->first), status = to_proto(*status),
+                    ended = has_ended(status->state)](bool durable) {
+        if (durable) feed->publish(status, ended);
+      });
       ended_some |= has_ended(status->state);
     }
     it = changed_.erase(it);

@@ -1,15 +1,24 @@
 // The master's owner thread: the one place where ClusterState is touched. gRPC's threads post what
-// they heard; the effects are carried out here, after each task, without ever waiting for a peer.
+// they heard; what follows from it is carried out here without ever waiting for a peer.
 //
-// Thread safety: post(), stop_jobs(), close_sessions() and close() from any thread; the rest only
-// inside a posted task.
+// With a ledger nothing leaves before what it stands on is on disk: the tasks that came together
+// make one batch of rows, and their effects and answers are held until the ledger says that the
+// batch is durable. Batches after it need not wait to be formed, only to be told.
+//
+// Thread safety: post(), trouble(), stop_jobs(), close_sessions(), give_up_writing() and close()
+// from any thread; the rest only inside a posted task.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
+#include <vector>
 
+#include "control/ledger/ledger.h"
 #include "control/master/job_feed.h"
 #include "longhaul/base/clock.h"
 #include "longhaul/base/queue.h"
@@ -36,7 +45,9 @@ class Core {
     size_t output_bytes_of_ended_jobs = size_t{256} << 20;
   };
 
-  Core(Options options, const Clock& clock, std::string incarnation);
+  // `ledger` may be null: then nothing outlives this object. `memory` is what it held.
+  Core(Options options, const Clock& clock, std::string incarnation,
+       std::unique_ptr<Ledger> ledger, ClusterMemory memory);
   ~Core();
 
   using Task = std::function<void(ClusterState& state, Now now)>;
@@ -47,10 +58,19 @@ class Core {
   // passed. Returns whether they have.
   bool stop_jobs(const std::string& reason, milliseconds limit);
   void close_sessions();
+  // Why nothing can be made durable at the moment; nullopt when all is well.
+  std::optional<std::string> trouble() const;
+  // Before the end: when the disk takes nothing, whoever waits for it is told so, now and from now
+  // on.
+  void give_up_writing();
   // Runs what was posted, then ends the thread.
   void close();
 
   // Inside a task:
+
+  // Calls back on the owner thread: with true once all that has happened so far is on disk, with
+  // false when it will not be.
+  void when_durable(std::function<void(bool durable)> done);
   SessionId add_session(std::shared_ptr<SessionSink> session);
   void remove_session(SessionId session);
   std::shared_ptr<JobFeed> feed(const JobId& job);
@@ -63,10 +83,22 @@ class Core {
     std::map<LaunchId, uint64_t> output_bytes;  // taken on this stream
   };
 
+  // What is done once a batch is durable.
+  struct Held {
+    std::vector<Effect> effects;
+    std::vector<std::function<void(bool)>> done;
+    bool empty() const { return effects.empty() && done.empty(); }
+  };
+
   void run();
   Now now() const;
   Instant next_wakeup() const;
-  void carry_out();
+  // Sorts what has happened into what is written and what is held.
+  void collect();
+  // Hands the batch to the ledger, or carries it out when there is nothing to wait for.
+  void seal();
+  void durable();
+  void carry_out(Held held, bool durable);
   void perform(const Effect& effect);
   void publish(bool all);
   void trim_ended_output();
@@ -75,6 +107,7 @@ class Core {
   const Clock& clock_;
   const std::string incarnation_;
   Queue<Task> tasks_;
+  std::unique_ptr<Ledger> ledger_;
 
   // The owner thread's.
   ClusterState state_;
@@ -83,6 +116,13 @@ class Core {
   std::map<JobId, std::shared_ptr<JobFeed>> feeds_;
   std::map<JobId, bool> changed_;  // -> urgent
   Instant published_at_;
+  LedgerBatch batch_;  // of what has happened since seal()
+  std::set<JobId> dirty_jobs_;
+  std::set<WorkerId> dirty_workers_;
+  Held held_;
+  std::deque<Held> in_flight_;  // one for each batch that the ledger has
+  bool gave_up_ = false;
+  size_t durable_after_close_ = 0;  // the ledger's thread's, then close()'s
   bool stopping_ = false;
   std::function<void()> when_stopped_;
 

@@ -30,14 +30,16 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
                                       v1::ListNodesReply* reply) override;
 
  private:
-  // Runs `work` on the owner thread and finishes the call with what it returns. The request and the
-  // reply live until then.
+  // Runs `work` on the owner thread and finishes the call with what it returns, once that is
+  // durable. The request and the reply live until then.
   template <typename Work>
   grpc::ServerUnaryReactor* on_owner_thread(grpc::CallbackServerContext* context, Work work) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    const bool posted =
-        core_->post([reactor, work = std::move(work)](ClusterState& state, Now now) {
-          reactor->Finish(work(state, now));
+    const bool posted = core_->post(
+        [core = core_, reactor, work = std::move(work)](ClusterState& state, Now now) {
+          core->when_durable([reactor, status = work(state, now)](bool durable) {
+            reactor->Finish(durable ? status : not_durable());
+          });
         });
     if (!posted) reactor->Finish(closing());
     return reactor;
@@ -45,6 +47,10 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
 
   static grpc::Status closing() {
     return {grpc::StatusCode::UNAVAILABLE, "the master is shutting down"};
+  }
+  static grpc::Status not_durable() {
+    return {grpc::StatusCode::RESOURCE_EXHAUSTED,
+            "the master ends and could not write down what was asked; ask again"};
   }
 
   Core* const core_;

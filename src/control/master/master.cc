@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "control/common/credentials.h"
+#include "control/master/record_proto.h"
 #include "longhaul/base/log.h"
 
 namespace longhaul {
@@ -28,8 +29,9 @@ std::string random_name() {
 
 }  // namespace
 
-Master::Master(const MasterOptions& options, std::string incarnation)
-    : core_(options.core, clock_, std::move(incarnation)) {}
+Master::Master(const MasterOptions& options, std::unique_ptr<Ledger> ledger, ClusterMemory memory)
+    : durable_(ledger != nullptr),
+      core_(options.core, clock_, random_name(), std::move(ledger), std::move(memory)) {}
 
 Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   const size_t colon = options.listen.rfind(':');
@@ -37,7 +39,18 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
     return Failure{ErrorKind::kInvalid, str_cat("'", options.listen, "' is not HOST:PORT")};
   }
   gpr_set_log_function(log_for_grpc);
-  std::unique_ptr<Master> master(new Master(options, random_name()));
+  std::unique_ptr<Ledger> ledger;
+  ClusterMemory memory;
+  if (!options.state_folder.empty()) {
+    LedgerContents contents;
+    Result<std::unique_ptr<Ledger>> opened = Ledger::open(options.state_folder, &contents);
+    if (!opened) return opened.failure();
+    ledger = std::move(*opened);
+    Result<ClusterMemory> remembered = remember(contents);
+    if (!remembered) return remembered.failure();
+    memory = std::move(*remembered);
+  }
+  std::unique_ptr<Master> master(new Master(options, std::move(ledger), std::move(memory)));
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddListeningPort(options.listen, server_credentials(), &port);
@@ -57,8 +70,9 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
 }
 
 bool Master::shut_down(milliseconds limit) {
-  const bool stopped = core_.stop_jobs("the master is shutting down", limit);
+  const bool stopped = durable_ || core_.stop_jobs("the master is shutting down", limit);
   core_.close_sessions();
+  core_.give_up_writing();
   // Watchers of ended jobs are on their last event; give them a moment.
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
   return stopped;
@@ -66,6 +80,7 @@ bool Master::shut_down(milliseconds limit) {
 
 Master::~Master() {
   if (server_ != nullptr) {
+    core_.give_up_writing();
     server_->Shutdown(std::chrono::system_clock::now());
     server_->Wait();
   }

@@ -17,12 +17,14 @@ namespace longhaul {
 
 struct MasterOptions {
   std::string listen = "127.0.0.1:7700";  // HOST:PORT; port 0: any free one
+  std::string state_folder;               // empty: nothing outlives the master
   Core::Options core;
 };
 
 class Master {
  public:
-  // Errors: kUnavailable (the port is taken, or no address of this machine).
+  // Errors: kUnavailable (the port is taken, or no address of this machine; the disk), kInvalid
+  // (another master uses the state folder, its database is of a newer version).
   static Result<std::unique_ptr<Master>> start(const MasterOptions& options);
   // As a crash: streams break, no rank is stopped.
   ~Master();
@@ -30,13 +32,15 @@ class Master {
   // HOST:PORT with the port that was bound.
   const std::string& address() const { return address_; }
 
-  // Stops all jobs, waits for their ranks up to `limit`, then takes leave of workers and watchers.
-  // Returns false when ranks were still running.
+  // Takes leave of workers and watchers. Without a state folder all jobs are stopped first, and
+  // their ranks waited for up to `limit`; with one they run on until a master comes back. Returns
+  // false when ranks were to end and did not.
   bool shut_down(milliseconds limit);
 
  private:
-  Master(const MasterOptions& options, std::string incarnation);
+  Master(const MasterOptions& options, std::unique_ptr<Ledger> ledger, ClusterMemory memory);
 
+  const bool durable_;
   SystemClock clock_;
   Core core_;
   WorkerServiceImpl worker_service_{&core_};

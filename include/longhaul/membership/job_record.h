@@ -1,0 +1,31 @@
+// What a master keeps of one job so that a restarted one can go on with it: everything but what the
+// clock and the connections of one life of the master mean.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "longhaul/membership/failure.h"
+#include "longhaul/membership/job.h"
+#include "longhaul/membership/placement.h"
+
+namespace longhaul {
+
+struct JobRecord {
+  uint64_t number = 0;  // in order of submission; the id is "j<number>"
+  JobStatus status;
+  std::string submission_key;
+  std::vector<RankShare> shares;  // in rank order; empty until placed
+  bool launched = false;
+  std::string master_addr;  // torchrun's, once launched
+  int master_port = 0;
+  std::map<WorkerId, WorkerEvidence> lost_workers;
+  std::optional<Verdict> verdict;
+  std::string stop_reason;
+  milliseconds stop_grace{0};
+  bool killed = false;  // the grace is over, SIGKILL was asked for
+};
+
+}  // namespace longhaul

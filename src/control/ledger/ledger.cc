@@ -1,0 +1,253 @@
+#include "control/ledger/ledger.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <filesystem>
+#include <thread>
+#include <utility>
+
+#include "control/ledger/schema.h"
+#include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kMaxGroup = 512;  // batches in one transaction
+constexpr milliseconds kRetry{500};
+
+std::string database_path(const std::string& folder) {
+  return folder + "/master.db";
+}
+
+Result<UniqueFd> lock_folder(const std::string& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) {
+    return Failure{ErrorKind::kUnavailable, str_cat("state folder ", folder, ": ", error.message())};
+  }
+  ::chmod(folder.c_str(), S_IRWXU);
+  const std::string path = folder + "/lock";
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR));
+  if (!fd.valid()) {
+    return Failure{ErrorKind::kUnavailable, str_cat(path, ": ", ::strerror(errno))};
+  }
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("state folder ", folder,
+                           ": another master uses it; give this one another with --state")};
+  }
+  return fd;
+}
+
+// Calls `row` for every row of a query.
+template <typename Row>
+Result<void> each_row(Database& database, const char* sql, Row row) {
+  Result<Statement> statement = database.prepare(sql);
+  if (!statement) return statement.failure();
+  while (true) {
+    const Result<bool> more = statement->next();
+    if (!more) return more.failure();
+    if (!*more) return {};
+    row(*statement);
+  }
+}
+
+Result<LedgerContents> read_contents(Database& database) {
+  LedgerContents contents;
+  std::array reads = {
+      each_row(database, "SELECT name, value FROM meta",
+               [&](const Statement& row) {
+                 const auto value = static_cast<uint64_t>(row.integer(1));
+                 if (row.bytes(0) == "boot") contents.boot = value;
+                 if (row.bytes(0) == "last_job") contents.last_job = value;
+               }),
+      each_row(database, "SELECT number, record FROM jobs",
+               [&](const Statement& row) {
+                 contents.jobs[static_cast<uint64_t>(row.integer(0))] = row.bytes(1);
+               }),
+      each_row(database, "SELECT id, record FROM workers",
+               [&](const Statement& row) { contents.workers[row.bytes(0)] = row.bytes(1); }),
+      each_row(database, "SELECT job, key, value FROM store",
+               [&](const Statement& row) {
+                 contents.stores[static_cast<uint64_t>(row.integer(0))][row.bytes(1)] =
+                     row.bytes(2);
+               }),
+  };
+  for (Result<void>& read : reads) {
+    if (!read) return read.failure();
+  }
+  return contents;
+}
+
+}  // namespace
+
+struct Ledger::Statements {
+  Statement set_meta;
+  Statement put_job;
+  Statement drop_job;
+  Statement put_worker;
+  Statement drop_worker;
+  Statement put_store;
+  Statement erase_store;
+  Statement drop_store;
+
+  static Result<std::unique_ptr<Statements>> prepare(Database& database) {
+    auto statements = std::make_unique<Statements>();
+    const std::pair<Statement*, const char*> wanted[] = {
+        {&statements->set_meta,
+         "INSERT INTO meta VALUES(?1, ?2) ON CONFLICT(name) DO UPDATE SET value=max(value, ?2)"},
+        {&statements->put_job, "INSERT OR REPLACE INTO jobs VALUES(?, ?)"},
+        {&statements->drop_job, "DELETE FROM jobs WHERE number=?"},
+        {&statements->put_worker, "INSERT OR REPLACE INTO workers VALUES(?, ?)"},
+        {&statements->drop_worker, "DELETE FROM workers WHERE id=?"},
+        {&statements->put_store, "INSERT OR REPLACE INTO store VALUES(?, ?, ?)"},
+        {&statements->erase_store, "DELETE FROM store WHERE job=? AND key=?"},
+        {&statements->drop_store, "DELETE FROM store WHERE job=?"},
+    };
+    for (const auto& [statement, sql] : wanted) {
+      Result<Statement> prepared = database.prepare(sql);
+      if (!prepared) return prepared.failure();
+      *statement = std::move(*prepared);
+    }
+    return statements;
+  }
+};
+
+Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& folder, LedgerContents* contents) {
+  Result<UniqueFd> lock = lock_folder(folder);
+  if (!lock) return lock.failure();
+  const std::string path = database_path(folder);
+  Result<Database> database = Database::open(path, Database::Mode::kReadWriteCreate);
+  if (!database) return database.failure();
+  ::chmod(path.c_str(), S_IRUSR | S_IWUSR);
+  Result<void> migrated = migrate(*database);
+  if (!migrated) {
+    return Failure{migrated.failure().kind, str_cat(path, ": ", migrated.failure().message)};
+  }
+  // FULL: a commit is on disk before it returns. Without it WAL may lose the last ones with power.
+  Result<void> tuned = database->execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL");
+  if (!tuned) return tuned.failure();
+  Result<LedgerContents> read = read_contents(*database);
+  if (!read) return read.failure();
+  *contents = std::move(*read);
+  ++contents->boot;
+  Result<std::unique_ptr<Statements>> statements = Statements::prepare(*database);
+  if (!statements) return statements.failure();
+  // Before anything is granted under it.
+  Result<void> booted =
+      (*statements)->set_meta.bind_text("boot").bind(static_cast<int64_t>(contents->boot)).run();
+  if (!booted) return booted.failure();
+  return std::unique_ptr<Ledger>(
+      new Ledger(std::move(*lock), std::move(*database), std::move(*statements)));
+}
+
+Ledger::Ledger(UniqueFd lock, Database database, std::unique_ptr<Statements> statements)
+    : lock_(std::move(lock)),
+      database_(std::move(database)),
+      statements_(std::move(statements)),
+      thread_("lh-ledger", [this] { run(); }) {}
+
+Ledger::~Ledger() {
+  entries_.close();
+  thread_.join();
+}
+
+void Ledger::write(LedgerBatch batch, std::function<void()> durable) {
+  entries_.push({std::move(batch), std::move(durable)});
+}
+
+std::optional<std::string> Ledger::trouble() const {
+  MutexLock lock(mutex_);
+  return trouble_;
+}
+
+void Ledger::set_trouble(std::optional<std::string> why) {
+  MutexLock lock(mutex_);
+  if (why && why != trouble_) {
+    log(LogLevel::kError, "master", "the ledger takes nothing: ", *why,
+        "; running jobs go on, new ones are refused, trying again");
+  }
+  if (!why && trouble_) log(LogLevel::kInfo, "master", "the ledger is written again");
+  trouble_ = std::move(why);
+}
+
+void Ledger::run() {
+  while (std::optional<Entry> first = entries_.pop()) {
+    std::vector<Entry> group;
+    group.push_back(std::move(*first));
+    // Whatever came while the disk was busy shares the next transaction.
+    while (group.size() < kMaxGroup) {
+      std::optional<Entry> next = entries_.pop_until(Instant::min());
+      if (!next) break;
+      group.push_back(std::move(*next));
+    }
+    for (Result<void> done = commit(group); !done; done = commit(group)) {
+      set_trouble(done.failure().message);
+      if (entries_.closed()) return;
+      std::this_thread::sleep_for(kRetry);
+    }
+    set_trouble(std::nullopt);
+    for (const Entry& entry : group) entry.durable();
+  }
+}
+
+Result<void> Ledger::commit(const std::vector<Entry>& entries) {
+  Result<void> done = database_.execute("BEGIN IMMEDIATE");
+  for (const Entry& entry : entries) {
+    if (done) done = write_rows(entry.batch);
+  }
+  if (done) done = database_.execute("COMMIT");
+  // SQLite may have rolled back by itself; then there is nothing left to do here.
+  if (!done) (void)database_.execute("ROLLBACK");
+  return done;
+}
+
+Result<void> Ledger::write_rows(const LedgerBatch& batch) {
+  Statements& to = *statements_;
+  for (const auto& [number, record] : batch.jobs) {
+    const auto key = static_cast<int64_t>(number);
+    Result<void> done = record ? to.put_job.bind(key).bind(*record).run()
+                               : to.drop_job.bind(key).run();
+    // Numbers of forgotten jobs are not given again.
+    if (done && record) done = to.set_meta.bind_text("last_job").bind(key).run();
+    if (!done) return done;
+  }
+  for (const auto& [id, record] : batch.workers) {
+    Result<void> done = record ? to.put_worker.bind_text(id).bind(*record).run()
+                               : to.drop_worker.bind_text(id).run();
+    if (!done) return done;
+  }
+  for (const LedgerBatch::StoreRow& row : batch.store) {
+    const auto job = static_cast<int64_t>(row.job);
+    Result<void> done = row.value ? to.put_store.bind(job).bind(row.key).bind(*row.value).run()
+                                  : to.erase_store.bind(job).bind(row.key).run();
+    if (!done) return done;
+  }
+  for (const uint64_t job : batch.stores_dropped) {
+    Result<void> done = to.drop_store.bind(static_cast<int64_t>(job)).run();
+    if (!done) return done;
+  }
+  return {};
+}
+
+Result<void> Ledger::backup(const std::string& folder, const std::string& path) {
+  if (fs::exists(path)) {
+    return Failure{ErrorKind::kInvalid, str_cat(path, ": exists already; name a new file")};
+  }
+  if (!fs::exists(database_path(folder))) {
+    return Failure{ErrorKind::kInvalid, str_cat(folder, ": holds no master.db")};
+  }
+  Result<Database> database =
+      Database::open(database_path(folder), Database::Mode::kReadOnly);
+  if (!database) return database.failure();
+  return database->copy_to(path);
+}
+
+}  // namespace longhaul

@@ -1,0 +1,94 @@
+// The durable state of a master: one SQLite database in WAL mode, written by one thread that groups
+// what has come since into one transaction (group commit). A batch is whole on disk or not there at
+// all, and batches become durable in the order of write().
+//
+// A full disk loses nothing: the batch is tried again until it is taken, and trouble() says why it
+// is not, so that the master can refuse new work meanwhile.
+//
+// Thread safety: write() and trouble() from any thread; callbacks run on the ledger's thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "control/ledger/sqlite.h"
+#include "longhaul/base/mutex.h"
+#include "longhaul/base/queue.h"
+#include "longhaul/base/thread.h"
+#include "longhaul/base/unique_fd.h"
+
+namespace longhaul {
+
+// Rows to write, whole: a row with the same key is replaced, one without a record is dropped.
+struct LedgerBatch {
+  std::map<uint64_t, std::optional<std::string>> jobs;  // by number
+  std::map<std::string, std::optional<std::string>> workers;
+  struct StoreRow {
+    uint64_t job = 0;
+    std::string key;
+    std::optional<std::string> value;
+  };
+  std::vector<StoreRow> store;
+  std::vector<uint64_t> stores_dropped;  // after `store`
+
+  bool empty() const {
+    return jobs.empty() && workers.empty() && store.empty() && stores_dropped.empty();
+  }
+};
+
+// All that was durable when the database was opened.
+struct LedgerContents {
+  uint64_t boot = 0;       // how often this database has been opened by a master, this time included
+  uint64_t last_job = 0;   // the highest number ever given
+  std::map<uint64_t, std::string> jobs;
+  std::map<std::string, std::string> workers;
+  std::map<uint64_t, std::map<std::string, std::string>> stores;
+};
+
+class Ledger {
+ public:
+  // Opens, or makes, FOLDER/master.db; the folder is made too, for this user only. Errors: kInvalid
+  // (another master holds the folder, a database of a newer or of another program), kUnavailable
+  // (the disk).
+  static Result<std::unique_ptr<Ledger>> open(const std::string& folder, LedgerContents* contents);
+  // Writes what has come, unless the disk does not take it.
+  ~Ledger();
+
+  // `durable` is called once the batch is on disk, after those of all earlier batches.
+  void write(LedgerBatch batch, std::function<void()> durable);
+
+  // Why nothing can be written at the moment; nullopt when all is well.
+  std::optional<std::string> trouble() const;
+
+  // A consistent copy of a folder's database in the file `path`, which must not exist; the master
+  // may be running. Errors: kInvalid, kUnavailable.
+  static Result<void> backup(const std::string& folder, const std::string& path);
+
+ private:
+  struct Entry {
+    LedgerBatch batch;
+    std::function<void()> durable;
+  };
+  struct Statements;
+
+  Ledger(UniqueFd lock, Database database, std::unique_ptr<Statements> statements);
+  void run();
+  Result<void> commit(const std::vector<Entry>& entries);
+  Result<void> write_rows(const LedgerBatch& batch);
+  void set_trouble(std::optional<std::string> why);
+
+  UniqueFd lock_;
+  Database database_;
+  std::unique_ptr<Statements> statements_;
+  Queue<Entry> entries_;
+  mutable Mutex mutex_;
+  std::optional<std::string> trouble_ LONGHAUL_GUARDED_BY(mutex_);
+  Thread thread_;  // last: it starts when all else is there
+};
+
+}  // namespace longhaul

@@ -1,0 +1,69 @@
+#include "control/ledger/schema.h"
+
+#include <array>
+
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+// "LHml": tells our databases from others (the header of the file, `file` shows it).
+constexpr int64_t kApplicationId = 0x4c486d6c;
+
+// Never edited once released: a change is one more entry.
+constexpr std::array kMigrations = {
+    // 1
+    "CREATE TABLE meta(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
+    // `record` is a v1::JobRecord (proto/longhaul/v1/ledger.proto). `number` is the order of
+    // submission.
+    "CREATE TABLE jobs(number INTEGER PRIMARY KEY, record BLOB NOT NULL);"
+    // The rendezvous store of a job that has not ended.
+    "CREATE TABLE store(job INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL,"
+    " PRIMARY KEY(job, key)) WITHOUT ROWID;"
+    // `record` is a v1::WorkerRecord.
+    "CREATE TABLE workers(id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;",
+};
+
+Result<int64_t> pragma(Database& database, const char* sql) {
+  Result<Statement> statement = database.prepare(sql);
+  if (!statement) return statement.failure();
+  const Result<bool> row = statement->next();
+  if (!row) return row.failure();
+  return statement->integer(0);
+}
+
+}  // namespace
+
+int schema_version() {
+  return static_cast<int>(kMigrations.size());
+}
+
+Result<void> migrate(Database& database) {
+  const Result<int64_t> application = pragma(database, "PRAGMA application_id");
+  if (!application) return application.failure();
+  const Result<int64_t> version = pragma(database, "PRAGMA user_version");
+  if (!version) return version.failure();
+  const Result<int64_t> tables = pragma(database, "SELECT count(*) FROM sqlite_schema");
+  if (!tables) return tables.failure();
+  if (*application != kApplicationId && (*application != 0 || *tables != 0)) {
+    return Failure{ErrorKind::kInvalid, "it is a database of another program; it is left as it is"};
+  }
+  if (*version > schema_version()) {
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("its schema has version ", *version, ", this program knows ",
+                           schema_version(),
+                           " at most; it is left as it is. Start the newer master, or restore a "
+                           "backup of the older one")};
+  }
+  for (int64_t next = *version; next < schema_version(); ++next) {
+    const std::string sql =
+        str_cat("BEGIN IMMEDIATE;", kMigrations[static_cast<size_t>(next)],
+                "PRAGMA application_id=", kApplicationId, ";PRAGMA user_version=", next + 1,
+                ";COMMIT;");
+    Result<void> done = database.execute(sql.c_str());
+    if (!done) return done;
+  }
+  return {};
+}
+
+}  // namespace longhaul

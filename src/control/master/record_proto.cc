@@ -1,0 +1,153 @@
+#include "control/master/record_proto.h"
+
+#include "control/common/job_proto.h"
+#include "control/master/convert.h"
+#include "longhaul/base/strings.h"
+#include "longhaul/v1/ledger.pb.h"
+
+namespace longhaul {
+namespace {
+
+v1::RankRecord record_of(const RankRecord& rank) {
+  v1::RankRecord proto;
+  *proto.mutable_status() = to_proto(rank);
+  proto.mutable_status()->clear_progress();  // the next report says it better
+  proto.set_joined(rank.joined());
+  proto.set_left(rank.left);
+  if (rank.exit) *proto.mutable_exit() = to_proto(*rank.exit);
+  proto.set_exit_order(rank.exit_order);
+  proto.set_fault_order(rank.fault_order);
+  return proto;
+}
+
+RankRecord rank_of(const v1::RankRecord& proto) {
+  RankRecord rank = from_proto(proto.status());
+  if (proto.joined()) rank.joined_at.emplace();  // when: restore() says "now"
+  rank.left = proto.left();
+  rank.exit.reset();
+  if (proto.has_exit()) rank.exit = from_proto(proto.exit());
+  rank.exit_order = proto.exit_order();
+  rank.fault_order = proto.fault_order();
+  return rank;
+}
+
+v1::Verdict verdict_proto(const Verdict& verdict) {
+  v1::Verdict proto;
+  proto.set_failure_class(to_proto(verdict.failure_class));
+  if (verdict.rank) proto.set_rank(static_cast<uint32_t>(*verdict.rank));
+  proto.set_worker_id(verdict.worker);
+  proto.set_message(verdict.message);
+  proto.set_tentative(verdict.tentative);
+  return proto;
+}
+
+Verdict verdict_of(const v1::Verdict& proto) {
+  Verdict verdict{from_proto(proto.failure_class()), std::nullopt, proto.worker_id(),
+                  proto.message(), proto.tentative()};
+  if (proto.has_rank()) verdict.rank = static_cast<Rank>(proto.rank());
+  return verdict;
+}
+
+}  // namespace
+
+std::string to_bytes(const JobRecord& job) {
+  v1::JobRecord proto;
+  proto.set_number(job.number);
+  *proto.mutable_status() = to_proto(job.status);
+  proto.mutable_status()->clear_ranks();
+  for (const RankRecord& rank : job.status.ranks) *proto.add_ranks() = record_of(rank);
+  proto.set_submission_key(job.submission_key);
+  for (const RankShare& share : job.shares) {
+    v1::RankShare* one = proto.add_shares();
+    one->set_worker_id(share.worker);
+    one->mutable_ranks()->Assign(share.ranks.begin(), share.ranks.end());
+  }
+  proto.set_launched(job.launched);
+  proto.set_master_addr(job.master_addr);
+  proto.set_master_port(static_cast<uint32_t>(job.master_port));
+  for (const auto& [id, lost] : job.lost_workers) {
+    v1::LostWorker* one = proto.add_lost_workers();
+    one->set_worker_id(id);
+    one->set_host(lost.host);
+    one->set_why(lost.why);
+    one->set_order(lost.lost_order);
+  }
+  if (job.verdict) *proto.mutable_verdict() = verdict_proto(*job.verdict);
+  proto.set_stop_reason(job.stop_reason);
+  proto.set_stop_grace_ms(static_cast<uint64_t>(job.stop_grace.count()));
+  proto.set_killed(job.killed);
+  return proto.SerializeAsString();
+}
+
+Result<JobRecord> job_record_from(const std::string& bytes) {
+  v1::JobRecord proto;
+  if (!proto.ParseFromString(bytes)) {
+    return Failure{ErrorKind::kCorrupt, "a job in the ledger cannot be read"};
+  }
+  JobRecord job;
+  job.number = proto.number();
+  job.status = from_proto(proto.status());
+  for (const v1::RankRecord& rank : proto.ranks()) job.status.ranks.push_back(rank_of(rank));
+  job.submission_key = proto.submission_key();
+  for (const v1::RankShare& share : proto.shares()) {
+    job.shares.push_back({share.worker_id(), {share.ranks().begin(), share.ranks().end()}});
+  }
+  job.launched = proto.launched();
+  job.master_addr = proto.master_addr();
+  job.master_port = static_cast<int>(proto.master_port());
+  for (const v1::LostWorker& lost : proto.lost_workers()) {
+    job.lost_workers[lost.worker_id()] = {lost.worker_id(), lost.host(),  true,
+                                          lost.why(),       lost.order(), std::nullopt};
+  }
+  if (proto.has_verdict()) job.verdict = verdict_of(proto.verdict());
+  job.stop_reason = proto.stop_reason();
+  job.stop_grace = milliseconds(proto.stop_grace_ms());
+  job.killed = proto.killed();
+  return job;
+}
+
+std::string to_bytes(const WorkerRecord& worker) {
+  v1::WorkerRecord proto;
+  proto.set_worker_id(worker.id);
+  *proto.mutable_registration() = to_proto(worker.registration);
+  proto.mutable_registration()->clear_inventory();
+  proto.set_lost(worker.state == WorkerState::kLost);
+  proto.set_why_lost(worker.why_lost);
+  proto.set_unix_ms_last_heard(worker.unix_ms_last_heard);
+  return proto.SerializeAsString();
+}
+
+Result<WorkerRecord> worker_record_from(const std::string& bytes) {
+  v1::WorkerRecord proto;
+  if (!proto.ParseFromString(bytes)) {
+    return Failure{ErrorKind::kCorrupt, "a worker in the ledger cannot be read"};
+  }
+  WorkerRecord worker;
+  worker.id = proto.worker_id();
+  worker.registration = from_proto(proto.registration());
+  worker.state = proto.lost() ? WorkerState::kLost : WorkerState::kUnreachable;
+  worker.why_lost = proto.why_lost();
+  worker.unix_ms_last_heard = proto.unix_ms_last_heard();
+  return worker;
+}
+
+Result<ClusterMemory> remember(const LedgerContents& contents) {
+  ClusterMemory memory;
+  memory.last_job = contents.last_job;
+  for (const auto& [number, bytes] : contents.jobs) {
+    Result<JobRecord> job = job_record_from(bytes);
+    if (!job) return Failure{job.failure().kind, str_cat(job.failure().message, ": ", number)};
+    if (const auto store = contents.stores.find(number); store != contents.stores.end()) {
+      memory.stores[job->status.id] = store->second;
+    }
+    memory.jobs.push_back(std::move(*job));
+  }
+  for (const auto& [id, bytes] : contents.workers) {
+    Result<WorkerRecord> worker = worker_record_from(bytes);
+    if (!worker) return Failure{worker.failure().kind, str_cat(worker.failure().message, ": ", id)};
+    memory.workers.push_back(std::move(*worker));
+  }
+  return memory;
+}
+
+}  // namespace longhaul
