@@ -58,6 +58,7 @@ Result<JobId> ClusterState::stop(const std::string& job_name, milliseconds grace
   Result<JobId> id = find(job_name);
   if (!id) return id;
   Job& job = jobs_.at(*id);
+  if (has_ended(job.status.state)) return id;
   job.stop_grace = force ? milliseconds(0) : grace.count() > 0 ? grace : job.status.spec.grace;
   if (job.stop_reason.empty()) job.stop_reason = "stopped by a user";
   advance(job, JobEvent::kStopRequested, now);

@@ -1,6 +1,6 @@
 // Random lives of a cluster. Workers behave, but anything may break at any moment: ranks die in
 // every way, streams are cut, workers restart or fall silent, users stop jobs, messages are lost
-// with their streams. Whatever happens: slots are never over-committed, every job ends, and no rank
+// with their streams, and the master is killed and goes on with what was durable. Whatever happens: slots are never over-committed, every job ends, and no rank
 // is both culprit and victim.
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -78,7 +78,7 @@ class RandomLife {
 
   void random_event() {
     FakeWorker& worker = any_worker();
-    switch (pick(12)) {
+    switch (pick(13)) {
       case 0:
       case 1: {
         const Result<JobId> job = on_.submit(1 + pick(7), pick(5) == 0);
@@ -107,10 +107,18 @@ class RandomLife {
       case 7:
         pass(pick(3000));
         break;
+      case 8:
+        if (pick(4) == 0) restart_master();
+        break;
       default:
         rank_event(worker);
         break;
     }
+  }
+
+  void restart_master() {
+    on_.restart_master();
+    for (FakeWorker& worker : workers_) worker.session.reset();
   }
 
   void restart(FakeWorker& worker) {

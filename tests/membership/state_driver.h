@@ -16,7 +16,7 @@ namespace longhaul::testing {
 
 class StateDriver {
  public:
-  explicit StateDriver(ClusterOptions options = {}) : state(options) {}
+  explicit StateDriver(ClusterOptions options = {}) : state(options), options_(options) {}
 
   Now now() const {
     return {Instant(milliseconds(1'000'000 + ms_)), static_cast<uint64_t>(1'700'000'000'000 + ms_)};
@@ -85,6 +85,53 @@ class StateDriver {
     collect();
   }
 
+  // The master is killed and started again on what was durable; every stream breaks, what was sent
+  // and not taken is lost.
+  void restart_master() {
+    expect_all_is_durable();
+    ClusterMemory memory;
+    for (const auto& [id, job] : jobs_) memory.jobs.push_back(job);
+    for (const auto& [id, worker] : workers_) memory.workers.push_back(worker);
+    memory.stores = stores_;
+    std::sort(memory.jobs.begin(), memory.jobs.end(),
+              [](const JobRecord& a, const JobRecord& b) { return a.number < b.number; });
+    state = ClusterState(options_);
+    state.restore(std::move(memory), now());
+    sent_.clear();
+    closed_.clear();
+    collect();
+    expect_all_is_durable();
+  }
+
+  // What is told as durable is what the state holds: nothing changed in silence.
+  void expect_all_is_durable() const {
+    for (const JobStatus* status : state.list(true)) {
+      const JobRecord& now = *state.record(status->id);
+      ASSERT_TRUE(jobs_.contains(status->id)) << status->id;
+      const JobRecord& kept = jobs_.at(status->id);
+      EXPECT_EQ(kept.status.state, status->state) << status->id;
+      EXPECT_EQ(kept.status.reason, status->reason) << status->id;
+      EXPECT_EQ(kept.status.exit_code, status->exit_code) << status->id;
+      EXPECT_EQ(kept.shares, now.shares) << status->id;
+      EXPECT_EQ(kept.launched, now.launched) << status->id;
+      EXPECT_EQ(kept.killed, now.killed) << status->id;
+      EXPECT_EQ(kept.stop_reason, now.stop_reason) << status->id;
+      EXPECT_EQ(kept.verdict.has_value(), now.verdict.has_value()) << status->id;
+      EXPECT_EQ(kept.lost_workers.size(), now.lost_workers.size()) << status->id;
+      ASSERT_EQ(kept.status.ranks.size(), status->ranks.size()) << status->id;
+      for (size_t rank = 0; rank < status->ranks.size(); ++rank) {
+        const RankRecord& ours = kept.status.ranks[rank];
+        const RankRecord& theirs = status->ranks[rank];
+        EXPECT_EQ(ours.state, theirs.state) << status->id << " rank " << rank;
+        EXPECT_EQ(ours.worker, theirs.worker) << status->id << " rank " << rank;
+        EXPECT_EQ(ours.exit_order, theirs.exit_order) << status->id << " rank " << rank;
+        EXPECT_EQ(ours.fault_order, theirs.fault_order) << status->id << " rank " << rank;
+        EXPECT_EQ(ours.left, theirs.left) << status->id << " rank " << rank;
+      }
+    }
+    EXPECT_EQ(jobs_.size(), state.list(true).size());
+  }
+
   const JobStatus& job(const JobId& id) const { return *state.status(id); }
 
   // The messages of one kind that a session has been sent and that were not taken yet.
@@ -115,9 +162,41 @@ class StateDriver {
         sent_[send->session].push_back(std::move(send->message));
       } else if (const auto* close = std::get_if<CloseEffect>(&effect)) {
         closed_.push_back(close->session);
+      } else {
+        keep(effect);
       }
     }
   }
+
+  // As the master's ledger.
+  void keep(const Effect& effect) {
+    if (const auto* job = std::get_if<JobChangedEffect>(&effect); job != nullptr && job->urgent) {
+      keep_job(job->job);
+    } else if (const auto* forgotten = std::get_if<JobForgottenEffect>(&effect)) {
+      keep_job(forgotten->job);
+    } else if (const auto* worker = std::get_if<WorkerChangedEffect>(&effect)) {
+      workers_.erase(worker->worker);
+      const WorkerRecord* record = state.worker(worker->worker);
+      if (record != nullptr) workers_[worker->worker] = *record;
+    } else if (const auto* store = std::get_if<StoreChangedEffect>(&effect)) {
+      if (store->change.value) {
+        stores_[store->job][store->change.key] = *store->change.value;
+      } else {
+        stores_[store->job].erase(store->change.key);
+      }
+    }
+  }
+  void keep_job(const JobId& id) {
+    jobs_.erase(id);
+    const JobRecord* record = state.record(id);
+    if (record != nullptr) jobs_[id] = *record;
+    if (record == nullptr || has_ended(record->status.state)) stores_.erase(id);
+  }
+
+  ClusterOptions options_;
+  std::map<JobId, JobRecord> jobs_;
+  std::map<WorkerId, WorkerRecord> workers_;
+  std::map<JobId, std::map<std::string, std::string>> stores_;
 
   int64_t ms_ = 0;
   SessionId sessions_ = 0;
