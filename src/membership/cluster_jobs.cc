@@ -337,7 +337,8 @@ void ClusterState::store_call(SessionId session, const StoreCallMessage& message
   if (!heard(session, now)) return;
   const WorkerRecord* worker = nullptr;
   Job* job = job_on(session, message.launch, &worker);
-  const StoreCaller caller{session, message.call_id, message.rank};
+  const StoreCaller caller{session, message.call_id, message.rank,
+                           worker == nullptr ? "" : worker->registration.incarnation};
   if (job == nullptr) {
     const Failure stale{ErrorKind::kStale, str_cat("job ", message.launch.job, " generation ",
                                                    message.launch.generation, " is over")};

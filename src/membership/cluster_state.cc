@@ -154,7 +154,7 @@ void ClusterState::restore(ClusterMemory memory, Now now) {
     for (const auto& [worker, lost] : job.lost_workers) order_ = std::max(order_, lost.lost_order);
     if (has_ended(job.status.state)) continue;
     if (const auto values = memory.stores.find(id); values != memory.stores.end()) {
-      job.store.restore(std::move(values->second));
+      job.store.restore(values->second);
     }
     if (job.status.state == JobState::kStarting) {
       job.give_up_at = now.instant + options_.workers.return_grace + options_.prepare_timeout;

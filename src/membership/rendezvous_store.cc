@@ -33,6 +33,22 @@ bool writes(StoreOperation operation) {
          operation == StoreOperation::kCompareSet;
 }
 
+// Doing one of these twice is not doing it once.
+bool counts_once(StoreOperation operation) {
+  return operation == StoreOperation::kAdd || operation == StoreOperation::kCompareSet ||
+         operation == StoreOperation::kDelete;
+}
+
+// Rows: "k" and a key hold its value; "a", a worker, a zero byte and the number of a call hold its
+// answer, "amount value".
+std::string value_row(const std::string& key) {
+  return "k" + key;
+}
+
+std::string answer_row(const std::string& worker, uint64_t call_id) {
+  return str_cat("a", worker, std::string(1, '\0'), call_id);
+}
+
 StoreResult failed(ErrorKind kind, std::string message) {
   return {Failure{kind, std::move(message)}, "", 0};
 }
@@ -80,7 +96,9 @@ std::vector<StoreReply> RendezvousStore::call(const StoreCaller& caller,
     waits_.push_back({caller, command, now, now + command.timeout});
     return {};
   }
+  if (const auto before = answered_before(caller)) return {{caller, *before}};
   std::vector<StoreReply> replies{{caller, apply(command)}};
+  if (counts_once(command.operation)) keep_answer(caller, replies.front().result);
   if (writes(command.operation)) answer_ready(replies);
   return replies;
 }
@@ -102,7 +120,7 @@ StoreResult RendezvousStore::apply(const StoreCommand& command) {
       const auto found = values_.find(command.keys[0]);
       if (found == values_.end()) return {};
       bytes_ -= found->first.size() + found->second.size();
-      changes_.push_back({found->first, std::nullopt});
+      changes_.push_back({value_row(found->first), std::nullopt});
       values_.erase(found);
       return {std::nullopt, "", 1};
     }
@@ -150,14 +168,43 @@ void RendezvousStore::put(const std::string& key, std::string value) {
   const auto found = values_.find(key);
   if (found != values_.end()) bytes_ -= found->first.size() + found->second.size();
   bytes_ += key.size() + value.size();
-  changes_.push_back({key, value});
+  changes_.push_back({value_row(key), value});
   values_[key] = std::move(value);
 }
 
-void RendezvousStore::restore(std::map<std::string, std::string> values) {
-  values_ = std::move(values);
-  bytes_ = 0;
-  for (const auto& [key, value] : values_) bytes_ += key.size() + value.size();
+std::optional<StoreResult> RendezvousStore::answered_before(const StoreCaller& caller) const {
+  const auto worker = answered_.find(caller.worker);
+  if (worker == answered_.end()) return std::nullopt;
+  const auto answer = worker->second.find(caller.call_id);
+  if (answer == worker->second.end()) return std::nullopt;
+  return answer->second;
+}
+
+void RendezvousStore::keep_answer(const StoreCaller& caller, const StoreResult& result) {
+  if (caller.worker.empty() || result.failure) return;
+  std::map<uint64_t, StoreResult>& answers = answered_[caller.worker];
+  answers[caller.call_id] = result;
+  changes_.push_back({answer_row(caller.worker, caller.call_id),
+                      str_cat(result.amount, " ", result.value)});
+  if (answers.size() <= kKeptAnswers) return;
+  changes_.push_back({answer_row(caller.worker, answers.begin()->first), std::nullopt});
+  answers.erase(answers.begin());
+}
+
+void RendezvousStore::restore(const std::map<std::string, std::string>& rows) {
+  for (const auto& [row, content] : rows) {
+    if (row.starts_with("k")) {
+      values_[row.substr(1)] = content;
+      bytes_ += row.size() - 1 + content.size();
+      continue;
+    }
+    const size_t zero = row.find('\0');
+    const size_t space = content.find(' ');
+    if (zero == std::string::npos || space == std::string::npos) continue;
+    const StoreResult result{std::nullopt, content.substr(space + 1),
+                             std::stoll(content.substr(0, space))};
+    answered_[row.substr(1, zero - 1)][std::stoull(row.substr(zero + 1))] = result;
+  }
 }
 
 void RendezvousStore::answer_ready(std::vector<StoreReply>& replies) {

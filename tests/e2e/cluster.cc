@@ -50,9 +50,10 @@ void Cluster::start_master(const std::string& listen) {
   address_.erase(address_.find_last_not_of(" \n") + 1);
 }
 
-void Cluster::restart_master() {
+void Cluster::restart_master(Memory memory) {
   master_->kill(SIGKILL);
   master_->wait();
+  if (memory == Memory::kForgotten) std::filesystem::remove_all(file("master-state"));
   start_master(std::string(address_));
 }
 

@@ -44,8 +44,10 @@ class Cluster {
   const std::string& address() const { return address_; }
 
   void add_worker(int slots);
-  // Kills the master and starts another one on the same port.
-  void restart_master();
+  // Kills the master and starts another one on the same port, on what the first one had on disk or
+  // on nothing.
+  enum class Memory { kKept, kForgotten };
+  void restart_master(Memory memory = Memory::kKept);
   // Returns when that many workers are known to the master and ready.
   void wait_for_workers(size_t count);
   // A file in the test's folder.

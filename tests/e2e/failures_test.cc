@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "longhaul/base/strings.h"
 #include "tests/e2e/cluster.h"
 #include "tests/support/processes.h"
@@ -18,6 +20,12 @@ ChildProcess& run_four(Cluster& cluster, std::vector<std::string> script) {
                                         "2",   "--",      rank_program()};
   arguments.insert(arguments.end(), script.begin(), script.end());
   return cluster.longhaul(arguments);
+}
+
+int count_of(const std::string& text, const std::string& part) {
+  int count = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
 }
 
 std::vector<pid_t> wait_for_all(Cluster& cluster, const std::string& file) {
@@ -220,11 +228,89 @@ TEST(KilledMaster, AnotherOneInItsPlaceDoesNotKnowTheJob) {
   Cluster cluster;
   ChildProcess& run = run_four(cluster, {"join", "barrier=a", "touch=up", "nap"});
   const std::vector<pid_t> ranks = wait_for_all(cluster, "up");
-  cluster.restart_master();
+  cluster.restart_master(Cluster::Memory::kForgotten);
   EXPECT_EQ(run.wait(), 69);
   EXPECT_THAT(run.err(), HasSubstr("came back without job j1"));
   // Its workers find out too, and stop what nobody knows.
   for (const pid_t rank : ranks) EXPECT_TRUE(eventually([&] { return !is_running(rank); }));
+}
+
+// --- The master is killed and started again ----------------------------------------------------
+
+TEST(RestartedMaster, TheJobGoesOnAndEndsWithItsOwnCode) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "out=before", "touch=up", "await=go",
+                                         "out=after", "barrier=b", "3/exit=7"});
+  const std::vector<pid_t> ranks = wait_for_all(cluster, "up");
+  cluster.restart_master();
+  for (const pid_t rank : ranks) EXPECT_TRUE(is_running(rank));
+  std::ofstream(cluster.file("go")) << "\n";
+  EXPECT_EQ(run.wait(), 7);
+  EXPECT_THAT(run.err(), HasSubstr("culprit     rank 3 "));
+  // Every line once, whoever saw it first.
+  for (int rank = 0; rank < 4; ++rank) {
+    for (const char* word : {"before", "after"}) {
+      EXPECT_EQ(count_of(run.out(), str_cat("[", rank, "] ", word, "\n")), 1) << rank << word;
+    }
+  }
+}
+
+TEST(RestartedMaster, RanksThatEndedMeanwhileAreReportedWithTheirTrueCode) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "touch=up", "await=go",
+                                         "2/err=last words", "2/exit=41", "nap"});
+  const std::vector<pid_t> ranks = wait_for_all(cluster, "up");
+  cluster.master().kill(SIGKILL);
+  cluster.master().wait();
+  std::ofstream(cluster.file("go")) << "\n";
+  ASSERT_TRUE(eventually([&] { return !is_running(ranks[2]); }));
+  cluster.restart_master();
+  EXPECT_EQ(run.wait(), 41);
+  EXPECT_THAT(run.err(), HasSubstr("culprit     rank 2 "));
+  EXPECT_THAT(run.err(), HasSubstr("last words"));
+}
+
+TEST(RestartedMaster, InTheMiddleOfTheRendezvous) {
+  Cluster cluster;
+  ChildProcess& run =
+      run_four(cluster, {"join", "0/touch=up", "1/touch=up", "2/touch=up", "3/touch=up", "3/await=go",
+                         "barrier=a", "barrier=b", "leave"});
+  wait_for_all(cluster, "up");
+  cluster.restart_master();
+  std::ofstream(cluster.file("go")) << "\n";
+  EXPECT_EQ(run.wait(), 0);
+}
+
+TEST(RestartedMaster, AWaitingJobStillWaitsAndThenRuns) {
+  Cluster cluster({.workers = 1, .slots = 2});
+  ChildProcess& run = run_four(cluster, {"out=at last"});
+  ASSERT_TRUE(eventually([&] { return run.err().find(" is pending: ") != std::string::npos; }));
+  cluster.restart_master();
+  cluster.add_worker(2);
+  EXPECT_EQ(run.wait(), 0);
+  EXPECT_EQ(count_of(run.out(), "at last"), 4);
+}
+
+TEST(RestartedMaster, KilledAgainAndAgain) {
+  Cluster cluster;
+  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "touch=up", "await=go", "barrier=b",
+                                         "barrier=c", "1/exit=5"});
+  for (int round = 0; round < 6; ++round) cluster.restart_master();
+  wait_for_all(cluster, "up");
+  std::ofstream(cluster.file("go")) << "\n";
+  for (int round = 0; round < 3; ++round) cluster.restart_master();
+  EXPECT_EQ(run.wait(), 5);
+}
+
+TEST(RestartedMaster, EndedJobsAreStillThereWithTheirOutput) {
+  Cluster cluster;
+  EXPECT_EQ(cluster.longhaul_to_end({"run", "--name", "first", "--", rank_program(), "out=hello",
+                                     "exit=3"}),
+            3);
+  cluster.restart_master();
+  EXPECT_EQ(cluster.longhaul_to_end({"wait", "first"}), 3);
+  EXPECT_EQ(cluster.longhaul_to_end({"logs", "first"}), 0);
+  EXPECT_THAT(cluster.last().out(), HasSubstr("hello"));
 }
 
 TEST(KilledMaster, CtrlCWhileItIsGoneEndsAtOnce) {

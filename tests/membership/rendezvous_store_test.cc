@@ -10,7 +10,7 @@ const Instant kStart{milliseconds(1'000'000)};
 class StoreTest : public ::testing::Test {
  protected:
   std::vector<StoreReply> call(uint64_t id, const StoreCommand& command, Rank rank = 0) {
-    return store_.call({1, id, rank}, command, kStart);
+    return store_.call({1, id, rank, ""}, command, kStart);
   }
   StoreResult now(const StoreCommand& command) {
     const auto replies = call(0, command);
@@ -42,6 +42,47 @@ TEST_F(StoreTest, AWaitingGetIsAnsweredByTheSet) {
   EXPECT_EQ(replies[1].caller.call_id, 7U);
   EXPECT_EQ(replies[1].result.value, std::string("\0bytes", 6));
   EXPECT_EQ(store_.waits_since(3), std::nullopt);
+}
+
+TEST_F(StoreTest, ACallThatComesAgainIsDoneOnce) {
+  const StoreCaller caller{1, 7, 0, "worker"};
+  EXPECT_EQ(store_.call(caller, add("n", 2), kStart).front().result.amount, 2);
+  EXPECT_EQ(store_.call({2, 7, 0, "worker"}, add("n", 2), kStart).front().result.amount, 2);
+  EXPECT_EQ(store_.call({2, 8, 0, "worker"}, add("n", 2), kStart).front().result.amount, 4);
+  EXPECT_EQ(store_.call({3, 7, 0, "another"}, add("n", 2), kStart).front().result.amount, 6);
+}
+
+TEST_F(StoreTest, ItComesBackFromItsRows) {
+  store_.call({1, 1, 0, "w"}, set("key", std::string("a\0b", 3)), kStart);
+  store_.call({1, 2, 0, "w"}, set("gone", "x"), kStart);
+  store_.call({1, 3, 0, "w"}, {StoreOperation::kDelete, {"gone"}, {}, 0, {}}, kStart);
+  store_.call({1, 4, 0, "w"}, add("n", 5), kStart);
+  store_.call({1, 5, 0, "w"}, compare_set("", "first one"), kStart);
+  std::map<std::string, std::string> rows;
+  for (const StoreChange& change : store_.take_changes()) {
+    rows.erase(change.key);
+    if (change.value) rows[change.key] = *change.value;
+  }
+  store_ = RendezvousStore();
+  store_.restore(rows);
+  EXPECT_EQ(now(get("key")).value, std::string("a\0b", 3));
+  EXPECT_TRUE(call(9, get("gone")).empty());
+  EXPECT_EQ(store_.call({2, 4, 0, "w"}, add("n", 5), kStart).front().result.amount, 5);
+  EXPECT_EQ(now(add("n", 1)).amount, 6);
+  EXPECT_EQ(store_.call({2, 5, 0, "w"}, compare_set("", "second"), kStart).front().result.value,
+            "first one");
+}
+
+TEST_F(StoreTest, OldAnswersAreForgotten) {
+  for (uint64_t call = 0; call < RendezvousStore::kKeptAnswers + 10; ++call) {
+    store_.call({1, call, 0, "w"}, add("n", 1), kStart);
+  }
+  std::map<std::string, std::string> rows;
+  for (const StoreChange& change : store_.take_changes()) {
+    rows.erase(change.key);
+    if (change.value) rows[change.key] = *change.value;
+  }
+  EXPECT_EQ(rows.size(), RendezvousStore::kKeptAnswers + 1);
 }
 
 TEST_F(StoreTest, AWaitNeedsAllItsKeys) {

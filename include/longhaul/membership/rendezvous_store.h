@@ -34,11 +34,13 @@ struct StoreResult {
   int64_t amount = 0;  // kAdd: the new value; kCheck, kDelete: 0 or 1
 };
 
-// Names a caller and one call of it; the answer carries it back.
+// Names a caller and one call of it; the answer carries it back. A call that comes again with the
+// same (worker, call_id), because the answer was lost, is answered as before and not done twice.
 struct StoreCaller {
   uint64_t session = 0;
   uint64_t call_id = 0;
   Rank rank = 0;
+  std::string worker;  // its incarnation
 };
 
 struct StoreReply {
@@ -46,7 +48,8 @@ struct StoreReply {
   StoreResult result;
 };
 
-// A value that was set, or (absent) deleted.
+// A row to be made durable, or (absent) dropped: a value, or the answer to a call that must not be
+// done twice. What the bytes mean is the store's own business.
 struct StoreChange {
   std::string key;
   std::optional<std::string> value;
@@ -57,14 +60,16 @@ class RendezvousStore {
   // What one job may keep here; beyond it a call is refused with kInvalid.
   static constexpr size_t kMaxBytes = size_t{64} << 20;
   static constexpr size_t kMaxWaits = 100'000;
+  // Answers kept for each worker, for calls that come again. It has fewer under way at once.
+  static constexpr size_t kKeptAnswers = 4096;
 
   // The answers that are ready now: to this call, and to those that waited for what it did.
   std::vector<StoreReply> call(const StoreCaller& caller, const StoreCommand& command, Instant now);
 
   // What calls have changed since this was last asked.
   std::vector<StoreChange> take_changes() { return std::exchange(changes_, {}); }
-  // As it was, before any call.
-  void restore(std::map<std::string, std::string> values);
+  // As it was, before any call: all rows that were told and not dropped.
+  void restore(const std::map<std::string, std::string>& rows);
 
   // The answers to waits whose time is over.
   std::vector<StoreReply> expire(Instant now);
@@ -93,9 +98,12 @@ class RendezvousStore {
   StoreResult compare_set(const StoreCommand& command);
   bool has_all(const std::vector<std::string>& keys) const;
   void put(const std::string& key, std::string value);
+  std::optional<StoreResult> answered_before(const StoreCaller& caller) const;
+  void keep_answer(const StoreCaller& caller, const StoreResult& result);
   void answer_ready(std::vector<StoreReply>& replies);
 
   std::map<std::string, std::string> values_;
+  std::map<std::string, std::map<uint64_t, StoreResult>> answered_;  // by worker and call
   std::vector<StoreChange> changes_;
   size_t bytes_ = 0;
   std::vector<Wait> waits_;

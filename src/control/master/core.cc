@@ -35,7 +35,6 @@ Core::Core(Options options, const Clock& clock, std::string incarnation,
       state_(options.cluster),
       published_at_(clock.now()) {
   state_.restore(std::move(memory), now());
-  for (const JobStatus* job : state_.list(true)) changed_[job->id] = false;
   thread_ = Thread("lh-master", [this] { run(); });
 }
 
@@ -194,6 +193,7 @@ void Core::perform(const Effect& effect) {
     const auto session = sessions_.find(close->session);
     if (session != sessions_.end()) session->second.sink->close("this stream is over", true);
   } else if (const auto* forgotten = std::get_if<JobForgottenEffect>(&effect)) {
+    feed(forgotten->job)->remove_log();
     feeds_.erase(forgotten->job);
     changed_.erase(forgotten->job);
   }
@@ -262,7 +262,13 @@ void Core::remove_session(SessionId session) {
 
 std::shared_ptr<JobFeed> Core::feed(const JobId& job) {
   std::shared_ptr<JobFeed>& feed = feeds_[job];
-  if (feed == nullptr) feed = std::make_shared<JobFeed>(options_.output_bytes_per_job);
+  if (feed != nullptr) return feed;
+  const std::string& folder = options_.output_folder;
+  feed = std::make_shared<JobFeed>(options_.output_bytes_per_job,
+                                   folder.empty() ? "" : str_cat(folder, "/", job, ".log"));
+  // Of a job of an earlier life: whoever looks sees at once where it stands.
+  const JobStatus* status = state_.status(job);
+  if (status != nullptr) feed->publish(to_proto(*status), has_ended(status->state));
   return feed;
 }
 

@@ -41,6 +41,7 @@ class Core {
  public:
   struct Options {
     ClusterOptions cluster;
+    std::string output_folder;  // empty: output is kept in memory only
     size_t output_bytes_per_job = size_t{16} << 20;
     size_t output_bytes_of_ended_jobs = size_t{256} << 20;
   };

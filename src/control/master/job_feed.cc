@@ -9,6 +9,12 @@ constexpr size_t kPieceOverhead = 128;
 
 }  // namespace
 
+JobFeed::JobFeed(size_t max_bytes, const std::string& log_path)
+    : max_bytes_(max_bytes), log_(log_path) {
+  MutexLock lock(mutex_);
+  for (v1::Output& output : log_.load()) take(std::move(output));
+}
+
 void JobFeed::publish(v1::JobStatus status, bool ended) {
   {
     MutexLock lock(mutex_);
@@ -22,26 +28,64 @@ void JobFeed::publish(v1::JobStatus status, bool ended) {
 void JobFeed::append(const v1::Output& output) {
   {
     MutexLock lock(mutex_);
-    uint64_t& received = received_[{output.rank(), output.stream()}];
-    const uint64_t end = output.offset() + output.data().size();
-    if (output.data().empty() || end <= received) return;
-    Piece piece{end_, output};
-    if (output.offset() < received) {
-      piece.output.mutable_data()->erase(0, received - output.offset());
-      piece.output.set_offset(received);
-    }
-    received = end;
-    end_ += piece.output.data().size();
-    kept_ += piece.output.data().size() + kPieceOverhead;
-    pieces_.push_back(std::move(piece));
+    if (output.data().empty() || !take(output)) return;
+    log_.append(pieces_.back().output);
     trim(max_bytes_);
+    if (log_.bytes() > 2 * max_bytes_) rewrite_log();
   }
   wake_listeners();
+}
+
+// Without data it tells up to where its stream has been received. False: nothing of it is new.
+bool JobFeed::take(v1::Output output) {
+  uint64_t& received = received_[{output.rank(), output.stream()}];
+  const uint64_t end = output.offset() + output.data().size();
+  if (end <= received) return false;
+  if (output.data().empty()) {
+    received = end;
+    return false;
+  }
+  if (output.offset() < received) {
+    output.mutable_data()->erase(0, received - output.offset());
+    output.set_offset(received);
+  }
+  received = end;
+  Piece piece{end_, std::move(output)};
+  end_ += piece.output.data().size();
+  kept_ += piece.output.data().size() + kPieceOverhead;
+  pieces_.push_back(std::move(piece));
+  return true;
+}
+
+void JobFeed::rewrite_log() {
+  // Where each stream's first kept piece begins: so far it was received before.
+  std::map<std::pair<uint32_t, int>, uint64_t> before = received_;
+  for (auto piece = pieces_.rbegin(); piece != pieces_.rend(); ++piece) {
+    before[{piece->output.rank(), piece->output.stream()}] = piece->output.offset();
+  }
+  std::vector<v1::Output> marks;
+  marks.reserve(before.size());
+  for (const auto& [stream, offset] : before) {
+    v1::Output& mark = marks.emplace_back();
+    mark.set_rank(stream.first);
+    mark.set_stream(static_cast<v1::OutputStream>(stream.second));
+    mark.set_offset(offset);
+  }
+  std::vector<const v1::Output*> entries;
+  for (const v1::Output& mark : marks) entries.push_back(&mark);
+  for (const Piece& piece : pieces_) entries.push_back(&piece.output);
+  log_.rewrite(entries);
 }
 
 void JobFeed::clear_output() {
   MutexLock lock(mutex_);
   trim(0);
+  rewrite_log();
+}
+
+void JobFeed::remove_log() {
+  MutexLock lock(mutex_);
+  log_.remove();
 }
 
 size_t JobFeed::output_bytes() const {

@@ -12,9 +12,11 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "control/master/output_log.h"
 #include "longhaul/base/mutex.h"
 #include "longhaul/v1/job_service.pb.h"
 
@@ -29,8 +31,9 @@ class FeedListener {
 
 class JobFeed {
  public:
-  // Keeps at most `max_bytes` of output, counting a little for each piece.
-  explicit JobFeed(size_t max_bytes) : max_bytes_(max_bytes) {}
+  // Keeps at most `max_bytes` of output, counting a little for each piece, and the same on disk: what
+  // is in the log at `log_path` already is taken up. An empty path: in memory only.
+  explicit JobFeed(size_t max_bytes, const std::string& log_path = "");
 
   // Writing.
 
@@ -40,6 +43,8 @@ class JobFeed {
   void append(const v1::Output& output);
   // Throws away what is kept; watchers are told how much that was.
   void clear_output();
+  // The job is forgotten: removes the log.
+  void remove_log();
   size_t output_bytes() const;
 
   // Reading.
@@ -69,7 +74,9 @@ class JobFeed {
   };
 
   bool next_output(Cursor* cursor, v1::WatchJobEvent* event) const LONGHAUL_REQUIRES(mutex_);
+  bool take(v1::Output output) LONGHAUL_REQUIRES(mutex_);
   void trim(size_t max_bytes) LONGHAUL_REQUIRES(mutex_);
+  void rewrite_log() LONGHAUL_REQUIRES(mutex_);
   void wake_listeners();
 
   const size_t max_bytes_;
@@ -77,6 +84,7 @@ class JobFeed {
   v1::JobStatus status_ LONGHAUL_GUARDED_BY(mutex_);
   uint64_t version_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   bool ended_ LONGHAUL_GUARDED_BY(mutex_) = false;
+  OutputLog log_ LONGHAUL_GUARDED_BY(mutex_);
   std::deque<Piece> pieces_ LONGHAUL_GUARDED_BY(mutex_);
   size_t kept_ LONGHAUL_GUARDED_BY(mutex_) = 0;     // bytes, with the overhead of pieces
   uint64_t begin_ LONGHAUL_GUARDED_BY(mutex_) = 0;  // of what is kept

@@ -3,6 +3,7 @@
 #include <grpc/support/log.h>
 #include <grpcpp/server_builder.h>
 
+#include <filesystem>
 #include <random>
 #include <utility>
 
@@ -27,11 +28,20 @@ std::string random_name() {
   return text.str();
 }
 
+Core::Options core_options(const MasterOptions& options) {
+  Core::Options core = options.core;
+  if (options.state_folder.empty()) return core;
+  core.output_folder = options.state_folder + "/output";
+  std::error_code ignored;  // OutputLog says what it cannot write
+  std::filesystem::create_directories(core.output_folder, ignored);
+  return core;
+}
+
 }  // namespace
 
 Master::Master(const MasterOptions& options, std::unique_ptr<Ledger> ledger, ClusterMemory memory)
     : durable_(ledger != nullptr),
-      core_(options.core, clock_, random_name(), std::move(ledger), std::move(memory)) {}
+      core_(core_options(options), clock_, random_name(), std::move(ledger), std::move(memory)) {}
 
 Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   const size_t colon = options.listen.rfind(':');

@@ -14,12 +14,6 @@ namespace {
 // silence.
 constexpr milliseconds kAnswerSlack{2'000};
 
-// Sending one of these twice could do it twice.
-bool may_be_repeated(const v1::StoreRequest& request) {
-  return request.operation() != v1::StoreRequest::ADD &&
-         request.operation() != v1::StoreRequest::COMPARE_SET;
-}
-
 milliseconds until(Instant deadline) {
   const auto left = deadline - std::chrono::steady_clock::now();
   return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(left));
@@ -83,12 +77,6 @@ void StoreRelay::connected() {
 }
 
 void StoreRelay::disconnected() {
-  if (connected_) {
-    fail_where([](const Call& call) { return call.sent && !may_be_repeated(call.request); },
-               {ErrorKind::kUnavailable,
-                str_cat("master at ", master_,
-                        ": lost while it was asked; nobody knows whether it did it")});
-  }
   connected_ = false;
   loop_.cancel(away_timer_);
   away_timer_ = loop_.after(kMasterPatience, [this] {

@@ -1,0 +1,85 @@
+#include "control/master/output_log.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <fstream>
+
+#include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+constexpr uint32_t kMaxEntry = 16 << 20;  // no message of a worker is larger
+
+}  // namespace
+
+void OutputLog::open(const std::string& path, int flags) {
+  fd_.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags,
+                   S_IRUSR | S_IWUSR));
+  complained_ = false;
+}
+
+std::vector<v1::Output> OutputLog::load() {
+  std::vector<v1::Output> entries;
+  if (path_.empty()) return entries;
+  std::ifstream file(path_, std::ios::binary);
+  std::string bytes;
+  for (uint32_t size = 0; file.read(reinterpret_cast<char*>(&size), sizeof(size));) {
+    if (size > kMaxEntry) break;
+    bytes.resize(size);
+    v1::Output output;
+    if (!file.read(bytes.data(), size) || !output.ParseFromString(bytes)) break;
+    bytes_ += sizeof(size) + size;
+    entries.push_back(std::move(output));
+  }
+  open(path_, 0);
+  if (fd_.valid() && ::ftruncate(fd_.get(), static_cast<off_t>(bytes_)) != 0) fd_.reset();
+  return entries;
+}
+
+void OutputLog::append(const v1::Output& output) {
+  if (path_.empty()) return;
+  std::string entry(sizeof(uint32_t), '\0');
+  const auto size = static_cast<uint32_t>(output.ByteSizeLong());
+  ::memcpy(entry.data(), &size, sizeof(size));
+  output.AppendToString(&entry);
+  if (!fd_.valid()) open(path_, 0);
+  const ssize_t written = fd_.valid() ? ::write(fd_.get(), entry.data(), entry.size()) : -1;
+  if (written == static_cast<ssize_t>(entry.size())) {
+    bytes_ += entry.size();
+    return;
+  }
+  // Half an entry would hide all that follow.
+  if (written > 0 && ::ftruncate(fd_.get(), static_cast<off_t>(bytes_)) != 0) fd_.reset();
+  if (!complained_) {
+    log(LogLevel::kError, "master", path_, ": ", ::strerror(errno),
+        "; output is kept in memory only");
+  }
+  complained_ = true;
+}
+
+void OutputLog::rewrite(const std::vector<const v1::Output*>& entries) {
+  if (path_.empty()) return;
+  const std::string draft = path_ + ".new";
+  open(draft, O_TRUNC);
+  bytes_ = 0;
+  for (const v1::Output* entry : entries) append(*entry);
+  if (complained_ || ::rename(draft.c_str(), path_.c_str()) != 0) {
+    ::unlink(draft.c_str());
+    fd_.reset();
+  }
+}
+
+void OutputLog::remove() {
+  fd_.reset();
+  bytes_ = 0;
+  if (!path_.empty()) ::unlink(path_.c_str());
+}
+
+}  // namespace longhaul

@@ -1,0 +1,241 @@
+// The master's database, broken on purpose.
+#include "control/ledger/ledger.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <iterator>
+#include <thread>
+
+#include "control/ledger/schema.h"
+#include "tests/support/temp_dir.h"
+
+namespace longhaul::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+
+std::unique_ptr<Ledger> open(const std::string& folder, LedgerContents* contents) {
+  return std::move(Ledger::open(folder, contents)).value_or_throw();
+}
+
+LedgerContents contents_of(const std::string& folder) {
+  LedgerContents contents;
+  open(folder, &contents);
+  return contents;
+}
+
+LedgerBatch job(uint64_t number, std::optional<std::string> record) {
+  LedgerBatch batch;
+  batch.jobs[number] = std::move(record);
+  return batch;
+}
+
+void write_and_wait(Ledger& ledger, LedgerBatch batch) {
+  std::promise<void> durable;
+  ledger.write(std::move(batch), [&] { durable.set_value(); });
+  durable.get_future().wait();
+}
+
+std::string bytes_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+TEST(LedgerTest, WhatWasWrittenIsThereAgain) {
+  TempDir folder;
+  LedgerContents before;
+  {
+    const auto ledger = open(folder.path().string(), &before);
+    EXPECT_EQ(before.boot, 1u);
+    LedgerBatch batch = job(7, std::string("seven\0and more", 14));
+    batch.workers["gpu-a"] = "a worker";
+    batch.store = {{7, "key", "value"}, {7, "gone", "x"}, {7, "gone", std::nullopt}, {8, "k", ""}};
+    write_and_wait(*ledger, std::move(batch));
+  }
+  LedgerContents after = contents_of(folder.path().string());
+  EXPECT_EQ(after.boot, 2u);
+  EXPECT_EQ(after.last_job, 7u);
+  EXPECT_THAT(after.jobs, ElementsAre(Pair(7u, std::string("seven\0and more", 14))));
+  EXPECT_THAT(after.workers, ElementsAre(Pair("gpu-a", "a worker")));
+  EXPECT_THAT(after.stores, ElementsAre(Pair(7u, ElementsAre(Pair("key", "value"))),
+                                        Pair(8u, ElementsAre(Pair("k", "")))));
+}
+
+TEST(LedgerTest, ADroppedJobTakesItsStoreAlongButNotItsNumber) {
+  TempDir folder;
+  LedgerContents contents;
+  {
+    const auto ledger = open(folder.path().string(), &contents);
+    LedgerBatch batch = job(3, "three");
+    batch.store = {{3, "key", "value"}};
+    ledger->write(std::move(batch), [] {});
+    LedgerBatch drop = job(3, std::nullopt);
+    drop.stores_dropped = {3};
+    write_and_wait(*ledger, std::move(drop));
+  }
+  const LedgerContents after = contents_of(folder.path().string());
+  EXPECT_TRUE(after.jobs.empty());
+  EXPECT_TRUE(after.stores.empty());
+  EXPECT_EQ(after.last_job, 3u);
+}
+
+TEST(LedgerTest, BatchesBecomeDurableInOrder) {
+  TempDir folder;
+  LedgerContents contents;
+  std::vector<uint64_t> order;
+  {
+    const auto ledger = open(folder.path().string(), &contents);
+    for (uint64_t number = 1; number <= 2000; ++number) {
+      ledger->write(job(number, "x"), [&order, number] { order.push_back(number); });
+    }
+  }
+  ASSERT_EQ(order.size(), 2000u);
+  EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+  EXPECT_EQ(contents_of(folder.path().string()).jobs.size(), 2000u);
+}
+
+TEST(LedgerTest, ASecondMasterIsRefused) {
+  TempDir folder;
+  LedgerContents contents;
+  const auto first = open(folder.path().string(), &contents);
+  const auto second = Ledger::open(folder.path().string(), &contents);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.failure().kind, ErrorKind::kInvalid);
+  EXPECT_THAT(second.failure().message, HasSubstr("another master uses it"));
+}
+
+// A file of another version or program is refused, and not one byte of it changes.
+void expect_refused(const char* sql, const std::string& why) {
+  TempDir folder;
+  contents_of(folder.path().string());
+  const std::string path = folder.path().string() + "/master.db";
+  {
+    auto database = std::move(Database::open(path, Database::Mode::kReadWriteCreate)).value_or_throw();
+    ASSERT_TRUE(database.execute(sql));
+    ASSERT_TRUE(database.execute("PRAGMA journal_mode=DELETE"));
+  }
+  const std::string before = bytes_of(path);
+  LedgerContents contents;
+  const auto refused = Ledger::open(folder.path().string(), &contents);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.failure().kind, ErrorKind::kInvalid);
+  EXPECT_THAT(refused.failure().message, HasSubstr(why));
+  EXPECT_EQ(bytes_of(path), before);
+}
+
+TEST(LedgerTest, ANewerSchemaIsRefusedUntouched) {
+  expect_refused("PRAGMA user_version=99", "its schema has version 99");
+}
+
+TEST(LedgerTest, AnotherProgramsDatabaseIsRefusedUntouched) {
+  expect_refused("PRAGMA application_id=1", "of another program");
+}
+
+TEST(LedgerTest, GarbageIsRefused) {
+  TempDir folder;
+  std::ofstream(folder.path() / "master.db") << std::string(8192, 'x');
+  LedgerContents contents;
+  const auto refused = Ledger::open(folder.path().string(), &contents);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.failure().message, HasSubstr("master.db"));
+}
+
+TEST(LedgerTest, ABackupOfARunningOneIsWhole) {
+  TempDir folder;
+  TempDir other;
+  LedgerContents contents;
+  const auto ledger = open(folder.path().string(), &contents);
+  write_and_wait(*ledger, job(1, "one"));
+  const std::string copy = other.path().string() + "/master.db";
+  ASSERT_TRUE(Ledger::backup(folder.path().string(), copy));
+  EXPECT_THAT(contents_of(other.path().string()).jobs, ElementsAre(Pair(1u, "one")));
+  const Result<void> again = Ledger::backup(folder.path().string(), copy);
+  ASSERT_FALSE(again);
+  EXPECT_THAT(again.failure().message, HasSubstr("exists already"));
+}
+
+// A child writes as fast as it can and says what it was told is durable; killed at any moment,
+// nothing that it said is missing.
+TEST(LedgerTest, KilledAtAnyMomentItLosesNothingThatItAcknowledged) {
+  for (int round = 0; round < 8; ++round) {
+    TempDir folder;
+    int told[2];
+    ASSERT_EQ(::pipe(told), 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      LedgerContents contents;
+      const auto ledger = open(folder.path().string(), &contents);
+      std::atomic<uint64_t> in_flight{0};
+      for (uint64_t number = 1;; ++number) {
+        while (in_flight > 200) std::this_thread::yield();
+        ++in_flight;
+        ledger->write(job(number, std::string(500, 'x')), [&in_flight, &told, number] {
+          (void)!::write(told[1], &number, sizeof(number));
+          --in_flight;
+        });
+      }
+    }
+    ::close(told[1]);
+    uint64_t last = 0;
+    for (uint64_t number = 0; last < static_cast<uint64_t>(50 * round + 1);) {
+      ASSERT_EQ(::read(told[0], &number, sizeof(number)), static_cast<ssize_t>(sizeof(number)));
+      last = number;
+    }
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    for (uint64_t number = 0; ::read(told[0], &number, sizeof(number)) == sizeof(number);) last = number;
+    ::close(told[0]);
+    const LedgerContents contents = contents_of(folder.path().string());
+    EXPECT_GE(contents.jobs.size(), last);
+    for (uint64_t number = 1; number <= last; ++number) ASSERT_TRUE(contents.jobs.contains(number));
+  }
+}
+
+// A disk that is really full: a small tmpfs.
+TEST(LedgerTest, AFullDiskLosesNothingAndSaysSo) {
+  TempDir folder;
+  const std::string mount = folder.path().string();
+  if (::mount("tmpfs", mount.c_str(), "tmpfs", 0, "size=1m") != 0) {
+    GTEST_SKIP() << "mounting a tmpfs needs root";
+  }
+  {
+    LedgerContents contents;
+    const auto ledger = open(mount + "/state", &contents);
+    write_and_wait(*ledger, job(1, "one"));
+    const std::string filler = mount + "/filler";
+    {
+      std::ofstream file(filler, std::ios::binary);
+      while (file << std::string(4096, 'x') << std::flush) {
+      }
+    }
+    std::promise<void> durable;
+    std::future<void> written = durable.get_future();
+    ledger->write(job(2, std::string(100'000, 'y')), [&] { durable.set_value(); });
+    for (int i = 0; i < 600 && !ledger->trouble(); ++i) {
+      std::this_thread::sleep_for(milliseconds(10));
+    }
+    ASSERT_TRUE(ledger->trouble());
+    EXPECT_THAT(*ledger->trouble(), HasSubstr("full"));
+    EXPECT_EQ(written.wait_for(milliseconds(0)), std::future_status::timeout);
+    std::filesystem::remove(filler);
+    EXPECT_EQ(written.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+    EXPECT_FALSE(ledger->trouble());
+  }
+  EXPECT_THAT(contents_of(mount + "/state").jobs,
+              ElementsAre(Pair(1u, "one"), Pair(2u, std::string(100'000, 'y'))));
+  ::umount(mount.c_str());
+}
+
+}  // namespace
+}  // namespace longhaul::testing
