@@ -62,6 +62,7 @@ class Follower {
   }
 
   void on(const JobStatus& status) {
+    if (!status_.id.empty() && status.generation > status_.generation) say_restart(status);
     status_ = status;
     if (status.state == JobState::kPending && status.reason != said_reason_) {
       said_reason_ = status.reason;
@@ -72,6 +73,12 @@ class Follower {
     if (const std::optional<Progress> progress = summarize(status.ranks)) {
       time_left_.observe(*progress, clock_.now());
     }
+  }
+
+  void say_restart(const JobStatus& status) {
+    if (!options_.progress || status.earlier_failures.empty()) return;
+    screen_.message(str_cat("job ", status.id, ": ", status.earlier_failures.back().message,
+                            "; forming the gang again, attempt ", status.generation));
   }
 
   void on(const OutputPiece& piece) { screen_.output(lines_.add(piece), piece.is_stderr); }

@@ -23,16 +23,43 @@ Result<void> add_env(const std::string& text, const ReadEnvironment& environment
   return {};
 }
 
+struct NodeRange {
+  int min = 1;
+  int max = 1;
+};
+
+// "4", or "2:4".
+Result<NodeRange> parse_nodes(const std::string& text) {
+  const size_t colon = text.find(':');
+  const std::string first = text.substr(0, colon);
+  const std::string last = colon == std::string::npos ? first : text.substr(colon + 1);
+  const auto number = [](const std::string& digits) {
+    const bool plain = !digits.empty() && digits.size() <= 5 &&
+                       digits.find_first_not_of("0123456789") == std::string::npos;
+    return plain ? std::stoi(digits) : 0;
+  };
+  const NodeRange range{number(first), number(last)};
+  if (range.min < 1 || range.max < range.min) {
+    return Failure{ErrorKind::kInvalid,
+                   "--nnodes takes N or MIN:MAX, 1 <= MIN <= MAX, not '" + text + "'"};
+  }
+  return range;
+}
+
 Result<void> set_ranks(const JobRequest& request, JobSpec* spec) {
   if (request.ranks && request.ranks_per_node) {
     return Failure{ErrorKind::kInvalid, "--ranks and --nproc-per-node exclude each other"};
   }
-  if (request.nodes && !request.ranks_per_node) {
+  if (!request.nodes.empty() && !request.ranks_per_node) {
     return Failure{ErrorKind::kInvalid, "--nnodes needs --nproc-per-node"};
   }
-  spec->ranks = request.ranks_per_node ? *request.ranks_per_node * request.nodes.value_or(1)
-                                       : request.ranks.value_or(1);
-  spec->max_ranks_per_worker = request.ranks_per_node.value_or(0);
+  spec->ranks = request.ranks.value_or(1);
+  if (!request.ranks_per_node) return {};
+  const Result<NodeRange> nodes = parse_nodes(request.nodes.empty() ? "1" : request.nodes);
+  if (!nodes) return nodes.failure();
+  spec->ranks = *request.ranks_per_node * nodes->max;
+  spec->max_ranks_per_worker = *request.ranks_per_node;
+  if (nodes->min < nodes->max) spec->min_nodes = nodes->min;
   return {};
 }
 
@@ -54,6 +81,10 @@ Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::
   spec.fail_when_full = request.fail_when_full;
   spec.join_timeout = request.join_timeout;
   spec.grace = request.grace;
+  spec.max_restarts = request.max_restarts;
+  spec.max_node_restarts =
+      request.max_node_restarts.value_or(request.max_restarts > 0 ? kNodeRestarts : 0);
+  spec.time_limit = request.time_limit;
   if (const Result<void> set = set_ranks(request, &spec); !set) return set.failure();
   for (const std::string& text : request.env) {
     if (const Result<void> added = add_env(text, environment, &spec); !added) {

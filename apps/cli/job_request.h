@@ -16,7 +16,10 @@ struct JobRequest {
   std::string name;
   std::optional<int> ranks;
   std::optional<int> ranks_per_node;  // torchrun's --nproc-per-node
-  std::optional<int> nodes;           // torchrun's --nnodes
+  std::string nodes;                  // torchrun's --nnodes: "N" or "MIN:MAX"
+  int max_restarts = 0;
+  std::optional<int> max_node_restarts;  // default: kNodeRestarts when there are restarts at all
+  milliseconds time_limit{0};
   std::vector<std::string> env;       // "NAME=VALUE", or "NAME" to pass the caller's on
   std::string chdir;
   bool fail_when_full = false;
@@ -24,6 +27,9 @@ struct JobRequest {
   milliseconds grace{0};
   std::vector<std::string> command;
 };
+
+// Lost hosts are nobody's bug: a job that may restart survives more of them.
+constexpr int kNodeRestarts = 10;
 
 using ReadEnvironment = std::function<const char*(const std::string& name)>;
 

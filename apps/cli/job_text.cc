@@ -111,6 +111,14 @@ std::string render_status(const JobStatus& job, int64_t now_unix_ms) {
     text += "  folder    " + job.spec.working_directory + "\n";
   if (!job.reason.empty()) text += "  reason    " + job.reason + "\n";
   if (has_ended(job.state)) text += str_cat("  exit code ", job.exit_code, "\n");
+  if (job.generation > 1) {
+    text += str_cat("  attempt   ", job.generation, " (", job.restarts, " of ",
+                    job.spec.max_restarts, " restarts after failures, ", job.node_restarts, " of ",
+                    job.spec.max_node_restarts, " after lost workers)\n");
+    for (const FailureReport& failure : job.earlier_failures) {
+      text += "            before: " + failure.message + "\n";
+    }
+  }
   text += "  submitted " + age(job.unix_ms_submitted, now_unix_ms) + " ago\n";
   if (!job.ranks.empty()) {
     std::vector<Row> rows;

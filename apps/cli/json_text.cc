@@ -23,7 +23,11 @@ Json spec_json(const JobSpec& spec) {
           {"fail_when_full", spec.fail_when_full},
           {"join_timeout_ms", spec.join_timeout.count()},
           {"grace_ms", spec.grace.count()},
-          {"max_ranks_per_worker", spec.max_ranks_per_worker}};
+          {"max_ranks_per_worker", spec.max_ranks_per_worker},
+          {"min_nodes", spec.min_nodes},
+          {"max_restarts", spec.max_restarts},
+          {"max_node_restarts", spec.max_node_restarts},
+          {"time_limit_ms", spec.time_limit.count()}};
 }
 
 Json progress_json(const RankProgress& progress) {
@@ -88,6 +92,8 @@ Json failure_json(const FailureReport& failure) {
 Json job_value(const JobStatus& job) {
   Json ranks = Json::array();
   for (const RankRecord& rank : job.ranks) ranks.push_back(rank_json(rank));
+  Json earlier = Json::array();
+  for (const FailureReport& failure : job.earlier_failures) earlier.push_back(failure_json(failure));
   return {{"job", job.id},
           {"state", name(to_string(job.state))},
           {"reason", job.reason},
@@ -97,6 +103,9 @@ Json job_value(const JobStatus& job) {
           {"progress", summary_json(job.ranks)},
           {"ranks", std::move(ranks)},
           {"failure", job.failure ? failure_json(*job.failure) : Json(nullptr)},
+          {"restarts", job.restarts},
+          {"node_restarts", job.node_restarts},
+          {"earlier_failures", std::move(earlier)},
           {"unix_ms_submitted", job.unix_ms_submitted},
           {"unix_ms_started", job.unix_ms_started},
           {"unix_ms_ended", job.unix_ms_ended}};

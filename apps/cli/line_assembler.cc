@@ -15,7 +15,7 @@ std::string LineAssembler::with_prefix(Rank rank, const std::string& line) const
 }
 
 std::string LineAssembler::add(const OutputPiece& piece) {
-  Stream& stream = streams_[{piece.rank, piece.is_stderr}];
+  Stream& stream = streams_[{piece.generation, piece.rank, piece.is_stderr}];
   const uint64_t end = piece.offset + piece.data.size();
   if (end <= stream.next_offset) return "";
   // A gap means that older output was dropped on the way; what is new is shown from its start.
@@ -42,7 +42,8 @@ std::pair<std::string, std::string> LineAssembler::flush() {
   std::pair<std::string, std::string> lines;
   for (auto& [key, stream] : streams_) {
     if (stream.partial.empty()) continue;
-    (key.second ? lines.second : lines.first) += with_prefix(key.first, stream.partial);
+    const auto [generation, rank, is_stderr] = key;
+    (is_stderr ? lines.second : lines.first) += with_prefix(rank, stream.partial);
     stream.partial.clear();
   }
   return lines;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "longhaul/control/job_client.h"
@@ -32,7 +33,7 @@ class LineAssembler {
   std::string with_prefix(Rank rank, const std::string& line) const;
 
   const bool prefix_;
-  std::map<std::pair<Rank, bool>, Stream> streams_;
+  std::map<std::tuple<Generation, Rank, bool>, Stream> streams_;
 };
 
 }  // namespace longhaul::cli

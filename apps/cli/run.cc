@@ -33,7 +33,7 @@ constexpr const char* kFooter =
     "  longhaul run --ranks 4 -- ./char_gpt --steps 400\n"
     "  longhaul run --standalone --ranks 2 -- ./char_gpt\n"
     "  longhaul run -d --name nightly --env OMP_NUM_THREADS=4 --ranks 8 -- ./train\n"
-    "  longhaul run --nnodes 2 --nproc-per-node 4 --fail-when-full -- ./train";
+    "  longhaul run --nnodes 2:4 --nproc-per-node 8 --max-restarts 3 -- ./train";
 
 int write_report(const std::string& file, const JobStatus& job, Screen& screen) {
   std::ofstream out(file);
@@ -112,9 +112,26 @@ CLI::Option* add_count(CLI::App& command, const std::string& name, std::optional
 
 void add_job_flags(CLI::App& command, JobRequest* request) {
   add_count(command, "-n,--ranks", &request->ranks, "ranks to run, all at once (default 1)");
-  add_count(command, "--nproc-per-node", &request->ranks_per_node,
-            "ranks on each worker, at most; with --nnodes as in torchrun");
-  add_count(command, "--nnodes", &request->nodes, "times --nproc-per-node (default 1)");
+  add_count(command, "--nproc-per-node,--nproc_per_node", &request->ranks_per_node,
+            "ranks on each worker; with --nnodes as in torchrun");
+  command
+      .add_option("--nnodes", request->nodes,
+                  "so many workers, or as many as there are from MIN to MAX (default 1)")
+      ->type_name("N or MIN:MAX");
+  command
+      .add_option("--max-restarts,--max_restarts", request->max_restarts,
+                  "how often the gang is formed again after a rank failed")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1'000'000))
+      ->capture_default_str();
+  command
+      .add_option_function<int>(
+          "--max-node-restarts", [request](int count) { request->max_node_restarts = count; },
+          str_cat("the same after a lost worker (default ", kNodeRestarts, " with --max-restarts)"))
+      ->type_name("N")
+      ->check(CLI::Range(0, 1'000'000));
+  add_seconds_flag(command, "--time-limit", &request->time_limit,
+                   "from the first start on; then it is stopped and exits 124");
   command.add_option("--name", request->name, "a name to find the job by");
   command
       .add_option("-e,--env", request->env,

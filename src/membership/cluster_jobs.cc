@@ -6,6 +6,11 @@
 #include "longhaul/membership/cluster_state.h"
 
 namespace longhaul {
+namespace {
+
+constexpr size_t kKeepFailures = 20;
+
+}  // namespace
 
 bool ClusterState::advance(Job& job, JobEvent event, Now now) {
   const auto step = job_step(job.status.state, event);
@@ -17,7 +22,8 @@ bool ClusterState::advance(Job& job, JobEvent event, Now now) {
     case JobAction::kPrepare:
       job.status.state = step->to;
       job.status.reason = "";
-      job.status.ranks.resize(static_cast<size_t>(job.status.spec.ranks));
+      job.status.ranks.clear();
+      job.status.ranks.resize(static_cast<size_t>(job.shares.back().ranks.back()) + 1);
       job.give_up_at = now.instant + options_.prepare_timeout;
       for (const RankShare& share : job.shares) {
         for (const Rank rank : share.ranks) {
@@ -42,6 +48,10 @@ bool ClusterState::advance(Job& job, JobEvent event, Now now) {
       break;
     case JobAction::kEndByVerdict:
       end(job, job.verdict ? step->to : JobState::kStopped, now);
+      break;
+    case JobAction::kFormAgain:
+      job.status.state = step->to;
+      form_again(job, now);
       break;
   }
   changed(job);
@@ -75,7 +85,8 @@ void ClusterState::launch(Job& job, Now now) {
   const WorkerId& first = job.shares.front().worker;
   job.launched = true;
   job.give_up_at.reset();
-  job.status.unix_ms_started = now.unix_ms;
+  if (job.status.unix_ms_started == 0) job.status.unix_ms_started = now.unix_ms;
+  start_clock(job, now);
   job.master_addr = workers_.find(first)->registration.address;
   job.master_port = job.prepared.at(first).port;
   for (size_t share = 0; share < job.shares.size(); ++share) send_launch(job, share);
@@ -85,6 +96,8 @@ void ClusterState::send_launch(Job& job, size_t share) {
   LaunchMessage message;
   message.launch = job.launch();
   message.spec = job.status.spec;
+  message.spec.ranks = static_cast<int>(job.status.ranks.size());
+  message.restarts = job.status.restarts + job.status.node_restarts;
   message.ranks = job.shares[share].ranks;
   message.node_rank = static_cast<int>(share);
   message.node_count = static_cast<int>(job.shares.size());
@@ -123,8 +136,11 @@ void ClusterState::end(Job& job, JobState state, Now now) {
   job.status.unix_ms_ended = now.unix_ms;
   job.decide_at.reset();
   job.give_up_at.reset();
+  job.retry_at.reset();
+  job.time_is_up.reset();
   job.missing_since.clear();
   answer(job.store.fail("the job has ended"));
+  effects_.emplace_back(StoreDroppedEffect{job.status.id});
   job.store = RendezvousStore();
   switch (state) {
     case JobState::kSucceeded:
@@ -142,6 +158,75 @@ void ClusterState::end(Job& job, JobState state, Now now) {
       break;
   }
   note("job ", job.status.id, " ", to_string(state), ": ", job.status.reason);
+}
+
+// Set again after a restart of the master: what counts is when the job was first started.
+void ClusterState::start_clock(Job& job, Now now) {
+  const milliseconds limit = job.status.spec.time_limit;
+  if (limit.count() <= 0 || job.status.unix_ms_started == 0) return;
+  const milliseconds ran(now.unix_ms - std::min(now.unix_ms, job.status.unix_ms_started));
+  job.time_is_up = now.instant + std::max(milliseconds(0), limit - ran);
+}
+
+bool ClusterState::may_restart(const Job& job) const {
+  // Once a user has stopped it, it stays stopped.
+  if (!job.verdict || !job.stop_reason.empty()) return false;
+  switch (job.verdict->failure_class) {
+    case FailureClass::kLaunch:
+    case FailureClass::kNoRoom:
+    case FailureClass::kTimeLimit:
+      return false;
+    case FailureClass::kWorkerLost:
+      return job.status.node_restarts < job.status.spec.max_node_restarts;
+    default:
+      return job.status.restarts < job.status.spec.max_restarts &&
+             job.attempts_without_progress < options_.max_attempts_without_progress;
+  }
+}
+
+void ClusterState::form_again(Job& job, Now now) {
+  job.verdict = refine_verdict(*job.verdict, job.status.ranks);
+  report(job);
+  const bool node_fault = job.verdict->failure_class == FailureClass::kWorkerLost;
+  ++(node_fault ? job.status.node_restarts : job.status.restarts);
+  std::vector<FailureReport>& earlier = job.status.earlier_failures;
+  if (earlier.size() >= kKeepFailures) earlier.erase(earlier.begin());
+  earlier.push_back(std::move(*job.status.failure));
+
+  // A job that never reports a step is not held to it.
+  int64_t step = -1;
+  for (const RankRecord& rank : job.status.ranks) {
+    if (rank.progress) step = std::max(step, rank.progress->step);
+  }
+  job.attempts_without_progress =
+      step > job.best_step || job.best_step < 0 ? 0 : job.attempts_without_progress + 1;
+  job.best_step = std::max(job.best_step, step);
+
+  job.node_order.clear();
+  for (const RankShare& share : job.shares) job.node_order.push_back(share.worker);
+  job.shares.clear();
+  job.prepared.clear();
+  job.missing_since.clear();
+  job.lost_workers.clear();
+  job.status.ranks.clear();
+  job.status.failure.reset();
+  job.verdict.reset();
+  job.launched = job.killed = false;
+  job.decide_at.reset();
+  job.give_up_at.reset();
+  answer(job.store.fail("the gang is being formed again"));
+  job.store = RendezvousStore();
+  effects_.emplace_back(StoreDroppedEffect{job.status.id});
+  ++job.status.generation;
+
+  milliseconds delay = options_.restart_delay;
+  for (int restart = 1; restart < job.status.restarts + job.status.node_restarts; ++restart) {
+    delay = std::min(options_.max_restart_delay, delay * 2);
+  }
+  job.retry_at = now.instant + delay;
+  job.status.reason = str_cat("starts again: ", earlier.back().message);
+  note("job ", job.status.id, " is formed again as generation ", job.status.generation, " in ",
+       delay.count(), " ms");
 }
 
 void ClusterState::report(Job& job) {
@@ -172,7 +257,7 @@ void ClusterState::rank_event(SessionId session, const RankEventMessage& message
   const WorkerRecord* worker = nullptr;
   Job* job = job_on(session, message.launch, &worker);
   if (job == nullptr || !job->launched || message.rank < 0 ||
-      message.rank >= job->status.spec.ranks) {
+      message.rank >= static_cast<int>(job->status.ranks.size())) {
     return;
   }
   RankRecord& rank = job->status.ranks[static_cast<size_t>(message.rank)];
@@ -282,7 +367,8 @@ void ClusterState::review(Job& job, Now now) {
 }
 
 void ClusterState::review_stopping(Job& job, Now now) {
-  if (all_accounted(job)) advance(job, JobEvent::kAllGone, now);
+  if (!all_accounted(job)) return;
+  advance(job, may_restart(job) ? JobEvent::kRestart : JobEvent::kAllGone, now);
 }
 
 // What time alone brings about.
@@ -301,6 +387,18 @@ void ClusterState::expire(Job& job, Now now) {
                               ++order_, std::nullopt};
       lose_rank(rank, now);
       changed(job);
+    }
+  }
+  if (job.time_is_up && *job.time_is_up <= now.instant && !job.verdict) {
+    job.time_is_up.reset();
+    if (job.stop_reason.empty()) {
+      fail(job,
+           {FailureClass::kTimeLimit, std::nullopt, "",
+            str_cat("it ran longer than its time limit of ",
+                    format_seconds(static_cast<double>(job.status.spec.time_limit.count()) / 1000)),
+            false},
+           now);
+      return;
     }
   }
   if (job.give_up_at && *job.give_up_at <= now.instant) {
@@ -363,7 +461,7 @@ bool ClusterState::rank_output(SessionId session, const LaunchId& launch, Rank r
   if (!heard(session, now)) return false;
   const WorkerRecord* worker = nullptr;
   const Job* job = job_on(session, launch, &worker);
-  return job != nullptr && rank >= 0 && rank < job->status.spec.ranks &&
+  return job != nullptr && rank >= 0 && rank < static_cast<int>(job->status.ranks.size()) &&
          job->status.ranks[static_cast<size_t>(rank)].worker == worker->id;
 }
 

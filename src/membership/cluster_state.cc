@@ -6,6 +6,7 @@ namespace longhaul {
 namespace {
 
 constexpr int kMaxRanks = 65'536;
+constexpr milliseconds kKeepsItsPlace{5'000};
 
 std::optional<Failure> why_invalid(const JobSpec& spec) {
   if (spec.command.empty() || spec.command.front().empty()) {
@@ -14,6 +15,11 @@ std::optional<Failure> why_invalid(const JobSpec& spec) {
   if (spec.ranks < 1 || spec.ranks > kMaxRanks) {
     return Failure{ErrorKind::kInvalid,
                    str_cat("a job has 1 to ", kMaxRanks, " ranks, not ", spec.ranks)};
+  }
+  if (spec.min_nodes > 0 && (spec.max_ranks_per_worker < 1 || spec.min_nodes > spec.max_nodes())) {
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("an elastic job runs on ", spec.min_nodes, " to ", spec.max_nodes(),
+                           " workers with ", spec.max_ranks_per_worker, " ranks each")};
   }
   return std::nullopt;
 }
@@ -153,6 +159,7 @@ void ClusterState::restore(ClusterMemory memory, Now now) {
     }
     for (const auto& [worker, lost] : job.lost_workers) order_ = std::max(order_, lost.lost_order);
     if (has_ended(job.status.state)) continue;
+    start_clock(job, now);
     if (const auto values = memory.stores.find(id); values != memory.stores.end()) {
       job.store.restore(values->second);
     }
@@ -206,16 +213,29 @@ void ClusterState::schedule(Now now) {
       wait(job, str_cat("waits behind ", ahead->status.id, ", which ", ahead->status.reason));
       continue;
     }
-    const JobSpec& spec = job.status.spec;
-    PlacementDecision decision = place_gang(spec.ranks, spec.max_ranks_per_worker, rooms());
+    if (job.retry_at && *job.retry_at > now.instant) {
+      // Nobody takes the slots of a job that needs them again in a moment.
+      if (*job.retry_at <= now.instant + kKeepsItsPlace) ahead = &job;
+      continue;
+    }
+    PlacementDecision decision = place(job, rooms());
     if (decision.shares.empty()) {
       wait(job, decision.reason);
       if (!decision.impossible) ahead = &job;
       continue;
     }
-    job.shares = std::move(decision.shares);
+    job.shares = keep_node_ranks(std::move(decision.shares), job.node_order);
+    job.retry_at.reset();
     advance(job, JobEvent::kPlaced, now);
   }
+}
+
+PlacementDecision ClusterState::place(const Job& job, std::vector<WorkerRoom> rooms) {
+  const JobSpec& spec = job.status.spec;
+  if (spec.min_nodes > 0) {
+    return place_nodes(spec.min_nodes, spec.max_nodes(), spec.max_ranks_per_worker, std::move(rooms));
+  }
+  return place_gang(spec.ranks, spec.max_ranks_per_worker, std::move(rooms));
 }
 
 void ClusterState::wait(Job& job, const std::string& reason) {
@@ -267,6 +287,8 @@ std::optional<Instant> ClusterState::next_wakeup() const {
     if (has_ended(job.status.state)) continue;
     consider(job.decide_at);
     consider(job.give_up_at);
+    consider(job.retry_at);
+    consider(job.time_is_up);
     consider(job.store.next_deadline());
     for (const auto& [worker, since] : job.missing_since)
       consider(since + options_.inventory_grace);

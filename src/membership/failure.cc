@@ -361,6 +361,7 @@ FailureReport make_report(const Verdict& verdict, std::span<const RankRecord> ra
 
 int job_exit_code(const FailureReport& report) {
   if (report.failure_class == FailureClass::kLaunch) return kCannotStartCode;
+  if (report.failure_class == FailureClass::kTimeLimit) return kTimeLimitCode;
   const bool own_code = report.failure_class == FailureClass::kExitCode ||
                         report.failure_class == FailureClass::kSignal ||
                         report.failure_class == FailureClass::kException;

@@ -42,6 +42,8 @@ std::string_view to_string(FailureClass failure_class) {
       return "worker lost";
     case FailureClass::kNoRoom:
       return "no room";
+    case FailureClass::kTimeLimit:
+      return "time limit";
   }
   return "unknown";
 }

@@ -10,6 +10,7 @@ using enum JobState;
 constexpr std::array kTable = {
     JobTransition{kPending, JobEvent::kPlaced, kStarting, JobAction::kPrepare},
     JobTransition{kPending, JobEvent::kNoRoom, kFailed, JobAction::kEnd},
+    JobTransition{kPending, JobEvent::kFailed, kFailed, JobAction::kEnd},
     JobTransition{kPending, JobEvent::kStopRequested, kStopped, JobAction::kEnd},
     JobTransition{kStarting, JobEvent::kAllPrepared, kRunning, JobAction::kLaunch},
     JobTransition{kStarting, JobEvent::kFailed, kStopping, JobAction::kStopRanks},
@@ -20,6 +21,7 @@ constexpr std::array kTable = {
     // A second request, perhaps with less patience.
     JobTransition{kStopping, JobEvent::kStopRequested, kStopping, JobAction::kStopRanks},
     JobTransition{kStopping, JobEvent::kAllGone, kFailed, JobAction::kEndByVerdict},
+    JobTransition{kStopping, JobEvent::kRestart, kPending, JobAction::kFormAgain},
 };
 
 }  // namespace

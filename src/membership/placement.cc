@@ -45,6 +45,15 @@ std::string why_it_waits(int ranks, int max_per_worker, const std::vector<Worker
   return text;
 }
 
+// Ranks 0, 1, ... over the shares as they stand.
+void number_ranks(std::vector<RankShare>& shares) {
+  Rank next = 0;
+  for (RankShare& share : shares) {
+    std::iota(share.ranks.begin(), share.ranks.end(), next);
+    next += static_cast<Rank>(share.ranks.size());
+  }
+}
+
 }  // namespace
 
 PlacementDecision place_gang(int ranks, int max_per_worker, std::vector<WorkerRoom> rooms) {
@@ -70,22 +79,68 @@ PlacementDecision place_gang(int ranks, int max_per_worker, std::vector<WorkerRo
     return decision;
   }
 
-  Rank next = 0;
   const auto give = [&](const WorkerRoom& room, int takes) {
-    RankShare share{room.id, std::vector<Rank>(static_cast<size_t>(takes))};
-    std::iota(share.ranks.begin(), share.ranks.end(), next);
-    next += takes;
-    decision.shares.push_back(std::move(share));
+    decision.shares.push_back({room.id, std::vector<Rank>(static_cast<size_t>(takes))});
   };
   if (tightest != nullptr) {
     give(*tightest, ranks);
+  } else {
+    int left = ranks;
+    for (const WorkerRoom& room : rooms) {
+      const int takes = room.ready ? std::min(left, capped(room.free, max_per_worker)) : 0;
+      if (takes > 0) give(room, takes);
+      left -= takes;
+    }
+  }
+  number_ranks(decision.shares);
+  return decision;
+}
+
+PlacementDecision place_nodes(int min_nodes, int max_nodes, int ranks_per_node,
+                              std::vector<WorkerRoom> rooms) {
+  std::sort(rooms.begin(), rooms.end(), [](const WorkerRoom& a, const WorkerRoom& b) {
+    return a.free != b.free ? a.free > b.free : a.id < b.id;
+  });
+  PlacementDecision decision;
+  int possible = 0;
+  for (const WorkerRoom& room : rooms) {
+    if (room.slots >= ranks_per_node) ++possible;
+    const bool wanted = static_cast<int>(decision.shares.size()) < max_nodes;
+    if (wanted && room.ready && room.free >= ranks_per_node) {
+      decision.shares.push_back({room.id, std::vector<Rank>(static_cast<size_t>(ranks_per_node))});
+    }
+  }
+  if (static_cast<int>(decision.shares.size()) < min_nodes) {
+    decision.shares.clear();
+    decision.impossible = possible < min_nodes;
+    std::sort(rooms.begin(), rooms.end(),
+              [](const WorkerRoom& a, const WorkerRoom& b) { return a.id < b.id; });
+    decision.reason = str_cat(
+        count(min_nodes, "worker"), " with ", ranks_per_node, " free each at least; ",
+        why_it_waits(min_nodes * ranks_per_node, ranks_per_node, rooms, decision.impossible));
     return decision;
   }
-  for (const WorkerRoom& room : rooms) {
-    const int takes = room.ready ? std::min(ranks - next, capped(room.free, max_per_worker)) : 0;
-    if (takes > 0) give(room, takes);
-  }
+  number_ranks(decision.shares);
   return decision;
+}
+
+std::vector<RankShare> keep_node_ranks(std::vector<RankShare> shares,
+                                       const std::vector<WorkerId>& before) {
+  std::vector<RankShare> ordered(shares.size());
+  std::vector<RankShare> others;
+  for (RankShare& share : shares) {
+    const auto old = std::find(before.begin(), before.end(), share.worker);
+    const auto place = static_cast<size_t>(old - before.begin());
+    const bool can_stay = old != before.end() && place < ordered.size();
+    (can_stay ? ordered[place] : others.emplace_back()) = std::move(share);
+  }
+  // The rest into the places that are left.
+  auto other = others.begin();
+  for (RankShare& share : ordered) {
+    if (share.ranks.empty()) share = std::move(*other++);
+  }
+  number_ranks(ordered);
+  return ordered;
 }
 
 }  // namespace longhaul

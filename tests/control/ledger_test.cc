@@ -81,7 +81,7 @@ TEST(LedgerTest, ADroppedJobTakesItsStoreAlongButNotItsNumber) {
     batch.store = {{3, "key", "value"}};
     ledger->write(std::move(batch), [] {});
     LedgerBatch drop = job(3, std::nullopt);
-    drop.stores_dropped = {3};
+    drop.store = {{3, std::nullopt, std::nullopt}};
     write_and_wait(*ledger, std::move(drop));
   }
   const LedgerContents after = contents_of(folder.path().string());

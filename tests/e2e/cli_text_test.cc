@@ -296,15 +296,39 @@ TEST(JobRequest, TorchrunsFlagsCountRanksPerNode) {
   JobRequest request;
   request.command = {"train"};
   request.ranks_per_node = 4;
-  request.nodes = 2;
+  request.nodes = "2";
   EXPECT_EQ(spec_of(request)->ranks, 8);
+  EXPECT_EQ(spec_of(request)->min_nodes, 0);
   EXPECT_EQ(spec_of(request)->max_ranks_per_worker, 4);
   request.ranks = 8;
   EXPECT_FALSE(spec_of(request));
   request = JobRequest();
   request.command = {"train"};
-  request.nodes = 2;
+  request.nodes = "2";
   EXPECT_FALSE(spec_of(request));
+}
+
+TEST(JobRequest, ElasticJobsHaveARangeOfNodes) {
+  JobRequest request;
+  request.command = {"train"};
+  request.ranks_per_node = 4;
+  request.nodes = "2:5";
+  EXPECT_EQ(spec_of(request)->ranks, 20);
+  EXPECT_EQ(spec_of(request)->min_nodes, 2);
+  for (const char* bad : {"", "0", "5:2", "2:", ":2", "two", "2:3:4", "-1"}) {
+    request.nodes = bad;
+    EXPECT_EQ(bool(spec_of(request)), request.nodes.empty()) << bad;
+  }
+}
+
+TEST(JobRequest, RestartsForgiveLostWorkersTooUnlessTold) {
+  JobRequest request;
+  request.command = {"train"};
+  EXPECT_EQ(spec_of(request)->max_node_restarts, 0);
+  request.max_restarts = 2;
+  EXPECT_EQ(spec_of(request)->max_node_restarts, kNodeRestarts);
+  request.max_node_restarts = 1;
+  EXPECT_EQ(spec_of(request)->max_node_restarts, 1);
 }
 
 TEST(JobRequest, EnvironmentAsGivenOrFromHere) {

@@ -39,6 +39,8 @@ class RandomLife {
   // How the jobs ended; for failures also of which class.
   std::set<JobState> states;
   std::set<FailureClass> classes;
+  int restarts = 0;
+  int node_restarts = 0;
 
   void live() {
     for (int step = 0; step < 150; ++step) {
@@ -64,13 +66,13 @@ class RandomLife {
       for (const LaunchId& launch : registered.unknown) worker.running.erase(launch);
     }
     for (const RankEventMessage& event : std::exchange(worker.unsent, {})) {
-      on_.says(*worker.session, event.launch.job, event.rank, event.change);
+      on_.says(*worker.session, event.launch.job, event.rank, event.change, event.launch.generation);
     }
   }
 
   void say(FakeWorker& worker, const LaunchId& launch, Rank rank, RankChange change) {
     if (worker.session) {
-      on_.says(*worker.session, launch.job, rank, std::move(change));
+      on_.says(*worker.session, launch.job, rank, std::move(change), launch.generation);
     } else {
       worker.unsent.push_back({launch, rank, std::move(change)});
     }
@@ -81,7 +83,16 @@ class RandomLife {
     switch (pick(13)) {
       case 0:
       case 1: {
-        const Result<JobId> job = on_.submit(1 + pick(7), pick(5) == 0);
+        JobSpec spec;
+        spec.ranks = 1 + pick(7);
+        spec.fail_when_full = pick(5) == 0;
+        spec.max_restarts = pick(3);
+        spec.max_node_restarts = pick(3);
+        if (pick(4) == 0) {
+          spec.max_ranks_per_worker = 1 + pick(2);
+          spec.min_nodes = 1;
+        }
+        const Result<JobId> job = on_.submit(spec);
         ASSERT_TRUE(job);
         jobs_.push_back(*job);
         break;
@@ -223,6 +234,11 @@ class RandomLife {
       if (job->state == JobState::kSucceeded) {
         EXPECT_EQ(job->exit_code, 0);
       }
+      EXPECT_LE(job->restarts, job->spec.max_restarts);
+      EXPECT_LE(job->node_restarts, job->spec.max_node_restarts);
+      EXPECT_EQ(job->generation, 1U + static_cast<unsigned>(job->restarts + job->node_restarts));
+      restarts += job->restarts;
+      node_restarts += job->node_restarts;
     }
     EXPECT_TRUE(!on_.state.has_active_jobs() || !on_.state.next_wakeup() ||
                 *on_.state.next_wakeup() > Instant());
@@ -265,13 +281,19 @@ class RandomLife {
 TEST(ClusterRandom, EveryJobEndsAndNoSlotIsUsedTwice) {
   std::set<JobState> states;
   std::set<FailureClass> classes;
+  int restarts = 0;
+  int node_restarts = 0;
   for (uint32_t seed = 0; seed < 300 && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE(seed);
     RandomLife life(seed);
     life.live();
     states.merge(life.states);
     classes.merge(life.classes);
+    restarts += life.restarts;
+    node_restarts += life.node_restarts;
   }
+  EXPECT_GT(restarts, 0);
+  EXPECT_GT(node_restarts, 0);
   EXPECT_TRUE(states.contains(JobState::kSucceeded) && states.contains(JobState::kFailed) &&
               states.contains(JobState::kStopped));
   for (const FailureClass one :

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <set>
+
 #include "tests/membership/state_driver.h"
 
 namespace longhaul {
@@ -353,6 +355,201 @@ TEST_F(ClusterStateTest, NodesShowWhatIsUsed) {
   ASSERT_THAT(nodes, SizeIs(2));
   EXPECT_EQ(nodes[0].used_slots + nodes[1].used_slots, 3);
   EXPECT_THAT(nodes[0].jobs, ElementsAre(job));
+}
+
+// --- Forming the gang again --------------------------------------------------------------------
+
+class RestartTest : public ClusterStateTest {
+ protected:
+  // Four ranks, launched, in their present generation.
+  void start(const JobId& job) {
+    const Generation generation = on_.job(job).generation;
+    for (const RankRecord& rank : std::vector(on_.job(job).ranks)) prepared_.insert(session(rank.worker));
+    for (const SessionId one : prepared_) on_.prepared(one, job);
+    prepared_.clear();
+    for (const RankRecord& rank : std::vector(on_.job(job).ranks)) {
+      on_.says(session(rank.worker), job, rank.rank, RankSpawned{100}, generation);
+    }
+    ASSERT_EQ(on_.job(job).state, JobState::kRunning) << on_.job(job).reason;
+  }
+  SessionId session(const WorkerId& worker) const {
+    return worker == "gpu-a" ? a_ : worker == "gpu-b" ? b_ : c_;
+  }
+  // One rank dies, the others are stopped.
+  void die(const JobId& job, Rank culprit) {
+    const Generation generation = on_.job(job).generation;
+    const std::vector<RankRecord> ranks = on_.job(job).ranks;
+    on_.exits(session(ranks[static_cast<size_t>(culprit)].worker), job, culprit, 7, 0, false, generation);
+    on_.pass(400, {a_, b_});
+    ASSERT_EQ(on_.job(job).state, JobState::kStopping);
+    for (const RankRecord& rank : ranks) {
+      if (rank.rank == culprit) continue;
+      on_.exits(session(rank.worker), job, rank.rank, 0, SIGTERM, true, generation);
+    }
+  }
+  static JobSpec four(int restarts, int node_restarts = 0) {
+    JobSpec spec;
+    spec.ranks = 4;
+    spec.max_restarts = restarts;
+    spec.max_node_restarts = node_restarts;
+    return spec;
+  }
+
+  SessionId c_ = 0;
+  std::set<SessionId> prepared_;
+};
+
+TEST_F(RestartTest, AFailedGangIsFormedAgainUntilItsBudgetIsSpent) {
+  const JobId job = *on_.submit(four(1));
+  start(job);
+  die(job, 2);
+  EXPECT_EQ(on_.job(job).state, JobState::kPending);
+  EXPECT_EQ(on_.job(job).generation, 2U);
+  EXPECT_THAT(on_.job(job).reason, HasSubstr("starts again: rank 2 on gpu-b"));
+  on_.pass(1000, {a_, b_});
+  on_.take<LaunchMessage>(a_);
+  start(job);
+  const auto launched = on_.take<LaunchMessage>(a_);
+  ASSERT_THAT(launched, SizeIs(1));
+  EXPECT_EQ(launched[0].launch.generation, 2U);
+  EXPECT_EQ(launched[0].restarts, 1);
+  die(job, 1);
+  EXPECT_EQ(on_.job(job).state, JobState::kFailed);
+  EXPECT_EQ(on_.job(job).exit_code, 7);
+  ASSERT_THAT(on_.job(job).earlier_failures, SizeIs(1));
+  EXPECT_EQ(on_.job(job).earlier_failures[0].rank, 2);
+  EXPECT_EQ(on_.job(job).failure->rank, 1);
+}
+
+TEST_F(RestartTest, ALostWorkerHasABudgetOfItsOwnAndSurvivorsKeepTheirNodeRank) {
+  JobSpec spec = four(0, 1);
+  spec.max_ranks_per_worker = 2;
+  const JobId job = *on_.submit(spec);
+  start(job);
+  const WorkerId first = on_.job(job).ranks[0].worker;
+  const WorkerId second = on_.job(job).ranks[2].worker;
+  ASSERT_EQ(first, "gpu-a");
+  on_.disconnect(a_, /*goodbye=*/true);
+  on_.pass(400, {b_});
+  for (const Rank rank : {2, 3}) on_.exits(b_, job, rank, 0, SIGTERM, true);
+  EXPECT_EQ(on_.job(job).state, JobState::kPending);
+  c_ = on_.connect("gpu-c", 2);
+  on_.pass(1000, {b_, c_});
+  start(job);
+  EXPECT_EQ(on_.job(job).ranks[0].worker, "gpu-c") << "the new one takes the lost one's place";
+  EXPECT_EQ(on_.job(job).ranks[2].worker, second);
+  EXPECT_EQ(on_.job(job).node_restarts, 1);
+  EXPECT_EQ(on_.job(job).restarts, 0);
+}
+
+TEST_F(RestartTest, AnElasticGangGoesOnWithFewerWorkers) {
+  JobSpec spec = four(1, 1);
+  spec.max_ranks_per_worker = 2;
+  spec.min_nodes = 1;
+  const JobId job = *on_.submit(spec);
+  start(job);
+  ASSERT_THAT(on_.job(job).ranks, SizeIs(4));
+  on_.disconnect(a_, /*goodbye=*/true);
+  on_.pass(400, {b_});
+  for (const Rank rank : {2, 3}) on_.exits(b_, job, rank, 0, SIGTERM, true);
+  on_.take<LaunchMessage>(b_);
+  on_.pass(1000, {b_});
+  start(job);
+  EXPECT_THAT(on_.job(job).ranks, SizeIs(2));
+  const auto launched = on_.take<LaunchMessage>(b_);
+  ASSERT_THAT(launched, SizeIs(1));
+  EXPECT_EQ(launched[0].spec.ranks, 2);
+  EXPECT_EQ(launched[0].node_count, 1);
+}
+
+TEST_F(RestartTest, WhatAnOlderGenerationSaysIsNotHeard) {
+  const JobId job = *on_.submit(four(1));
+  start(job);
+  die(job, 0);
+  on_.pass(1000, {a_, b_});
+  start(job);
+  on_.exits(a_, job, 0, 9, 0, false, /*generation=*/1);
+  on_.pass(1000, {a_, b_});
+  EXPECT_EQ(on_.job(job).state, JobState::kRunning);
+}
+
+TEST_F(RestartTest, AStoppedJobStaysStopped) {
+  const JobId job = *on_.submit(four(5));
+  start(job);
+  on_.exits(a_, job, 0, 7);
+  on_.pass(400, {a_, b_});
+  ASSERT_EQ(on_.job(job).state, JobState::kStopping);
+  on_.stop(job);
+  for (const Rank rank : {1, 2, 3}) {
+    on_.exits(session(on_.job(job).ranks[static_cast<size_t>(rank)].worker), job, rank, 0, SIGTERM, true);
+  }
+  EXPECT_EQ(on_.job(job).state, JobState::kFailed);
+}
+
+TEST_F(RestartTest, AJobThatComesNoFurtherIsGivenUp) {
+  const JobId job = *on_.submit(four(100));
+  int attempts = 0;
+  while (on_.job(job).state != JobState::kFailed && attempts < 50) {
+    start(job);
+    on_.says(a_, job, 0, RankProgress{.step = 10}, on_.job(job).generation);
+    die(job, 3);
+    while (on_.job(job).state == JobState::kPending) on_.pass(500, {a_, b_});
+    ++attempts;
+  }
+  EXPECT_EQ(attempts, 1 + ClusterOptions().max_attempts_without_progress + 1);
+}
+
+TEST_F(RestartTest, TheTimeLimitEndsItWith124AlsoAcrossARestartOfTheMaster) {
+  JobSpec spec = four(3);
+  spec.time_limit = milliseconds(60'000);
+  const JobId job = *on_.submit(spec);
+  start(job);
+  on_.pass(40'000, {a_, b_});
+  on_.restart_master();
+  a_ = on_.connect("gpu-a", 2, "", {{job, 1}});
+  b_ = on_.connect("gpu-b", 2, "", {{job, 1}});
+  on_.pass(19'000, {a_, b_});
+  EXPECT_EQ(on_.job(job).state, JobState::kRunning);
+  on_.pass(2'000, {a_, b_});
+  EXPECT_EQ(on_.job(job).state, JobState::kStopping);
+  for (const Rank rank : {0, 1, 2, 3}) {
+    on_.exits(session(on_.job(job).ranks[static_cast<size_t>(rank)].worker), job, rank, 0, SIGTERM, true);
+  }
+  EXPECT_EQ(on_.job(job).state, JobState::kFailed);
+  EXPECT_EQ(on_.job(job).exit_code, 124);
+  EXPECT_THAT(on_.job(job).reason, HasSubstr("time limit of"));
+}
+
+// --- The master is killed and started again ----------------------------------------------------
+
+TEST_F(ClusterStateTest, ALaunchThatWasLostOnTheWayIsSentAgainAfterARestart) {
+  const JobId job = *on_.submit(4);
+  on_.prepared(a_, job);
+  on_.prepared(b_, job);
+  on_.restart_master();
+  a_ = on_.connect("gpu-a", 2);
+  const auto launched = on_.take<LaunchMessage>(a_);
+  ASSERT_THAT(launched, SizeIs(1));
+  EXPECT_EQ(launched[0].master_port, 29'500);
+  EXPECT_THAT(launched[0].ranks, ElementsAre(0, 1));
+}
+
+TEST_F(ClusterStateTest, AfterARestartWorkersHaveTimeToComeBack) {
+  const JobId job = running();
+  on_.restart_master();
+  on_.pass(20'000);
+  EXPECT_EQ(on_.job(job).state, JobState::kRunning) << "silence so far is the master's own";
+  a_ = on_.connect("gpu-a", 2, "", {{job, 1}});
+  on_.pass(15'000, {a_});
+  EXPECT_EQ(on_.job(job).state, JobState::kStopping) << "gpu-b did not come";
+  EXPECT_EQ(on_.job(job).failure->worker, "gpu-b");
+}
+
+TEST_F(ClusterStateTest, IdsOfForgottenJobsAreNotGivenAgainAfterARestart) {
+  const JobId job = *on_.submit(1, false, "key");
+  on_.restart_master();
+  EXPECT_EQ(*on_.submit(1, false, "key"), job) << "the same key, the same job";
+  EXPECT_NE(*on_.submit(1), job);
 }
 
 }  // namespace

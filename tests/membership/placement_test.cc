@@ -90,5 +90,33 @@ TEST(Placement, NeverTakesMoreThanThereIsWhateverTheOrderOfWorkers) {
   }
 }
 
+// --- Elastic gangs and node ranks ---------------------------------------------------------------
+
+TEST(PlaceNodes, TakesAsManyWorkersAsThereAreBetweenMinAndMax) {
+  const std::vector<WorkerRoom> rooms = {
+      {"a", 4, 4, true}, {"b", 4, 1, true}, {"c", 4, 4, true}, {"d", 4, 4, false}, {"e", 2, 2, true}};
+  EXPECT_EQ(place_nodes(1, 4, 4, rooms).shares,
+            (std::vector<RankShare>{{"a", {0, 1, 2, 3}}, {"c", {4, 5, 6, 7}}}));
+  EXPECT_EQ(place_nodes(1, 1, 4, rooms).shares, (std::vector<RankShare>{{"a", {0, 1, 2, 3}}}));
+  const PlacementDecision waits = place_nodes(3, 4, 4, rooms);
+  EXPECT_TRUE(waits.shares.empty());
+  EXPECT_FALSE(waits.impossible);
+  EXPECT_NE(waits.reason.find("3 workers with 4 free each at least"), std::string::npos)
+      << waits.reason;
+  EXPECT_TRUE(place_nodes(5, 6, 4, rooms).impossible);
+}
+
+TEST(KeepNodeRanks, SurvivorsStayWhereTheyWere) {
+  const std::vector<RankShare> shares = {{"d", {0, 1}}, {"a", {2}}, {"c", {3, 4, 5}}};
+  EXPECT_EQ(keep_node_ranks(shares, {"a", "b", "c"}),
+            (std::vector<RankShare>{{"a", {0}}, {"d", {1, 2}}, {"c", {3, 4, 5}}}));
+  // Fewer than before: who was beyond the end moves into a hole.
+  EXPECT_EQ(keep_node_ranks({{"a", {0}}, {"c", {1}}}, {"a", "b", "c"}),
+            (std::vector<RankShare>{{"a", {0}}, {"c", {1}}}));
+  EXPECT_EQ(keep_node_ranks({{"x", {0}}, {"y", {1}}}, {}),
+            (std::vector<RankShare>{{"x", {0}}, {"y", {1}}}));
+  EXPECT_TRUE(keep_node_ranks({}, {"a"}).empty());
+}
+
 }  // namespace
 }  // namespace longhaul

@@ -58,13 +58,19 @@ class StateDriver {
     collect();
     return id;
   }
+  Result<JobId> submit(JobSpec spec) {
+    if (spec.command.empty()) spec.command = {"./train"};
+    Result<JobId> id = state.submit(spec, "", now());
+    collect();
+    return id;
+  }
   void stop(const JobId& job, bool force = false) {
     EXPECT_TRUE(state.stop(job, milliseconds(0), force, now()));
     collect();
   }
 
   void prepared(SessionId session, const JobId& job, const std::string& error = "") {
-    const PreparedMessage message{LaunchId{job, 1}, error, 29'500};
+    const PreparedMessage message{LaunchId{job, this->job(job).generation}, error, 29'500};
     state.prepared(session, message, now());
     collect();
   }
@@ -75,9 +81,10 @@ class StateDriver {
     collect();
   }
   void exits(SessionId session, const JobId& job, Rank rank, int code, int signal = 0,
-             bool by_us = false) {
+             bool by_us = false, Generation generation = 1) {
     says(session, job, rank,
-         RankExit{signal != 0 ? 128 + signal : code, signal, by_us, "", {"last words"}, ""});
+         RankExit{signal != 0 ? 128 + signal : code, signal, by_us, "", {"last words"}, ""},
+         generation);
   }
   void store(SessionId session, uint64_t call, const JobId& job, Rank rank, StoreCommand command) {
     const StoreCallMessage message{call, LaunchId{job, 1}, rank, std::move(command)};
@@ -178,6 +185,8 @@ class StateDriver {
       workers_.erase(worker->worker);
       const WorkerRecord* record = state.worker(worker->worker);
       if (record != nullptr) workers_[worker->worker] = *record;
+    } else if (const auto* dropped = std::get_if<StoreDroppedEffect>(&effect)) {
+      stores_.erase(dropped->job);
     } else if (const auto* store = std::get_if<StoreChangedEffect>(&effect)) {
       if (store->change.value) {
         stores_[store->job][store->change.key] = *store->change.value;
@@ -190,7 +199,6 @@ class StateDriver {
     jobs_.erase(id);
     const JobRecord* record = state.record(id);
     if (record != nullptr) jobs_[id] = *record;
-    if (record == nullptr || has_ended(record->status.state)) stores_.erase(id);
   }
 
   ClusterOptions options_;

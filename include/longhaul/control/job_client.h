@@ -28,13 +28,14 @@
 
 namespace longhaul {
 
-// A piece of a rank's output; pieces of one (rank, stream) are in order and `offset` counts its
-// bytes.
+// A piece of a rank's output; pieces of one (generation, rank, stream) are in order and `offset`
+// counts its bytes.
 struct OutputPiece {
   Rank rank = 0;
   bool is_stderr = false;
   uint64_t offset = 0;
   std::string data;
+  Generation generation = 1;
 };
 
 // A worker, as the master tells about it.

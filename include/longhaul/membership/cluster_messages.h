@@ -59,6 +59,7 @@ struct LaunchMessage {
   std::vector<Rank> ranks;
   int node_rank = 0;
   int node_count = 1;
+  int restarts = 0;  // attempts before this one
   std::string master_addr;
   int master_port = 0;
 };
@@ -141,6 +142,11 @@ struct StoreChangedEffect {
   StoreChange change;
 };
 
+// All that the job's store held is to be dropped.
+struct StoreDroppedEffect {
+  JobId job;
+};
+
 // For the log of operators.
 struct NoteEffect {
   std::string text;
@@ -152,6 +158,6 @@ struct JobForgottenEffect {
 };
 
 using Effect = std::variant<SendEffect, CloseEffect, JobChangedEffect, WorkerChangedEffect,
-                            StoreChangedEffect, NoteEffect, JobForgottenEffect>;
+                            StoreChangedEffect, StoreDroppedEffect, NoteEffect, JobForgottenEffect>;
 
 }  // namespace longhaul

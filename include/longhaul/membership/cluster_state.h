@@ -31,6 +31,11 @@ struct ClusterOptions {
   milliseconds stop_margin{10'000};  // beyond the grace; then SIGKILL, then the ranks count as lost
   milliseconds inventory_grace{
       2000};  // a reconnected worker that misses a launch may still report it
+  // Between the end of an attempt and the next: the first one soon, then longer each time.
+  milliseconds restart_delay{200};
+  milliseconds max_restart_delay{60'000};
+  // So many attempts in a row that came no further than one before them, and the job is given up.
+  int max_attempts_without_progress = 5;
   size_t keep_ended_jobs = 200;
 };
 
@@ -100,6 +105,8 @@ class ClusterState {
     std::map<WorkerId, Instant> missing_since;  // reconnected, does not list this launch
     std::optional<Instant> decide_at;
     std::optional<Instant> give_up_at;  // on preparing, or on ranks being stopped
+    std::optional<Instant> retry_at;    // not to be placed before
+    std::optional<Instant> time_is_up;  // its time limit
 
     LaunchId launch() const { return {status.id, status.generation}; }
   };
@@ -108,6 +115,7 @@ class ClusterState {
   Job* job_of(const LaunchId& launch);
   void schedule(Now now);
   std::vector<WorkerRoom> rooms() const;
+  static PlacementDecision place(const Job& job, std::vector<WorkerRoom> rooms);
   int used_slots(const WorkerId& worker) const;
   void wait(Job& job, const std::string& reason);
   void forget_old_jobs();
@@ -126,6 +134,9 @@ class ClusterState {
   void stop_ranks(Job& job, Now now);
   void send_stop(Job& job, const WorkerId& worker);
   void end(Job& job, JobState state, Now now);
+  bool may_restart(const Job& job) const;
+  void form_again(Job& job, Now now);
+  void start_clock(Job& job, Now now);
   void fail(Job& job, Verdict verdict, Now now);
   void review(Job& job, Now now);
   void review_stopping(Job& job, Now now);

@@ -31,6 +31,17 @@ struct JobSpec {
   milliseconds join_timeout{0};  // from the first rank's join to the last one's; 0: the default
   milliseconds grace{0};         // from SIGTERM to SIGKILL; 0: the default
   int max_ranks_per_worker = 0;  // 0: as many as it has slots
+  // Elastic: from so many workers on, each with max_ranks_per_worker ranks, up to `ranks` in all. 0:
+  // always `ranks`.
+  int min_nodes = 0;
+  // How often the gang is formed again after a failure of its own, and after a lost worker.
+  int max_restarts = 0;
+  int max_node_restarts = 0;
+  milliseconds time_limit{0};  // from the first start on; 0: none
+
+  int max_nodes() const {
+    return max_ranks_per_worker > 0 ? (ranks + max_ranks_per_worker - 1) / max_ranks_per_worker : 0;
+  }
 };
 
 enum class JobState { kPending, kStarting, kRunning, kStopping, kSucceeded, kFailed, kStopped };
@@ -43,6 +54,8 @@ enum class RankState { kAssigned, kSpawned, kJoined, kLeft, kExited, kLost };
 
 // The exit code for a program that is not there or cannot be executed: a shell's "not found".
 constexpr int kCannotStartCode = 127;
+// As of timeout(1): the job's time limit was over.
+constexpr int kTimeLimitCode = 124;
 
 // How a rank's process ended.
 struct RankExit {
@@ -98,6 +111,7 @@ enum class FailureClass {
   kHang,
   kWorkerLost,
   kNoRoom,
+  kTimeLimit,
 };
 std::string_view to_string(FailureClass failure_class);
 
@@ -125,8 +139,11 @@ struct JobStatus {
   std::vector<RankRecord> ranks;
   std::optional<FailureReport> failure;
   int exit_code = 0;
+  int restarts = 0;                             // after failures of its own
+  int node_restarts = 0;                        // after lost workers
+  std::vector<FailureReport> earlier_failures;  // of attempts before this one; the last 20
   uint64_t unix_ms_submitted = 0;
-  uint64_t unix_ms_started = 0;
+  uint64_t unix_ms_started = 0;  // the first time
   uint64_t unix_ms_ended = 0;
 };
 

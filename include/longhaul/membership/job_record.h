@@ -18,6 +18,9 @@ struct JobRecord {
   JobStatus status;
   std::string submission_key;
   std::vector<RankShare> shares;  // in rank order; empty until placed
+  std::vector<WorkerId> node_order;  // of the attempt before, by node rank
+  int64_t best_step = -1;            // that any attempt has reported
+  int attempts_without_progress = 0;
   bool launched = false;
   std::string master_addr;  // torchrun's, once launched
   int master_port = 0;

@@ -17,6 +17,7 @@ enum class JobEvent {
   kFailed,         // there is a verdict
   kStopRequested,  // by a user, or because the master ends
   kAllGone,        // every rank of a stopping job is accounted for
+  kRestart,        // the same, and the gang may be formed again
 };
 
 // What follows from a transition, beyond the new state.
@@ -26,6 +27,7 @@ enum class JobAction {
   kStopRanks,     // on every worker that holds some
   kEnd,           // give the slots back
   kEndByVerdict,  // failed when there is a verdict, else stopped
+  kFormAgain,     // give the slots back and wait for new ones, as the next generation
 };
 
 struct JobTransition {

@@ -34,4 +34,14 @@ struct PlacementDecision {
 // `rooms`.
 PlacementDecision place_gang(int ranks, int max_per_worker, std::vector<WorkerRoom> rooms);
 
+// The same number of ranks on each of MIN to MAX workers (torchrun's --nnodes MIN:MAX), on as many as
+// there is room for now.
+PlacementDecision place_nodes(int min_nodes, int max_nodes, int ranks_per_node,
+                              std::vector<WorkerRoom> rooms);
+
+// The shares in an order in which workers of `before` (in node-rank order, of the attempt before)
+// keep their node rank as far as the number of shares allows; ranks are counted afresh.
+std::vector<RankShare> keep_node_ranks(std::vector<RankShare> shares,
+                                       const std::vector<WorkerId>& before);
+
 }  // namespace longhaul

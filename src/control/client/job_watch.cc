@@ -21,7 +21,7 @@ size_t weight(const WatchEvent& event) {
 
 OutputPiece output_from(const v1::Output& proto) {
   return {static_cast<Rank>(proto.rank()), proto.stream() == v1::OUTPUT_STREAM_STDERR,
-          proto.offset(), proto.data()};
+          proto.offset(), proto.data(), proto.generation()};
 }
 
 class GrpcJobWatch final : public JobWatch {

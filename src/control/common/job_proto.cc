@@ -39,6 +39,7 @@ constexpr std::array kFailureClasses = {
     std::pair{FailureClass::kHang, v1::FAILURE_CLASS_HANG},
     std::pair{FailureClass::kWorkerLost, v1::FAILURE_CLASS_WORKER_LOST},
     std::pair{FailureClass::kNoRoom, v1::FAILURE_CLASS_NO_ROOM},
+    std::pair{FailureClass::kTimeLimit, v1::FAILURE_CLASS_TIME_LIMIT},
 };
 
 template <typename Pairs, typename Value>
@@ -48,6 +49,9 @@ auto proto_of(const Pairs& pairs, Value value) {
   }
   return decltype(pairs[0].second){};
 }
+
+// 100 years: what a clock can still count up to.
+constexpr uint64_t kLongestLimitMs = uint64_t{100} * 365 * 24 * 3600 * 1000;
 
 // The first pair's value for what is not in the list.
 template <typename Pairs, typename Proto>
@@ -82,6 +86,10 @@ v1::JobSpec to_proto(const JobSpec& spec) {
   proto.set_join_timeout_ms(static_cast<uint32_t>(spec.join_timeout.count()));
   proto.set_grace_ms(static_cast<uint32_t>(spec.grace.count()));
   proto.set_max_ranks_per_worker(static_cast<uint32_t>(spec.max_ranks_per_worker));
+  proto.set_min_nodes(static_cast<uint32_t>(spec.min_nodes));
+  proto.set_max_restarts(static_cast<uint32_t>(spec.max_restarts));
+  proto.set_max_node_restarts(static_cast<uint32_t>(spec.max_node_restarts));
+  proto.set_time_limit_ms(static_cast<uint64_t>(spec.time_limit.count()));
   return proto;
 }
 
@@ -96,6 +104,10 @@ JobSpec from_proto(const v1::JobSpec& proto) {
   spec.join_timeout = milliseconds(proto.join_timeout_ms());
   spec.grace = milliseconds(proto.grace_ms());
   spec.max_ranks_per_worker = to_int(proto.max_ranks_per_worker());
+  spec.min_nodes = to_int(proto.min_nodes());
+  spec.max_restarts = to_int(proto.max_restarts());
+  spec.max_node_restarts = to_int(proto.max_node_restarts());
+  spec.time_limit = milliseconds(std::min(proto.time_limit_ms(), kLongestLimitMs));
   return spec;
 }
 
@@ -188,6 +200,11 @@ v1::JobStatus to_proto(const JobStatus& job) {
   for (const RankRecord& rank : job.ranks) *proto.add_ranks() = to_proto(rank);
   if (job.failure) *proto.mutable_failure() = to_proto(*job.failure);
   proto.set_exit_code(job.exit_code);
+  proto.set_restarts(static_cast<uint32_t>(job.restarts));
+  proto.set_node_restarts(static_cast<uint32_t>(job.node_restarts));
+  for (const FailureReport& failure : job.earlier_failures) {
+    *proto.add_earlier_failures() = to_proto(failure);
+  }
   proto.set_unix_ms_submitted(job.unix_ms_submitted);
   proto.set_unix_ms_started(job.unix_ms_started);
   proto.set_unix_ms_ended(job.unix_ms_ended);
@@ -204,6 +221,11 @@ JobStatus from_proto(const v1::JobStatus& proto) {
   for (const v1::RankStatus& rank : proto.ranks()) job.ranks.push_back(from_proto(rank));
   if (proto.has_failure()) job.failure = from_proto(proto.failure());
   job.exit_code = proto.exit_code();
+  job.restarts = to_int(proto.restarts());
+  job.node_restarts = to_int(proto.node_restarts());
+  for (const v1::FailureReport& failure : proto.earlier_failures()) {
+    job.earlier_failures.push_back(from_proto(failure));
+  }
   job.unix_ms_submitted = proto.unix_ms_submitted();
   job.unix_ms_started = proto.unix_ms_started();
   job.unix_ms_ended = proto.unix_ms_ended();

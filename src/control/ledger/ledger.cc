@@ -226,12 +226,9 @@ Result<void> Ledger::write_rows(const LedgerBatch& batch) {
   }
   for (const LedgerBatch::StoreRow& row : batch.store) {
     const auto job = static_cast<int64_t>(row.job);
-    Result<void> done = row.value ? to.put_store.bind(job).bind(row.key).bind(*row.value).run()
-                                  : to.erase_store.bind(job).bind(row.key).run();
-    if (!done) return done;
-  }
-  for (const uint64_t job : batch.stores_dropped) {
-    Result<void> done = to.drop_store.bind(static_cast<int64_t>(job)).run();
+    Result<void> done = !row.key    ? to.drop_store.bind(job).run()
+                        : row.value ? to.put_store.bind(job).bind(*row.key).bind(*row.value).run()
+                                    : to.erase_store.bind(job).bind(*row.key).run();
     if (!done) return done;
   }
   return {};

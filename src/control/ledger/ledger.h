@@ -30,15 +30,12 @@ struct LedgerBatch {
   std::map<std::string, std::optional<std::string>> workers;
   struct StoreRow {
     uint64_t job = 0;
-    std::string key;
+    std::optional<std::string> key;  // absent: all rows of the job are dropped
     std::optional<std::string> value;
   };
-  std::vector<StoreRow> store;
-  std::vector<uint64_t> stores_dropped;  // after `store`
+  std::vector<StoreRow> store;  // in order
 
-  bool empty() const {
-    return jobs.empty() && workers.empty() && store.empty() && stores_dropped.empty();
-  }
+  bool empty() const { return jobs.empty() && workers.empty() && store.empty(); }
 };
 
 // All that was durable when the database was opened.

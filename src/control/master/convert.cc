@@ -72,6 +72,7 @@ void fill(v1::MasterMessage* proto, const LaunchMessage& message) {
   launch->set_node_count(static_cast<uint32_t>(message.node_count));
   launch->set_master_addr(message.master_addr);
   launch->set_master_port(static_cast<uint32_t>(message.master_port));
+  launch->set_restarts(static_cast<uint32_t>(message.restarts));
 }
 
 void fill(v1::MasterMessage* proto, const StopRanksMessage& message) {

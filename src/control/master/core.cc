@@ -118,6 +118,9 @@ void Core::collect() {
       batch_.store.push_back({job_number(store->job), std::move(store->change.key),
                               std::move(store->change.value)});
       continue;
+    } else if (const auto* dropped = std::get_if<StoreDroppedEffect>(&effect)) {
+      batch_.store.push_back({job_number(dropped->job), std::nullopt, std::nullopt});
+      continue;
     } else if (const auto* send = std::get_if<SendEffect>(&effect);
                send != nullptr && std::holds_alternative<HeartbeatMessage>(send->message) &&
                trouble()) {
@@ -136,9 +139,6 @@ void Core::seal() {
     const JobRecord* record = state_.record(id);
     std::optional<std::string>& row = batch_.jobs[job_number(id)];
     if (record != nullptr) row = to_bytes(*record);
-    if (record == nullptr || has_ended(record->status.state)) {
-      batch_.stores_dropped.push_back(job_number(id));
-    }
   }
   for (const WorkerId& id : std::exchange(dirty_workers_, {})) {
     const WorkerRecord* worker = state_.worker(id);
@@ -275,7 +275,9 @@ std::shared_ptr<JobFeed> Core::feed(const JobId& job) {
 void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& output, Now now) {
   const LaunchId launch{output.job_id(), output.generation()};
   if (state.rank_output(session, launch, static_cast<Rank>(output.output().rank()), now)) {
-    feed(launch.job)->append(output.output());
+    v1::Output piece = output.output();
+    piece.set_generation(launch.generation);
+    feed(launch.job)->append(piece);
   }
   // Acknowledged in any case: what nobody wants must not stop the worker's window.
   const auto found = sessions_.find(session);

@@ -9,6 +9,10 @@ constexpr size_t kPieceOverhead = 128;
 
 }  // namespace
 
+JobFeed::StreamKey JobFeed::stream_of(const v1::Output& output) {
+  return {output.generation(), output.rank(), output.stream()};
+}
+
 JobFeed::JobFeed(size_t max_bytes, const std::string& log_path)
     : max_bytes_(max_bytes), log_(log_path) {
   MutexLock lock(mutex_);
@@ -38,7 +42,7 @@ void JobFeed::append(const v1::Output& output) {
 
 // Without data it tells up to where its stream has been received. False: nothing of it is new.
 bool JobFeed::take(v1::Output output) {
-  uint64_t& received = received_[{output.rank(), output.stream()}];
+  uint64_t& received = received_[stream_of(output)];
   const uint64_t end = output.offset() + output.data().size();
   if (end <= received) return false;
   if (output.data().empty()) {
@@ -59,16 +63,17 @@ bool JobFeed::take(v1::Output output) {
 
 void JobFeed::rewrite_log() {
   // Where each stream's first kept piece begins: so far it was received before.
-  std::map<std::pair<uint32_t, int>, uint64_t> before = received_;
+  std::map<StreamKey, uint64_t> before = received_;
   for (auto piece = pieces_.rbegin(); piece != pieces_.rend(); ++piece) {
-    before[{piece->output.rank(), piece->output.stream()}] = piece->output.offset();
+    before[stream_of(piece->output)] = piece->output.offset();
   }
   std::vector<v1::Output> marks;
   marks.reserve(before.size());
   for (const auto& [stream, offset] : before) {
     v1::Output& mark = marks.emplace_back();
-    mark.set_rank(stream.first);
-    mark.set_stream(static_cast<v1::OutputStream>(stream.second));
+    mark.set_generation(std::get<0>(stream));
+    mark.set_rank(std::get<1>(stream));
+    mark.set_stream(static_cast<v1::OutputStream>(std::get<2>(stream)));
     mark.set_offset(offset);
   }
   std::vector<const v1::Output*> entries;

@@ -13,6 +13,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -38,7 +39,7 @@ class JobFeed {
   // Writing.
 
   void publish(v1::JobStatus status, bool ended);
-  // Pieces of one (rank, stream) that came before are dropped by their offset: after a reconnect a
+  // Pieces of one (generation, rank, stream) that came before are dropped by their offset: after a reconnect a
   // worker sends again what was not acknowledged.
   void append(const v1::Output& output);
   // Throws away what is kept; watchers are told how much that was.
@@ -73,6 +74,9 @@ class JobFeed {
     v1::Output output;
   };
 
+  using StreamKey = std::tuple<uint64_t, uint32_t, int>;  // generation, rank, stream
+
+  static StreamKey stream_of(const v1::Output& output);
   bool next_output(Cursor* cursor, v1::WatchJobEvent* event) const LONGHAUL_REQUIRES(mutex_);
   bool take(v1::Output output) LONGHAUL_REQUIRES(mutex_);
   void trim(size_t max_bytes) LONGHAUL_REQUIRES(mutex_);
@@ -89,7 +93,7 @@ class JobFeed {
   size_t kept_ LONGHAUL_GUARDED_BY(mutex_) = 0;     // bytes, with the overhead of pieces
   uint64_t begin_ LONGHAUL_GUARDED_BY(mutex_) = 0;  // of what is kept
   uint64_t end_ LONGHAUL_GUARDED_BY(mutex_) = 0;
-  std::map<std::pair<uint32_t, int>, uint64_t> received_ LONGHAUL_GUARDED_BY(mutex_);
+  std::map<StreamKey, uint64_t> received_ LONGHAUL_GUARDED_BY(mutex_);
   std::vector<std::weak_ptr<FeedListener>> listeners_ LONGHAUL_GUARDED_BY(mutex_);
 };
 

@@ -76,6 +76,9 @@ std::string to_bytes(const JobRecord& job) {
   proto.set_stop_reason(job.stop_reason);
   proto.set_stop_grace_ms(static_cast<uint64_t>(job.stop_grace.count()));
   proto.set_killed(job.killed);
+  proto.mutable_node_order()->Assign(job.node_order.begin(), job.node_order.end());
+  proto.set_best_step(job.best_step);
+  proto.set_attempts_without_progress(static_cast<uint32_t>(job.attempts_without_progress));
   return proto.SerializeAsString();
 }
 
@@ -103,6 +106,9 @@ Result<JobRecord> job_record_from(const std::string& bytes) {
   job.stop_reason = proto.stop_reason();
   job.stop_grace = milliseconds(proto.stop_grace_ms());
   job.killed = proto.killed();
+  job.node_order = {proto.node_order().begin(), proto.node_order().end()};
+  job.best_step = proto.best_step();
+  job.attempts_without_progress = static_cast<int>(proto.attempts_without_progress());
   return job;
 }
 

@@ -90,6 +90,8 @@ RankPlace Launch::place_of(const RankHere& rank) const {
   place.local_world_size = static_cast<int>(ranks_.size());
   place.node_rank = static_cast<int>(request_.node_rank());
   place.node_count = static_cast<int>(std::max(request_.node_count(), request_.node_rank() + 1));
+  place.restarts = static_cast<int>(request_.restarts());
+  place.max_restarts = static_cast<int>(request_.spec().max_restarts());
   place.master_address = request_.master_addr();
   place.master_port = static_cast<int>(request_.master_port());
   place.host_address = site_.host_address;

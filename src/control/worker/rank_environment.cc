@@ -26,8 +26,8 @@ void set_place(Environment& env, const RankPlace& place) {
   env["MASTER_ADDR"] = place.master_address;
   env["MASTER_PORT"] = std::to_string(place.master_port);
   env["TORCHELASTIC_RUN_ID"] = place.job_id;
-  env["TORCHELASTIC_RESTART_COUNT"] = "0";
-  env["TORCHELASTIC_MAX_RESTARTS"] = "0";
+  env["TORCHELASTIC_RESTART_COUNT"] = std::to_string(place.restarts);
+  env["TORCHELASTIC_MAX_RESTARTS"] = std::to_string(place.max_restarts);
   env["TORCHELASTIC_USE_AGENT_STORE"] = "False";
   env.try_emplace("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1");
 }
@@ -35,6 +35,7 @@ void set_place(Environment& env, const RankPlace& place) {
 void set_agent(Environment& env, const RankPlace& place) {
   env["LONGHAUL_JOB_ID"] = place.job_id;
   env["LONGHAUL_GENERATION"] = std::to_string(place.generation);
+  env["LONGHAUL_ATTEMPT"] = std::to_string(place.restarts + 1);
   env["LONGHAUL_HOST_ADDRESS"] = place.host_address;
   env[AgentClient::kAddressVariable] = place.agent_address;
   env[AgentClient::kTokenVariable] = place.agent_token;

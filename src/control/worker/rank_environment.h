@@ -21,6 +21,8 @@ struct RankPlace {
   int local_world_size = 1;
   int node_rank = 0;
   int node_count = 1;
+  int restarts = 0;
+  int max_restarts = 0;
   std::string master_address;  // torchrun's MASTER_ADDR: where rank 0 is
   int master_port = 0;
   std::string host_address;
