@@ -323,5 +323,59 @@ TEST(KilledMaster, CtrlCWhileItIsGoneEndsAtOnce) {
   EXPECT_EQ(run.wait(), 69);
 }
 
+// --- The gang is formed again ------------------------------------------------------------------
+
+ChildProcess& run_again(Cluster& cluster, std::vector<std::string> flags,
+                        const std::vector<std::string>& script) {
+  std::vector<std::string> arguments = {"run", "--grace", "2"};
+  arguments.insert(arguments.end(), flags.begin(), flags.end());
+  arguments.insert(arguments.end(), {"--", rank_program()});
+  arguments.insert(arguments.end(), script.begin(), script.end());
+  return cluster.longhaul(arguments);
+}
+
+TEST(RestartedGang, AfterARankFailed) {
+  Cluster cluster;
+  ChildProcess& run = run_again(cluster, {"--ranks", "4", "--max-restarts", "1"},
+                                {"join", "barrier=a", "out=here", "2/once=failed", "barrier=b", "leave"});
+  EXPECT_EQ(run.wait(), 0);
+  EXPECT_THAT(run.err(), HasSubstr("rank 2 on w1"));
+  EXPECT_THAT(run.err(), HasSubstr("forming the gang again, attempt 2"));
+  for (int rank = 0; rank < 4; ++rank) {
+    EXPECT_EQ(count_of(run.out(), str_cat("[", rank, "] here\n")), 2);
+  }
+}
+
+TEST(RestartedGang, UntilTheBudgetIsSpent) {
+  Cluster cluster;
+  ChildProcess& run =
+      run_again(cluster, {"--ranks", "2", "--max-restarts", "2"}, {"join", "barrier=a", "1/exit=9", "nap"});
+  EXPECT_EQ(run.wait(), 9);
+  EXPECT_THAT(run.err(), HasSubstr("attempt 3"));
+  EXPECT_EQ(cluster.longhaul_to_end({"status", "last"}), 0);
+  EXPECT_THAT(cluster.last().out(), HasSubstr("2 of 2 restarts after failures"));
+}
+
+TEST(RestartedGang, AfterALostWorkerOnThoseThatAreLeft) {
+  Cluster cluster({.workers = 3, .slots = 2});
+  ChildProcess& run = run_again(
+      cluster, {"--nproc-per-node", "2", "--nnodes", "2:3", "--max-node-restarts", "1"},
+      {"join", "barrier=a", "touch=up", "await=go", "barrier=b", "out=done", "leave"});
+  for (int rank = 0; rank < 6; ++rank) cluster.wait_for_touch("up", rank);
+  cluster.worker(1).kill(SIGKILL);
+  ASSERT_TRUE(eventually([&] { return run.err().find("attempt 2") != std::string::npos; }));
+  std::ofstream(cluster.file("go")) << "\n";
+  EXPECT_EQ(run.wait(), 0);
+  EXPECT_EQ(count_of(run.out(), "] done\n"), 4);
+}
+
+TEST(RestartedGang, TheTimeLimitEndsItWith124) {
+  Cluster cluster;
+  ChildProcess& run =
+      run_again(cluster, {"--ranks", "2", "--time-limit", "1", "--max-restarts", "3"}, {"nap"});
+  EXPECT_EQ(run.wait(), 124);
+  EXPECT_THAT(run.err(), HasSubstr("time limit of"));
+}
+
 }  // namespace
 }  // namespace longhaul::testing

@@ -11,6 +11,7 @@
 //   touch=FILE         makes FILE.RANK, with its pid inside
 //   await=FILE         waits until FILE is there
 //   exit=CODE          ends at once
+//   once=FILE          the first time, makes FILE.RANK and ends with 3; after that, nothing
 //   signal=NUMBER      sends itself that signal
 //   nap                sleeps for ever
 //   deaf               ignores SIGTERM and SIGINT
@@ -95,6 +96,12 @@ class RankProgram {
     std::filesystem::rename(path + ".new", path);
   }
 
+  void once(const std::string& file) {
+    if (std::filesystem::exists(file + "." + std::to_string(rank_))) return;
+    touch(file);
+    ::_exit(3);
+  }
+
   static void await(const std::string& file) {
     while (!std::filesystem::exists(file)) std::this_thread::sleep_for(milliseconds(10));
   }
@@ -125,6 +132,7 @@ class RankProgram {
       {"touch", [this](const std::string& file) { touch(file); }},
       {"await", [](const std::string& file) { await(file); }},
       {"exit", [](const std::string& code) { ::_exit(std::stoi(code)); }},
+      {"once", [this](const std::string& file) { once(file); }},
       {"signal", [](const std::string& number) { ::raise(std::stoi(number)); }},
       {"nap",
        [](const std::string&) {
