@@ -1,6 +1,7 @@
 // The part of ClusterState that takes a job through its table, from the first question to the
 // workers to the report.
 #include <algorithm>
+#include <set>
 #include <type_traits>
 
 #include "longhaul/membership/cluster_state.h"
@@ -19,6 +20,10 @@ bool ClusterState::advance(Job& job, JobEvent event, Now now) {
     note("job ", job.status.id, " ", to_string(job.status.state), " -> ", to_string(step->to));
   }
   switch (step->action) {
+    case JobAction::kNone:
+      job.status.state = step->to;
+      job.status.reason = "";
+      break;
     case JobAction::kPrepare:
       job.status.state = step->to;
       job.status.reason = "";
@@ -123,6 +128,13 @@ void ClusterState::stop_ranks(Job& job, Now now) {
   if (job.verdict) report(job);
   answer(job.store.fail(job.status.reason));
   for (const RankShare& share : job.shares) send_stop(job, share.worker);
+  if (job.tasks) {
+    job.tasks->cancel_all();
+    tasks_changed(job, /*urgent=*/true);
+    std::set<WorkerId> holders;
+    for (const auto& [id, batch] : job.batches) holders.insert(batch.holder.worker);
+    for (const WorkerId& worker : holders) send_stop(job, worker);
+  }
   review_stopping(job, now);
 }
 
@@ -134,6 +146,9 @@ void ClusterState::send_stop(Job& job, const WorkerId& worker) {
 void ClusterState::end(Job& job, JobState state, Now now) {
   job.status.state = state;
   job.status.unix_ms_ended = now.unix_ms;
+  active_.erase(job.number);
+  give_slots_back(job);
+  if (job.tasks) count_tasks(job);
   job.decide_at.reset();
   job.give_up_at.reset();
   job.retry_at.reset();
@@ -144,7 +159,7 @@ void ClusterState::end(Job& job, JobState state, Now now) {
   job.store = RendezvousStore();
   switch (state) {
     case JobState::kSucceeded:
-      job.status.reason = "every rank exited with code 0";
+      job.status.reason = job.tasks ? "every task is done" : "every rank exited with code 0";
       break;
     case JobState::kFailed:
       job.verdict = refine_verdict(*job.verdict, job.status.ranks);
@@ -170,11 +185,12 @@ void ClusterState::start_clock(Job& job, Now now) {
 
 bool ClusterState::may_restart(const Job& job) const {
   // Once a user has stopped it, it stays stopped.
-  if (!job.verdict || !job.stop_reason.empty()) return false;
+  if (!job.verdict || !job.stop_reason.empty() || job.tasks) return false;
   switch (job.verdict->failure_class) {
     case FailureClass::kLaunch:
     case FailureClass::kNoRoom:
     case FailureClass::kTimeLimit:
+    case FailureClass::kTasks:
       return false;
     case FailureClass::kWorkerLost:
       return job.status.node_restarts < job.status.spec.max_node_restarts;
@@ -204,6 +220,7 @@ void ClusterState::form_again(Job& job, Now now) {
 
   job.node_order.clear();
   for (const RankShare& share : job.shares) job.node_order.push_back(share.worker);
+  give_slots_back(job);
   job.shares.clear();
   job.prepared.clear();
   job.missing_since.clear();
@@ -248,6 +265,7 @@ void ClusterState::report(Job& job) {
 }
 
 bool ClusterState::all_accounted(const Job& job) const {
+  if (job.tasks) return job.batches.empty();
   return !job.launched || std::all_of(job.status.ranks.begin(), job.status.ranks.end(),
                                       [](const RankRecord& rank) { return rank.accounted(); });
 }
@@ -346,6 +364,7 @@ void ClusterState::review(Job& job, Now now) {
     return;
   }
   if (job.status.state != JobState::kStarting && job.status.state != JobState::kRunning) return;
+  if (job.tasks) return review_array(job, now);
   const bool all_well =
       std::all_of(job.status.ranks.begin(), job.status.ranks.end(), [](const RankRecord& rank) {
         return rank.state == RankState::kExited && rank.exit->exit_code == 0 &&
@@ -374,6 +393,10 @@ void ClusterState::review_stopping(Job& job, Now now) {
 // What time alone brings about.
 void ClusterState::expire(Job& job, Now now) {
   answer(job.store.expire(now.instant));
+  if (job.tasks) {
+    job.tasks->tick(now.instant);
+    effects_.emplace_back(TasksChangedEffect{job.status.id});
+  }
   for (auto missing = job.missing_since.begin(); missing != job.missing_since.end();) {
     if (missing->second + options_.inventory_grace > now.instant) {
       ++missing;
@@ -417,8 +440,10 @@ void ClusterState::expire(Job& job, Now now) {
       job.killed = true;
       job.give_up_at = now.instant + options_.stop_margin;
       for (const RankShare& share : job.shares) send_stop(job, share.worker);
+      for (const auto& [id, batch] : job.batches) send_stop(job, batch.holder.worker);
     } else {
       job.give_up_at.reset();
+      while (!job.batch_of.empty()) close_lease(job, job.batch_of.begin()->first);
       for (RankRecord& rank : job.status.ranks) {
         if (rank.accounted()) continue;
         note("job ", job.status.id, ": worker ", rank.worker, " never reported the end of rank ",

@@ -6,12 +6,29 @@ namespace longhaul {
 namespace {
 
 constexpr int kMaxRanks = 65'536;
+constexpr int kMaxBatch = 10'000;
 constexpr milliseconds kKeepsItsPlace{5'000};
+
+std::optional<Failure> why_invalid(const ArrayJobSpec& array) {
+  if (array.tasks < 1 || array.tasks > kMaxTasks) {
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("an array has 1 to ", kMaxTasks, " tasks, not ", array.tasks)};
+  }
+  if (array.batch < 1 || array.batch > kMaxBatch) {
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("a batch has 1 to ", kMaxBatch, " tasks, not ", array.batch)};
+  }
+  if (array.max_attempts < 1) {
+    return Failure{ErrorKind::kInvalid, "a task needs at least one attempt"};
+  }
+  return std::nullopt;
+}
 
 std::optional<Failure> why_invalid(const JobSpec& spec) {
   if (spec.command.empty() || spec.command.front().empty()) {
     return Failure{ErrorKind::kInvalid, "a job needs a command"};
   }
+  if (spec.array) return why_invalid(*spec.array);
   if (spec.ranks < 1 || spec.ranks > kMaxRanks) {
     return Failure{ErrorKind::kInvalid,
                    str_cat("a job has 1 to ", kMaxRanks, " ranks, not ", spec.ranks)};
@@ -46,8 +63,14 @@ Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submi
   }
   job.status.unix_ms_submitted = now.unix_ms;
   submitted_.push_back(id);
+  active_[job.number] = id;
   if (!submission_key.empty()) by_key_[submission_key] = id;
-  note("job ", id, " submitted: ", spec.ranks, " ranks of ", spec.command.front());
+  if (spec.array) {
+    make_tasks(job);
+    note("job ", id, " submitted: ", spec.array->tasks, " tasks of ", spec.command.front());
+  } else {
+    note("job ", id, " submitted: ", spec.ranks, " ranks of ", spec.command.front());
+  }
   changed(job);
   schedule(now);
   if (job.status.state == JobState::kPending && spec.fail_when_full) {
@@ -127,8 +150,11 @@ std::vector<NodeStatus> ClusterState::nodes() const {
   for (const auto& [id, worker] : workers_.all()) {
     NodeStatus node{worker, used_slots(id), {}};
     for (const JobStatus* job : list(false)) {
+      const Job& whole = jobs_.at(job->id);
       const bool here = std::any_of(job->ranks.begin(), job->ranks.end(),
-                                    [&](const RankRecord& rank) { return rank.worker == id; });
+                                    [&](const RankRecord& rank) { return rank.worker == id; }) ||
+                        std::any_of(whole.batches.begin(), whole.batches.end(),
+                                    [&](const auto& one) { return one.second.holder.worker == id; });
       if (here) node.jobs.push_back(job->id);
     }
     nodes.push_back(std::move(node));
@@ -143,6 +169,7 @@ const JobRecord* ClusterState::record(const JobId& id) const {
 
 void ClusterState::restore(ClusterMemory memory, Now now) {
   last_job_ = memory.last_job;
+  epochs_ = LeaseEpochs(memory.boot);
   for (WorkerRecord& worker : memory.workers) workers_.restore(std::move(worker), now);
   for (JobRecord& record : memory.jobs) {
     const JobId id = record.status.id;
@@ -158,7 +185,10 @@ void ClusterState::restore(ClusterMemory memory, Now now) {
       order_ = std::max({order_, rank.exit_order, rank.fault_order});
     }
     for (const auto& [worker, lost] : job.lost_workers) order_ = std::max(order_, lost.lost_order);
+    if (job.status.spec.array) restore_tasks(job, memory.tasks[id], now);
     if (has_ended(job.status.state)) continue;
+    active_[job.number] = id;
+    if (!job.shares.empty()) take_slots(job);
     start_clock(job, now);
     if (const auto values = memory.stores.find(id); values != memory.stores.end()) {
       job.store.restore(values->second);
@@ -180,14 +210,33 @@ ClusterState::Job* ClusterState::job_of(const LaunchId& launch) {
 }
 
 int ClusterState::used_slots(const WorkerId& worker) const {
-  int used = 0;
-  for (const auto& [id, job] : jobs_) {
-    if (has_ended(job.status.state)) continue;
-    for (const RankShare& share : job.shares) {
-      if (share.worker == worker) used += static_cast<int>(share.ranks.size());
-    }
+  const auto used = used_slots_.find(worker);
+  return used == used_slots_.end() ? 0 : used->second;
+}
+
+void ClusterState::take_slots(Job& job) {
+  job.holds_slots = true;
+  for (const RankShare& share : job.shares) {
+    used_slots_[share.worker] += static_cast<int>(share.ranks.size());
   }
-  return used;
+}
+
+void ClusterState::give_slots_back(Job& job) {
+  if (!std::exchange(job.holds_slots, false)) return;
+  for (const RankShare& share : job.shares) {
+    used_slots_[share.worker] -= static_cast<int>(share.ranks.size());
+  }
+}
+
+std::vector<TaskRecord> ClusterState::take_task_rows(const JobId& id) {
+  const auto found = jobs_.find(id);
+  if (found == jobs_.end() || !found->second.tasks) return {};
+  return found->second.tasks->take_changes();
+}
+
+const TaskTable* ClusterState::tasks(const JobId& id) const {
+  const auto found = jobs_.find(id);
+  return found == jobs_.end() || !found->second.tasks ? nullptr : &*found->second.tasks;
 }
 
 std::vector<WorkerRoom> ClusterState::rooms() const {
@@ -204,10 +253,14 @@ std::vector<WorkerRoom> ClusterState::rooms() const {
 // First come, first served: nobody overtakes a job that could run once others have ended. One that
 // is larger than the cluster holds nobody up.
 void ClusterState::schedule(Now now) {
-  const std::vector<JobId> queue = submitted_;
+  const std::map<uint64_t, JobId> queue = active_;
   const Job* ahead = nullptr;
-  for (const JobId& id : queue) {
+  for (const auto& [number, id] : queue) {
     Job& job = jobs_.at(id);
+    if (job.tasks && job.status.state == JobState::kRunning) {
+      if (ahead == nullptr) offer_tasks(job, now);
+      continue;
+    }
     if (job.status.state != JobState::kPending) continue;
     if (ahead != nullptr) {
       wait(job, str_cat("waits behind ", ahead->status.id, ", which ", ahead->status.reason));
@@ -218,7 +271,12 @@ void ClusterState::schedule(Now now) {
       if (*job.retry_at <= now.instant + kKeepsItsPlace) ahead = &job;
       continue;
     }
+    if (job.tasks) {
+      if (!offer_tasks(job, now)) wait(job, "waits for a free slot");
+      continue;
+    }
     PlacementDecision decision = place(job, rooms());
+    job.impossible = decision.impossible;
     if (decision.shares.empty()) {
       wait(job, decision.reason);
       if (!decision.impossible) ahead = &job;
@@ -226,6 +284,7 @@ void ClusterState::schedule(Now now) {
     }
     job.shares = keep_node_ranks(std::move(decision.shares), job.node_order);
     job.retry_at.reset();
+    take_slots(job);
     advance(job, JobEvent::kPlaced, now);
   }
 }
@@ -290,6 +349,7 @@ std::optional<Instant> ClusterState::next_wakeup() const {
     consider(job.retry_at);
     consider(job.time_is_up);
     consider(job.store.next_deadline());
+    if (job.tasks) consider(job.tasks->next_wakeup());
     for (const auto& [worker, since] : job.missing_since)
       consider(since + options_.inventory_grace);
   }

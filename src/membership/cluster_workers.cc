@@ -39,16 +39,24 @@ void ClusterState::register_worker(SessionId session, const WorkerRegistration& 
     const Job* job = job_of(launch);
     const bool known =
         job != nullptr && !has_ended(job->status.state) &&
-        std::any_of(job->status.ranks.begin(), job->status.ranks.end(),
-                    [&](const RankRecord& rank) {
-                      return rank.worker == result.id && rank.state != RankState::kLost;
-                    });
+        (job->tasks || std::any_of(job->status.ranks.begin(), job->status.ranks.end(),
+                                   [&](const RankRecord& rank) {
+                                     return rank.worker == result.id &&
+                                            rank.state != RankState::kLost;
+                                   }));
     if (!known) registered.unknown.push_back(launch);
   }
   note("worker ", result.id, " on ", registration.host, " (", registration.address,
        ") is ready: ", registration.slots, " slots, ", registration.inventory.size(),
        " launches running, ", registered.unknown.size(), " of them unknown");
   send(result.id, registered);
+  // Leases of jobs that have ended or were forgotten are to be dropped too.
+  for (const HeldLease& one : registration.leases) {
+    const Job* job = job_of(one.launch);
+    if (job == nullptr || !job->tasks || has_ended(job->status.state)) {
+      send(result.id, TaskAnswerMessage{one.launch, one.lease, CommitOutcome::kUnknown});
+    }
+  }
   resume(worker, now);
   schedule(now);
 }
@@ -57,6 +65,10 @@ void ClusterState::register_worker(SessionId session, const WorkerRegistration& 
 void ClusterState::resume(const WorkerRecord& worker, Now now) {
   for (auto& [id, job] : jobs_) {
     if (has_ended(job.status.state)) continue;
+    if (job.tasks) {
+      resume_tasks(job, worker);
+      continue;
+    }
     const bool holds_some = std::any_of(
         job.status.ranks.begin(), job.status.ranks.end(),
         [&](const RankRecord& rank) { return rank.worker == worker.id && !rank.accounted(); });
@@ -107,6 +119,10 @@ void ClusterState::worker_lost(const WorkerId& id, const std::string& why, Now n
   }
   for (auto& [job_id, job] : jobs_) {
     if (has_ended(job.status.state)) continue;
+    if (job.tasks) {
+      lose_leases(job, id, why, now);
+      continue;
+    }
     bool held_some = false;
     for (RankRecord& rank : job.status.ranks) {
       if (rank.worker != id || rank.accounted()) continue;

@@ -44,6 +44,8 @@ std::string_view to_string(FailureClass failure_class) {
       return "no room";
     case FailureClass::kTimeLimit:
       return "time limit";
+    case FailureClass::kTasks:
+      return "tasks";
   }
   return "unknown";
 }

@@ -12,6 +12,7 @@ constexpr std::array kTable = {
     JobTransition{kPending, JobEvent::kNoRoom, kFailed, JobAction::kEnd},
     JobTransition{kPending, JobEvent::kFailed, kFailed, JobAction::kEnd},
     JobTransition{kPending, JobEvent::kStopRequested, kStopped, JobAction::kEnd},
+    JobTransition{kPending, JobEvent::kTasksGranted, kRunning, JobAction::kNone},
     JobTransition{kStarting, JobEvent::kAllPrepared, kRunning, JobAction::kLaunch},
     JobTransition{kStarting, JobEvent::kFailed, kStopping, JobAction::kStopRanks},
     JobTransition{kStarting, JobEvent::kStopRequested, kStopping, JobAction::kStopRanks},

@@ -23,6 +23,11 @@ struct FakeWorker {
   bool alive = true;  // false: fell silent for good
   std::map<LaunchId, std::set<Rank>> running;
   std::vector<RankEventMessage> unsent;  // happened while the stream was broken
+  struct Task {
+    HeldLease held;
+    std::optional<int> exit_code;  // it has ended, and the master has not answered yet
+  };
+  std::map<LeaseEpoch, Task> tasks;
 };
 
 class RandomLife {
@@ -41,6 +46,8 @@ class RandomLife {
   std::set<FailureClass> classes;
   int restarts = 0;
   int node_restarts = 0;
+  uint64_t done = 0;
+  uint64_t given_up = 0;
 
   void live() {
     for (int step = 0; step < 150; ++step) {
@@ -61,7 +68,12 @@ class RandomLife {
     std::vector<LaunchId> inventory;
     inventory.reserve(worker.running.size());
     for (const auto& [launch, ranks] : worker.running) inventory.push_back(launch);
-    worker.session = on_.connect(worker.id, worker.slots, worker.incarnation, inventory);
+    std::vector<HeldLease> leases;
+    for (const auto& [epoch, task] : worker.tasks) leases.push_back(task.held);
+    worker.session = on_.connect(worker.id, worker.slots, worker.incarnation, inventory, leases);
+    for (auto& [epoch, task] : std::map(worker.tasks)) {
+      if (task.exit_code) end_task(worker, task.held, *task.exit_code);
+    }
     for (const RegisteredMessage& registered : on_.take<RegisteredMessage>(*worker.session)) {
       for (const LaunchId& launch : registered.unknown) worker.running.erase(launch);
     }
@@ -78,9 +90,48 @@ class RandomLife {
     }
   }
 
+  // The answer may be lost, so this may be said again.
+  void end_task(FakeWorker& worker, const HeldLease& held, int code) {
+    worker.tasks.at(held.lease.epoch).exit_code = code;
+    if (!worker.session) return;
+    const auto outcome = on_.task_ends(*worker.session, held.launch, held.lease, code);
+    if (outcome == CommitOutcome::kCommitted) {
+      EXPECT_EQ(code, 0);
+      EXPECT_EQ((++committed_[{held.launch.job, held.lease.task}]), 1) << "committed twice";
+    }
+  }
+
+  void task_event(FakeWorker& worker) {
+    if (worker.tasks.empty() || !worker.alive) return;
+    auto task = worker.tasks.begin();
+    std::advance(task, pick(static_cast<int>(worker.tasks.size())));
+    // Some are ended twice, some are poison.
+    const bool poison = task->second.held.lease.task % 7 == 3;
+    end_task(worker, task->second.held, task->second.exit_code.value_or(poison || pick(6) == 0 ? 1 : 0));
+  }
+
+  void submit_array() {
+    JobSpec spec;
+    spec.array.emplace();
+    spec.array->tasks = static_cast<TaskIndex>(1 + pick(40));
+    spec.array->batch = 1 + pick(4);
+    spec.array->max_at_once = static_cast<TaskIndex>(pick(2) * (1 + pick(5)));
+    spec.array->max_attempts = 1 + pick(3);
+    const Result<JobId> job = on_.submit(spec);
+    ASSERT_TRUE(job);
+    jobs_.push_back(*job);
+  }
+
   void random_event() {
     FakeWorker& worker = any_worker();
-    switch (pick(13)) {
+    switch (pick(16)) {
+      case 13:
+        if (pick(3) == 0) submit_array();
+        break;
+      case 14:
+      case 15:
+        task_event(worker);
+        break;
       case 0:
       case 1: {
         JobSpec spec;
@@ -136,6 +187,7 @@ class RandomLife {
     if (worker.session) on_.disconnect(*worker.session);
     worker.incarnation += "'";
     worker.running.clear();
+    worker.tasks.clear();
     worker.unsent.clear();
     worker.alive = true;
     connect(worker);
@@ -197,7 +249,25 @@ class RandomLife {
         worker.running[launch.launch] = {launch.ranks.begin(), launch.ranks.end()};
         for (const Rank rank : launch.ranks) say(worker, launch.launch, rank, RankSpawned{1});
       }
+      for (const GrantTasksMessage& grant : on_.take<GrantTasksMessage>(session)) {
+        for (const std::vector<Lease>& batch : grant.batches) {
+          for (const Lease& lease : batch) {
+            EXPECT_TRUE(worker.tasks
+                            .try_emplace(lease.epoch, FakeWorker::Task{{grant.launch, lease,
+                                                                        batch.front().epoch},
+                                                                       std::nullopt})
+                            .second)
+                << "granted twice";
+          }
+        }
+      }
+      for (const TaskAnswerMessage& answer : on_.take<TaskAnswerMessage>(session)) {
+        worker.tasks.erase(answer.lease.epoch);
+      }
       for (const StopRanksMessage& stop : on_.take<StopRanksMessage>(session)) {
+        for (const auto& [epoch, task] : std::map(worker.tasks)) {
+          if (task.held.launch == stop.launch) end_task(worker, task.held, task.exit_code.value_or(143));
+        }
         const auto running = worker.running.find(stop.launch);
         if (running == worker.running.end()) continue;
         for (const Rank rank : std::set<Rank>(running->second)) {
@@ -253,6 +323,10 @@ class RandomLife {
     for (int round = 0; round < 400 && on_.state.has_active_jobs(); ++round) {
       for (FakeWorker& worker : workers_) {
         if (!worker.session) connect(worker);
+        for (const auto& [epoch, task] : std::map(worker.tasks)) {
+          const bool poison = task.held.lease.task % 7 == 3;
+          end_task(worker, task.held, task.exit_code.value_or(poison ? 1 : 0));
+        }
         while (!worker.running.empty()) {
           const auto& [launch, ranks] = *worker.running.begin();
           end_rank(worker, launch, *ranks.begin(), {0, 0, false, "", {}, ""});
@@ -263,6 +337,16 @@ class RandomLife {
       pass(500);
     }
     for (const JobStatus* job : on_.state.list(true)) {
+      if (job->array && job->state == JobState::kSucceeded) {
+        EXPECT_EQ(job->array->counts.in(TaskState::kDone), job->spec.array->tasks);
+      }
+      if (job->array) {
+        TaskIndex committed = 0;
+        for (const auto& [task, times] : committed_) committed += task.first == job->id ? 1 : 0;
+        EXPECT_EQ(job->array->counts.in(TaskState::kDone), committed) << job->id;
+        done += committed;
+        given_up += job->array->counts.in(TaskState::kQuarantined);
+      }
       states.insert(job->state);
       if (job->failure) classes.insert(job->failure->failure_class);
     }
@@ -276,6 +360,7 @@ class RandomLife {
   testing::StateDriver on_;
   std::vector<FakeWorker> workers_;
   std::vector<JobId> jobs_;
+  std::map<std::pair<JobId, TaskIndex>, int> committed_;
 };
 
 TEST(ClusterRandom, EveryJobEndsAndNoSlotIsUsedTwice) {
@@ -283,6 +368,8 @@ TEST(ClusterRandom, EveryJobEndsAndNoSlotIsUsedTwice) {
   std::set<FailureClass> classes;
   int restarts = 0;
   int node_restarts = 0;
+  uint64_t done = 0;
+  uint64_t given_up = 0;
   for (uint32_t seed = 0; seed < 300 && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE(seed);
     RandomLife life(seed);
@@ -291,7 +378,11 @@ TEST(ClusterRandom, EveryJobEndsAndNoSlotIsUsedTwice) {
     classes.merge(life.classes);
     restarts += life.restarts;
     node_restarts += life.node_restarts;
+    done += life.done;
+    given_up += life.given_up;
   }
+  EXPECT_GT(done, 1000U);
+  EXPECT_GT(given_up, 100U);
   EXPECT_GT(restarts, 0);
   EXPECT_GT(node_restarts, 0);
   EXPECT_TRUE(states.contains(JobState::kSucceeded) && states.contains(JobState::kFailed) &&

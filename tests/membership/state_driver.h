@@ -34,12 +34,12 @@ class StateDriver {
   }
 
   SessionId connect(const std::string& id, int slots, const std::string& incarnation = "",
-                    std::vector<LaunchId> inventory = {}) {
+                    std::vector<LaunchId> inventory = {}, std::vector<HeldLease> leases = {}) {
     const SessionId session = ++sessions_;
     state.register_worker(
         session,
         {id, incarnation.empty() ? id + "-1" : incarnation, "host-" + id,
-         "10.0.0." + std::to_string(session), slots, 1, "0.1.0", std::move(inventory)},
+         "10.0.0." + std::to_string(session), slots, 1, "0.1.0", std::move(inventory), std::move(leases)},
         now());
     collect();
     return session;
@@ -86,6 +86,13 @@ class StateDriver {
          RankExit{signal != 0 ? 128 + signal : code, signal, by_us, "", {"last words"}, ""},
          generation);
   }
+  std::optional<CommitOutcome> task_ends(SessionId session, const LaunchId& launch,
+                                         const Lease& lease, int code) {
+    const auto outcome = state.task_ended(
+        session, TaskEndedMessage{launch, lease, {code, 0, false, "", {}, ""}, ""}, now());
+    collect();
+    return outcome;
+  }
   void store(SessionId session, uint64_t call, const JobId& job, Rank rank, StoreCommand command) {
     const StoreCallMessage message{call, LaunchId{job, 1}, rank, std::move(command)};
     state.store_call(session, message, now());
@@ -100,6 +107,10 @@ class StateDriver {
     for (const auto& [id, job] : jobs_) memory.jobs.push_back(job);
     for (const auto& [id, worker] : workers_) memory.workers.push_back(worker);
     memory.stores = stores_;
+    memory.boot = ++boot_;
+    for (const auto& [id, rows] : tasks_) {
+      for (const auto& [task, row] : rows) memory.tasks[id].push_back(row);
+    }
     std::sort(memory.jobs.begin(), memory.jobs.end(),
               [](const JobRecord& a, const JobRecord& b) { return a.number < b.number; });
     state = ClusterState(options_);
@@ -185,6 +196,8 @@ class StateDriver {
       workers_.erase(worker->worker);
       const WorkerRecord* record = state.worker(worker->worker);
       if (record != nullptr) workers_[worker->worker] = *record;
+    } else if (const auto* tasks = std::get_if<TasksChangedEffect>(&effect)) {
+      for (TaskRecord& row : state.take_task_rows(tasks->job)) tasks_[tasks->job][row.task] = row;
     } else if (const auto* dropped = std::get_if<StoreDroppedEffect>(&effect)) {
       stores_.erase(dropped->job);
     } else if (const auto* store = std::get_if<StoreChangedEffect>(&effect)) {
@@ -198,10 +211,16 @@ class StateDriver {
   void keep_job(const JobId& id) {
     jobs_.erase(id);
     const JobRecord* record = state.record(id);
-    if (record != nullptr) jobs_[id] = *record;
+    if (record != nullptr) {
+      jobs_[id] = *record;
+    } else {
+      tasks_.erase(id);
+    }
   }
 
   ClusterOptions options_;
+  uint32_t boot_ = 1;
+  std::map<JobId, std::map<TaskIndex, TaskRecord>> tasks_;
   std::map<JobId, JobRecord> jobs_;
   std::map<WorkerId, WorkerRecord> workers_;
   std::map<JobId, std::map<std::string, std::string>> stores_;

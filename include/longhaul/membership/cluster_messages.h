@@ -10,6 +10,7 @@
 
 #include "longhaul/membership/job.h"
 #include "longhaul/membership/rendezvous_store.h"
+#include "longhaul/membership/task_table.h"
 
 namespace longhaul {
 
@@ -23,6 +24,13 @@ struct LaunchId {
   auto operator<=>(const LaunchId&) const = default;
 };
 
+// A lease that a worker holds, and with which others it shares a slot.
+struct HeldLease {
+  LaunchId launch;
+  Lease lease;
+  LeaseEpoch batch = 0;
+};
+
 struct WorkerRegistration {
   WorkerId wanted_id;
   std::string incarnation;  // random, made when the worker started
@@ -32,6 +40,7 @@ struct WorkerRegistration {
   int64_t pid = 0;
   std::string version;
   std::vector<LaunchId> inventory;  // launches that still run there
+  std::vector<HeldLease> leases;    // tasks that it runs, will run, or has results of
 };
 
 // To workers.
@@ -70,6 +79,22 @@ struct StopRanksMessage {
   std::string reason;
 };
 
+// Tasks of an array; those of one batch run one after the other in one slot. A batch is named by
+// the epoch of its first lease.
+struct GrantTasksMessage {
+  LaunchId launch;
+  JobSpec spec;
+  std::vector<std::vector<Lease>> batches;
+};
+
+// What became of a lease: kCommitted and kRepeated say that its end is taken, the others that it
+// counts no more; either way the worker forgets it, and stops it if it still runs.
+struct TaskAnswerMessage {
+  LaunchId launch;
+  Lease lease;
+  CommitOutcome outcome = CommitOutcome::kUnknown;
+};
+
 struct StoreAnswerMessage {
   uint64_t call_id = 0;
   StoreResult result;
@@ -80,7 +105,8 @@ struct HeartbeatMessage {
 };
 
 using ToWorker = std::variant<RegisteredMessage, RefusedMessage, PrepareMessage, LaunchMessage,
-                              StopRanksMessage, StoreAnswerMessage, HeartbeatMessage>;
+                              StopRanksMessage, GrantTasksMessage, TaskAnswerMessage,
+                              StoreAnswerMessage, HeartbeatMessage>;
 
 // From workers.
 
@@ -110,6 +136,13 @@ struct StoreCallMessage {
   LaunchId launch;
   Rank rank = 0;
   StoreCommand command;
+};
+
+struct TaskEndedMessage {
+  LaunchId launch;
+  Lease lease;
+  RankExit exit;
+  std::string refused;  // not empty: it exited 0, but its result cannot be taken, and why
 };
 
 // What must be done about a change. Effects are values: they can be compared, logged and replayed.
@@ -147,6 +180,11 @@ struct StoreDroppedEffect {
   JobId job;
 };
 
+// To be made durable: TaskTable::take_changes() of the job (ClusterState::take_task_rows).
+struct TasksChangedEffect {
+  JobId job;
+};
+
 // For the log of operators.
 struct NoteEffect {
   std::string text;
@@ -158,6 +196,6 @@ struct JobForgottenEffect {
 };
 
 using Effect = std::variant<SendEffect, CloseEffect, JobChangedEffect, WorkerChangedEffect,
-                            StoreChangedEffect, StoreDroppedEffect, NoteEffect, JobForgottenEffect>;
+                            StoreChangedEffect, StoreDroppedEffect, TasksChangedEffect, NoteEffect, JobForgottenEffect>;
 
 }  // namespace longhaul

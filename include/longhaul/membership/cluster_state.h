@@ -10,6 +10,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,8 @@ struct ClusterOptions {
   milliseconds max_restart_delay{60'000};
   // So many attempts in a row that came no further than one before them, and the job is given up.
   int max_attempts_without_progress = 5;
+  // The same for an array: so many attempts in a row of which none succeeded.
+  uint32_t stall_after = 50;
   size_t keep_ended_jobs = 200;
 };
 
@@ -47,8 +50,10 @@ struct NodeStatus {
 
 // What an earlier life of this master knew.
 struct ClusterMemory {
+  uint32_t boot = 1;  // of this life of the master, greater than that of any before
   uint64_t last_job = 0;
   std::vector<JobRecord> jobs;  // by number
+  std::map<JobId, std::vector<TaskRecord>> tasks;
   std::map<JobId, std::map<std::string, std::string>> stores;
   std::vector<WorkerRecord> workers;
 };
@@ -63,6 +68,10 @@ class ClusterState {
   // What is to be made durable of a job; nullptr: it is forgotten.
   const JobRecord* record(const JobId& id) const;
   const WorkerRecord* worker(const WorkerId& id) const { return workers_.find(id); }
+  // Rows of an array's tasks that have changed since this was last asked.
+  std::vector<TaskRecord> take_task_rows(const JobId& id);
+  // nullptr: no such job, or a gang.
+  const TaskTable* tasks(const JobId& id) const;
 
   // What users ask. `job_name` is an id, a name (its newest job), a unique prefix of an id, or
   // "last".
@@ -87,6 +96,10 @@ class ClusterState {
   void prepared(SessionId session, const PreparedMessage& message, Now now);
   void rank_event(SessionId session, const RankEventMessage& message, Now now);
   void store_call(SessionId session, const StoreCallMessage& message, Now now);
+  // kCommitted: the result that came along is the task's, and is to be made durable together with
+  // the task's row. nullopt: of a worker that is not heard any more.
+  std::optional<CommitOutcome> task_ended(SessionId session, const TaskEndedMessage& message,
+                                          Now now);
   // Whether output of this rank may come from this stream; also a sign of life.
   bool rank_output(SessionId session, const LaunchId& launch, Rank rank, Now now);
 
@@ -99,7 +112,19 @@ class ClusterState {
   std::vector<Effect> take_effects() { return std::exchange(effects_, {}); }
 
  private:
+  // Tasks that share a slot.
+  struct Batch {
+    LeaseHolder holder;
+    size_t open = 0;  // leases that have not ended
+  };
+
   struct Job : JobRecord {
+    std::optional<TaskTable> tasks;  // of an array
+    std::map<LeaseEpoch, Batch> batches;
+    std::unordered_map<LeaseEpoch, LeaseEpoch> batch_of;
+    std::string last_fault;
+    bool holds_slots = false;  // its shares do
+    bool impossible = false;   // larger than all workers together
     std::map<WorkerId, PreparedMessage> prepared;
     RendezvousStore store;
     std::map<WorkerId, Instant> missing_since;  // reconnected, does not list this launch
@@ -117,6 +142,8 @@ class ClusterState {
   std::vector<WorkerRoom> rooms() const;
   static PlacementDecision place(const Job& job, std::vector<WorkerRoom> rooms);
   int used_slots(const WorkerId& worker) const;
+  void take_slots(Job& job);
+  void give_slots_back(Job& job);
   void wait(Job& job, const std::string& reason);
   void forget_old_jobs();
 
@@ -125,6 +152,21 @@ class ClusterState {
   void resume(const WorkerRecord& worker, Now now);
   bool heard(SessionId session, Now now);
   Job* job_on(SessionId session, const LaunchId& launch, const WorkerRecord** worker);
+
+  // cluster_arrays.cc: tasks of arrays.
+  void make_tasks(Job& job);
+  void restore_tasks(Job& job, const std::vector<TaskRecord>& rows, Now now);
+  void count_tasks(Job& job);
+  void tasks_changed(Job& job, bool urgent);
+  bool offer_tasks(Job& job, Now now);
+  bool offer_tasks(Job& job, const WorkerRecord& worker, Now now);
+  void hold_batch(Job& job, const LeaseHolder& holder, LeaseEpoch id,
+                  const std::vector<Lease>& leases);
+  void close_lease(Job& job, LeaseEpoch epoch);
+  void refill(const WorkerId& id, Now now);
+  void review_array(Job& job, Now now);
+  void lose_leases(Job& job, const WorkerId& id, const std::string& why, Now now);
+  void resume_tasks(Job& job, const WorkerRecord& worker);
 
   // cluster_jobs.cc: a job's way through its table.
   bool advance(Job& job, JobEvent event, Now now);
@@ -161,7 +203,10 @@ class ClusterState {
   ClusterOptions options_;
   WorkerTable workers_;
   std::map<JobId, Job> jobs_;
-  std::vector<JobId> submitted_;  // in order; those kept
+  std::vector<JobId> submitted_;      // in order; those kept
+  std::map<uint64_t, JobId> active_;  // by number; those that have not ended
+  std::map<WorkerId, int> used_slots_;
+  LeaseEpochs epochs_{1};
   std::map<std::string, JobId> by_key_;
   std::vector<Effect> effects_;
   uint64_t last_job_ = 0;

@@ -12,6 +12,7 @@
 #include "longhaul/base/clock.h"
 #include "longhaul/membership/coordinator.h"
 #include "longhaul/membership/ids.h"
+#include "longhaul/membership/task.h"
 
 namespace longhaul {
 
@@ -19,6 +20,18 @@ namespace longhaul {
 struct Now {
   Instant instant;
   uint64_t unix_ms = 0;
+};
+
+// Many independent tasks instead of one gang.
+struct ArrayJobSpec {
+  TaskIndex tasks = 0;
+  std::string indices;        // what they are called (array_spec.h); empty: each has an input of its own
+  TaskIndex max_at_once = 0;  // 0: as many as there are slots
+  int batch = 1;              // tasks that are given to a slot together
+  int max_attempts = 3;       // of a task that fails by itself; then it is given up and reported
+  uint64_t max_result_bytes = uint64_t{8} << 20;  // a task that gives more has failed
+
+  bool operator==(const ArrayJobSpec&) const = default;
 };
 
 struct JobSpec {
@@ -38,6 +51,7 @@ struct JobSpec {
   int max_restarts = 0;
   int max_node_restarts = 0;
   milliseconds time_limit{0};  // from the first start on; 0: none
+  std::optional<ArrayJobSpec> array;  // absent: a gang
 
   int max_nodes() const {
     return max_ranks_per_worker > 0 ? (ranks + max_ranks_per_worker - 1) / max_ranks_per_worker : 0;
@@ -112,6 +126,7 @@ enum class FailureClass {
   kWorkerLost,
   kNoRoom,
   kTimeLimit,
+  kTasks,  // of an array: some were given up, or none succeeded
 };
 std::string_view to_string(FailureClass failure_class);
 
@@ -130,6 +145,18 @@ struct FailureReport {
   std::vector<Rank> victims;
 };
 
+struct GivenUpTask {
+  TaskIndex task = 0;
+  std::string reason;  // of its last failure
+};
+
+// How far an array has come.
+struct ArrayStatus {
+  TaskCounts counts;
+  TaskIndex ended_below = 0;          // all tasks before this one have ended
+  std::vector<GivenUpTask> given_up;  // the first 20
+};
+
 struct JobStatus {
   JobId id;
   JobSpec spec;
@@ -137,6 +164,7 @@ struct JobStatus {
   std::string reason;  // why it waits, or how it ended
   Generation generation = 1;
   std::vector<RankRecord> ranks;
+  std::optional<ArrayStatus> array;
   std::optional<FailureReport> failure;
   int exit_code = 0;
   int restarts = 0;                             // after failures of its own

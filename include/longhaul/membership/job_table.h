@@ -12,8 +12,9 @@ namespace longhaul {
 enum class JobEvent {
   kPlaced,         // every rank has a slot
   kNoRoom,         // too few free slots, and the job asked not to wait
+  kTasksGranted,   // the first tasks of an array have been given to a worker
   kAllPrepared,    // every worker can start the program
-  kAllSucceeded,   // every rank exited 0 by itself
+  kAllSucceeded,   // every rank exited 0 by itself, or every task is done
   kFailed,         // there is a verdict
   kStopRequested,  // by a user, or because the master ends
   kAllGone,        // every rank of a stopping job is accounted for
@@ -22,6 +23,7 @@ enum class JobEvent {
 
 // What follows from a transition, beyond the new state.
 enum class JobAction {
+  kNone,
   kPrepare,       // ask the chosen workers
   kLaunch,        // spawn the ranks
   kStopRanks,     // on every worker that holds some

@@ -1,0 +1,293 @@
+// The part of ClusterState that hands out the tasks of arrays and takes back what became of them.
+// The tasks themselves are a TaskTable; here it meets workers and slots: so many tasks as the job's
+// batch says go to one slot, and the slot is free again when the last of them has ended.
+#include <algorithm>
+#include <set>
+
+#include "longhaul/membership/cluster_state.h"
+
+namespace longhaul {
+namespace {
+
+// In the status, for people; all of them are in the table.
+constexpr size_t kShownGivenUp = 20;
+
+// A failed attempt, whose fault it was, in one line.
+struct Fault {
+  FaultKind kind = FaultKind::kApplication;
+  std::string reason;
+};
+
+std::optional<Fault> fault_of(const TaskEndedMessage& message) {
+  if (!message.refused.empty()) return Fault{FaultKind::kApplication, message.refused};
+  const RankExit& exit = message.exit;
+  if (!exit.launch_error.empty()) return Fault{FaultKind::kApplication, exit.launch_error};
+  if (exit.stopped_by_us) return Fault{FaultKind::kPreemption, "stopped by its worker"};
+  if (exit.signal != 0) {
+    return Fault{FaultKind::kApplication, "ended by " + signal_name(exit.signal)};
+  }
+  if (exit.exit_code != 0) {
+    return Fault{FaultKind::kApplication, str_cat("exited with code ", exit.exit_code)};
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+void ClusterState::make_tasks(Job& job) {
+  const ArrayJobSpec& array = *job.status.spec.array;
+  TaskOptions options;
+  options.budgets.application = static_cast<uint16_t>(std::clamp(array.max_attempts, 1, 65'534));
+  options.seed = job.number;
+  options.stall_after = options_.stall_after;
+  if (array.max_at_once > 0) options.max_leased = array.max_at_once;
+  job.tasks.emplace(array.tasks, options);
+  count_tasks(job);
+}
+
+void ClusterState::count_tasks(Job& job) {
+  ArrayStatus status;
+  status.counts = job.tasks->counts();
+  status.ended_below = job.tasks->ended_below();
+  if (status.counts.in(TaskState::kQuarantined) > 0) {
+    for (const TaskIndex task : job.tasks->quarantined()) {
+      if (status.given_up.size() == kShownGivenUp) break;
+      status.given_up.push_back({task, job.tasks->record(task).reason});
+    }
+  }
+  job.status.array = std::move(status);
+}
+
+// Fills the free slots of one worker. Returns whether it got some.
+bool ClusterState::offer_tasks(Job& job, const WorkerRecord& worker, Now now) {
+  if (worker.state != WorkerState::kReady || !worker.session) return false;
+  const LeaseHolder holder{worker.id, worker.registration.incarnation};
+  const auto batch_size = static_cast<size_t>(std::max(1, job.status.spec.array->batch));
+  GrantTasksMessage message{job.launch(), job.status.spec, {}};
+  while (used_slots(worker.id) < worker.registration.slots) {
+    std::vector<Lease> leases = job.tasks->grant(holder, batch_size, epochs_, now.instant);
+    if (leases.empty()) break;
+    hold_batch(job, holder, leases.front().epoch, leases);
+    message.batches.push_back(std::move(leases));
+  }
+  if (message.batches.empty()) return false;
+  if (job.status.state == JobState::kPending) {
+    job.status.unix_ms_started = now.unix_ms;
+    advance(job, JobEvent::kTasksGranted, now);
+  }
+  tasks_changed(job, /*urgent=*/false);
+  send(worker.id, std::move(message));
+  return true;
+}
+
+bool ClusterState::offer_tasks(Job& job, Now now) {
+  bool any = false;
+  for (const auto& [id, worker] : workers_.all()) {
+    if (job.tasks->grantable() == 0) break;
+    any |= offer_tasks(job, worker, now);
+  }
+  return any;
+}
+
+void ClusterState::hold_batch(Job& job, const LeaseHolder& holder, LeaseEpoch id,
+                              const std::vector<Lease>& leases) {
+  Batch& batch = job.batches[id];
+  batch.holder = holder;
+  batch.open += leases.size();
+  for (const Lease& lease : leases) job.batch_of[lease.epoch] = id;
+  used_slots_[holder.worker] += 1;
+}
+
+// One lease less; with the last one of its batch the slot is free.
+void ClusterState::close_lease(Job& job, LeaseEpoch epoch) {
+  const auto found = job.batch_of.find(epoch);
+  if (found == job.batch_of.end()) return;
+  const auto batch = job.batches.find(found->second);
+  job.batch_of.erase(found);
+  if (--batch->second.open > 0) return;
+  used_slots_[batch->second.holder.worker] -= 1;
+  job.batches.erase(batch);
+}
+
+// Tasks of arrays, in order of submission, until the first gang that waits for room: nobody
+// overtakes that one.
+void ClusterState::refill(const WorkerId& id, Now now) {
+  const WorkerRecord* worker = workers_.find(id);
+  if (worker == nullptr) return;
+  for (const auto& [number, job_id] : active_) {
+    if (used_slots(id) >= worker->registration.slots) return;
+    Job& job = jobs_.at(job_id);
+    const bool waits = job.status.state == JobState::kPending;
+    if (!job.tasks) {
+      if (waits && !job.impossible) return;
+    } else if (waits || job.status.state == JobState::kRunning) {
+      offer_tasks(job, *worker, now);
+    }
+  }
+}
+
+std::optional<CommitOutcome> ClusterState::task_ended(SessionId session,
+                                                      const TaskEndedMessage& message, Now now) {
+  if (!heard(session, now)) return std::nullopt;
+  const WorkerRecord* worker = workers_.by_session(session);
+  const auto found = jobs_.find(message.launch.job);
+  CommitOutcome outcome = CommitOutcome::kUnknown;
+  if (found != jobs_.end() && found->second.tasks &&
+      message.lease.incarnation == worker->registration.incarnation) {
+    Job& job = found->second;
+    const std::optional<Fault> fault = fault_of(message);
+    if (!fault) {
+      outcome = job.tasks->commit(message.lease);
+    } else if (job.tasks->fail(message.lease, fault->kind, fault->reason, now.instant) !=
+               FailOutcome::kStale) {
+      outcome = CommitOutcome::kRepeated;  // taken; there is no result
+      job.last_fault = fault->reason;
+    } else {
+      outcome = CommitOutcome::kStale;
+    }
+    close_lease(job, message.lease.epoch);
+    tasks_changed(job, /*urgent=*/false);
+    review_array(job, now);
+  }
+  effects_.emplace_back(
+      SendEffect{session, TaskAnswerMessage{message.launch, message.lease, outcome}});
+  const bool waiting = std::any_of(active_.begin(), active_.end(), [this](const auto& entry) {
+    return !jobs_.at(entry.second).tasks &&
+           jobs_.at(entry.second).status.state == JobState::kPending;
+  });
+  // A waiting gang may fit now; else only this worker has got room.
+  if (waiting) {
+    schedule(now);
+  } else {
+    refill(worker->id, now);
+  }
+  return outcome;
+}
+
+void ClusterState::review_array(Job& job, Now now) {
+  if (job.status.state == JobState::kStopping) {
+    review_stopping(job, now);
+    return;
+  }
+  if (job.status.state != JobState::kRunning) return;
+  const TaskCounts counts = job.tasks->counts();
+  const TaskIndex given_up = counts.in(TaskState::kQuarantined);
+  if (job.tasks->ended() && given_up == 0) {
+    advance(job, JobEvent::kAllSucceeded, now);
+  } else if (job.tasks->ended()) {
+    count_tasks(job);
+    const GivenUpTask& first = job.status.array->given_up.front();
+    fail(job,
+         {FailureClass::kTasks, std::nullopt, "",
+          str_cat(given_up, " of ", job.tasks->size(), given_up == 1 ? " tasks was" : " tasks were",
+                  " given up; task ", first.task, ": ", first.reason),
+          false},
+         now);
+  } else if (job.tasks->stalled()) {
+    fail(job,
+         {FailureClass::kTasks, std::nullopt, "",
+          str_cat("none of the last ", options_.stall_after, " attempts succeeded; the last one: ",
+                  job.last_fault),
+          false},
+         now);
+  }
+}
+
+void ClusterState::tasks_changed(Job& job, bool urgent) {
+  count_tasks(job);
+  effects_.emplace_back(TasksChangedEffect{job.status.id});
+  changed(job, urgent);
+}
+
+// Leases of this worker's id that are not of the incarnation that is there now.
+void ClusterState::lose_leases(Job& job, const WorkerId& id, const std::string& why, Now now) {
+  const WorkerRecord* worker = workers_.find(id);
+  const bool there = worker != nullptr && worker->state != WorkerState::kLost;
+  const std::string living = there ? worker->registration.incarnation : "";
+  std::set<std::string> gone;
+  for (auto batch = job.batches.begin(); batch != job.batches.end();) {
+    const LeaseHolder& holder = batch->second.holder;
+    if (holder.worker != id || holder.incarnation == living) {
+      ++batch;
+      continue;
+    }
+    gone.insert(holder.incarnation);
+    used_slots_[id] -= 1;
+    std::erase_if(job.batch_of, [&](const auto& entry) { return entry.second == batch->first; });
+    batch = job.batches.erase(batch);
+  }
+  if (gone.empty()) return;
+  for (const std::string& incarnation : gone) {
+    job.tasks->worker_lost(incarnation, str_cat("worker ", id, " was lost: ", why), now.instant);
+  }
+  tasks_changed(job, /*urgent=*/true);
+  review_array(job, now);
+}
+
+// A worker is back: it says which leases it still has. What it never received waits again; what is
+// not its own any more is to be dropped there.
+void ClusterState::resume_tasks(Job& job, const WorkerRecord& worker) {
+  const std::string& incarnation = worker.registration.incarnation;
+  for (auto batch = job.batches.begin(); batch != job.batches.end();) {
+    if (batch->second.holder.incarnation != incarnation) {
+      ++batch;
+      continue;
+    }
+    used_slots_[worker.id] -= 1;
+    std::erase_if(job.batch_of, [&](const auto& entry) { return entry.second == batch->first; });
+    batch = job.batches.erase(batch);
+  }
+  std::set<LeaseEpoch> held;
+  std::map<LeaseEpoch, std::vector<Lease>> batches;
+  for (const HeldLease& one : worker.registration.leases) {
+    if (one.launch != job.launch()) continue;
+    Lease lease = one.lease;
+    lease.incarnation = incarnation;
+    // A stopped job's leases are current no more, but their slots are in use until they end.
+    const bool ours = job.tasks->standing(lease) == LeaseStanding::kCurrent ||
+                      job.status.state == JobState::kStopping;
+    if (!ours) {
+      send(worker.id, TaskAnswerMessage{job.launch(), lease, CommitOutcome::kStale});
+      continue;
+    }
+    held.insert(lease.epoch);
+    batches[one.batch].push_back(lease);
+  }
+  for (const auto& [id, leases] : batches) {
+    hold_batch(job, {worker.id, incarnation}, id, leases);
+  }
+  for (const Lease& lease : job.tasks->leases_of(incarnation)) {
+    if (!held.contains(lease.epoch)) job.tasks->release(lease);
+  }
+  tasks_changed(job, /*urgent=*/true);
+  if (job.status.state == JobState::kStopping) send_stop(job, worker.id);
+}
+
+void ClusterState::restore_tasks(Job& job, const std::vector<TaskRecord>& rows, Now now) {
+  make_tasks(job);
+  if (const Result<void> restored = job.tasks->restore(rows, now.instant); !restored) {
+    note("job ", job.status.id, ": ", restored.failure().message);
+  }
+  if (has_ended(job.status.state) || job.status.state == JobState::kStopping) {
+    job.tasks->cancel_all();
+  }
+  count_tasks(job);
+  if (has_ended(job.status.state)) return;
+  // As few slots as they can have until the worker says which of them share one: the epochs of a
+  // batch follow each other.
+  const auto batch = static_cast<LeaseEpoch>(job.status.spec.array->batch);
+  for (const LeaseHolder& holder : job.tasks->holders()) {
+    std::map<LeaseEpoch, Lease> leases;
+    for (const Lease& lease : job.tasks->leases_of(holder.incarnation)) leases[lease.epoch] = lease;
+    while (!leases.empty()) {
+      const LeaseEpoch first = leases.begin()->first;
+      std::vector<Lease> shared;
+      while (!leases.empty() && leases.begin()->first < first + batch) {
+        shared.push_back(leases.extract(leases.begin()).mapped());
+      }
+      hold_batch(job, holder, first, shared);
+    }
+  }
+}
+
+}  // namespace longhaul
