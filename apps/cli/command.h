@@ -18,12 +18,20 @@ using Action = std::function<int()>;
 // `after_dashes`: the words after the command line's first "--", which CLI11 does not see.
 void add_run(CLI::App& app, Action* action,
              const std::optional<std::vector<std::string>>& after_dashes);
+void add_map(CLI::App& app, Action* action,
+             const std::optional<std::vector<std::string>>& after_dashes);
+void add_results(CLI::App& app, Action* action);
 void add_ps(CLI::App& app, Action* action);
 void add_status(CLI::App& app, Action* action);
 void add_logs(CLI::App& app, Action* action);
 void add_stop(CLI::App& app, Action* action);
 void add_wait(CLI::App& app, Action* action);
 void add_nodes(CLI::App& app, Action* action);
+
+// The program and its arguments: what CLI11 left over of the command's words and what came after
+// the dashes. Throws CLI::ExtrasError for a flag among the former: a typo.
+std::vector<std::string> program_words(const CLI::App& command,
+                                       const std::optional<std::vector<std::string>>& after_dashes);
 
 // --master HOST:PORT, or the environment's LONGHAUL_MASTER.
 void add_master_flag(CLI::App& command, std::string* address);

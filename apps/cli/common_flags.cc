@@ -40,4 +40,16 @@ void add_job_argument(CLI::App& command, std::string* job) {
       ->required();
 }
 
+// CLI11 leaves everything from the first word that is no flag of ours; a flag there is a typo.
+std::vector<std::string> program_words(
+    const CLI::App& command, const std::optional<std::vector<std::string>>& after_dashes) {
+  std::vector<std::string> words = command.remaining();
+  if (!words.empty() && words.front().starts_with("-")) throw CLI::ExtrasError(words);
+  if (!after_dashes) return words;
+  // A "--" after the program is the program's own.
+  if (!words.empty()) words.emplace_back("--");
+  words.insert(words.end(), after_dashes->begin(), after_dashes->end());
+  return words;
+}
+
 }  // namespace longhaul::cli

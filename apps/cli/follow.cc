@@ -70,7 +70,7 @@ class Follower {
         screen_.message(str_cat("job ", status.id, " is pending: ", status.reason));
       }
     }
-    if (const std::optional<Progress> progress = summarize(status.ranks)) {
+    if (const std::optional<Progress> progress = progress_of(status)) {
       time_left_.observe(*progress, clock_.now());
     }
   }
@@ -111,7 +111,7 @@ class Follower {
 
   void say_the_end() {
     if (!options_.progress) return;
-    if (!screen_.live() && summarize(status_.ranks)) {
+    if (!screen_.live() && progress_of(status_)) {
       screen_.message(render_progress(status_, std::nullopt, clock_.unix_ms()));
     }
     if (status_.failure && status_.state == JobState::kFailed) {
@@ -213,7 +213,7 @@ class Follower {
   void show_progress() {
     if (!options_.progress || status_.id.empty() || has_ended(status_.state)) return;
     const Instant now = clock_.now();
-    const std::optional<Progress> progress = summarize(status_.ranks);
+    const std::optional<Progress> progress = progress_of(status_);
     if (screen_.live()) {
       if (seconds_between(line_at_, now) < kLineSeconds) return;
       line_at_ = now;

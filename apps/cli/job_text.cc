@@ -84,7 +84,9 @@ std::string render_jobs(const std::vector<JobStatus>& jobs, int64_t now_unix_ms)
   rows.reserve(jobs.size());
   for (const JobStatus& job : jobs) {
     rows.push_back({job.id, job.spec.name.empty() ? "-" : job.spec.name,
-                    std::string(to_string(job.state)), std::to_string(job.spec.ranks),
+                    std::string(to_string(job.state)),
+                    job.spec.array ? str_cat(job.spec.array->tasks, " tasks")
+                                   : std::to_string(job.spec.ranks),
                     age(job.unix_ms_submitted, now_unix_ms), exit_column(job),
                     shorten(job.reason.empty() ? quote_command(job.spec.command) : job.reason)});
   }
@@ -120,6 +122,11 @@ std::string render_status(const JobStatus& job, int64_t now_unix_ms) {
     }
   }
   text += "  submitted " + age(job.unix_ms_submitted, now_unix_ms) + " ago\n";
+  if (job.array) {
+    for (const GivenUpTask& task : job.array->given_up) {
+      text += str_cat("  given up  task ", task.task, ": ", task.reason, "\n");
+    }
+  }
   if (!job.ranks.empty()) {
     std::vector<Row> rows;
     rows.reserve(job.ranks.size());

@@ -89,6 +89,25 @@ Json failure_json(const FailureReport& failure) {
           {"victims", failure.victims}};
 }
 
+Json array_json(const JobStatus& job) {
+  if (!job.array || !job.spec.array) return nullptr;
+  const TaskCounts& counts = job.array->counts;
+  Json given_up = Json::array();
+  for (const GivenUpTask& task : job.array->given_up) {
+    given_up.push_back({{"task", task.task}, {"reason", task.reason}});
+  }
+  return {{"tasks", job.spec.array->tasks},
+          {"indices", job.spec.array->indices},
+          {"waiting", counts.in(TaskState::kWaiting)},
+          {"backing_off", counts.in(TaskState::kBackingOff)},
+          {"running", counts.in(TaskState::kLeased)},
+          {"done", counts.in(TaskState::kDone)},
+          {"given_up", counts.in(TaskState::kQuarantined)},
+          {"cancelled", counts.in(TaskState::kCancelled)},
+          {"ended_below", job.array->ended_below},
+          {"first_given_up", std::move(given_up)}};
+}
+
 Json job_value(const JobStatus& job) {
   Json ranks = Json::array();
   for (const RankRecord& rank : job.ranks) ranks.push_back(rank_json(rank));
@@ -102,6 +121,7 @@ Json job_value(const JobStatus& job) {
           {"spec", spec_json(job.spec)},
           {"progress", summary_json(job.ranks)},
           {"ranks", std::move(ranks)},
+          {"array", array_json(job)},
           {"failure", job.failure ? failure_json(*job.failure) : Json(nullptr)},
           {"restarts", job.restarts},
           {"node_restarts", job.node_restarts},

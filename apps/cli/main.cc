@@ -18,6 +18,7 @@ constexpr const char* kFooter =
     "  LONGHAUL_MASTER   HOST:PORT of the master when --master is not given\n"
     "Examples:\n"
     "  longhaul run --ranks 4 -- ./char_gpt --steps 400\n"
+    "  longhaul map --array 0-99 -- ./simulate --seed {}\n"
     "  longhaul ps\n"
     "  longhaul logs last -f";
 
@@ -40,7 +41,8 @@ int run(int argc, char** argv) {
   Action action;
   const std::optional<std::vector<std::string>> after_dashes = cut_at_dashes(&argc, argv);
   add_run(app, &action, after_dashes);
-  for (const auto add : {add_ps, add_status, add_logs, add_stop, add_wait, add_nodes}) {
+  add_map(app, &action, after_dashes);
+  for (const auto add : {add_results, add_ps, add_status, add_logs, add_stop, add_wait, add_nodes}) {
     add(app, &action);
   }
   if (const std::optional<int> exit_code = longhaul::parse_flags(app, argc, argv)) {

@@ -66,6 +66,22 @@ void append_progress(const Progress& progress, std::vector<std::string>* parts) 
   }
 }
 
+void append_tasks(const JobStatus& job, std::vector<std::string>* parts) {
+  const TaskCounts& counts = job.array->counts;
+  const TaskIndex all = job.spec.array ? job.spec.array->tasks : 0;
+  const TaskIndex done = counts.in(TaskState::kDone);
+  parts->push_back(str_cat(done, "/", all, all == 1 ? " task" : " tasks",
+                           all > 0 ? str_cat(" ", uint64_t{100} * done / all, "%") : ""));
+  constexpr std::pair<TaskState, const char*> kOthers[] = {
+      {TaskState::kLeased, " running"},
+      {TaskState::kBackingOff, " to be tried again"},
+      {TaskState::kQuarantined, " given up"},
+      {TaskState::kCancelled, " cancelled"}};
+  for (const auto& [state, words] : kOthers) {
+    if (counts.in(state) > 0) parts->push_back(str_cat(counts.in(state), words));
+  }
+}
+
 std::string head(const JobStatus& job, int64_t now_unix_ms) {
   std::string text = str_cat(job.id, " ", to_string(job.state));
   const auto start = static_cast<int64_t>(job.unix_ms_started);
@@ -103,6 +119,15 @@ std::optional<Progress> summarize(const std::vector<RankRecord>& ranks) {
   return sum;
 }
 
+std::optional<Progress> progress_of(const JobStatus& job) {
+  if (!job.array) return summarize(job.ranks);
+  const TaskCounts& counts = job.array->counts;
+  Progress progress;
+  progress.step = counts.in(TaskState::kDone) + counts.in(TaskState::kQuarantined);
+  progress.total_steps = job.spec.array ? job.spec.array->tasks : 0;
+  return progress;
+}
+
 void TimeLeft::observe(const Progress& progress, Instant now) {
   if (!samples_.empty() && progress.step <= samples_.back().step) return;
   samples_.push_back({now, progress.step});
@@ -126,6 +151,11 @@ std::string render_progress(const JobStatus& job, const std::optional<double>& s
   const std::optional<Progress> progress = summarize(job.ranks);
   if (job.state == JobState::kPending && !job.reason.empty()) {
     parts.push_back(job.reason);
+  } else if (job.array) {
+    append_tasks(job, &parts);
+    if (seconds_left && !has_ended(job.state)) {
+      parts.push_back(format_seconds(*seconds_left) + " left");
+    }
   } else if (progress) {
     append_progress(*progress, &parts);
     if (seconds_left) parts.push_back(format_seconds(*seconds_left) + " left");

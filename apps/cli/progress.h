@@ -24,6 +24,8 @@ struct Progress {
 
 // nullopt when no rank has reported yet.
 std::optional<Progress> summarize(const std::vector<RankRecord>& ranks);
+// The same of a job; an array's steps are its tasks.
+std::optional<Progress> progress_of(const JobStatus& job);
 
 // Estimates the time left from the steps of the last half minute, so that a slow start is
 // forgotten.

@@ -89,18 +89,6 @@ int run(const RunFlags& flags) {
   return submit_and_watch(flags, *spec, (*local)->address(), signals, screen);
 }
 
-// CLI11 leaves everything from the first word that is no flag of ours; a flag there is a typo.
-std::vector<std::string> program_words(
-    const CLI::App& command, const std::optional<std::vector<std::string>>& after_dashes) {
-  std::vector<std::string> words = command.remaining();
-  if (!words.empty() && words.front().starts_with("-")) throw CLI::ExtrasError(words);
-  if (!after_dashes) return words;
-  // A "--" after the program is the program's own.
-  if (!words.empty()) words.emplace_back("--");
-  words.insert(words.end(), after_dashes->begin(), after_dashes->end());
-  return words;
-}
-
 template <typename Value>
 CLI::Option* add_count(CLI::App& command, const std::string& name, std::optional<Value>* value,
                        const std::string& help) {

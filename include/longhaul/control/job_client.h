@@ -15,6 +15,7 @@
 // Messages name the address.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -85,6 +86,18 @@ class JobWatch {
   virtual void cancel() = 0;
 };
 
+// What one task of an array gave.
+struct TaskResult {
+  TaskIndex task = 0;
+  uint32_t attempt = 0;
+  std::string data;
+};
+
+struct ResultOptions {
+  TaskIndex first_task = 0;
+  bool follow = false;  // until the job has ended; else what there is now without a gap
+};
+
 struct StopOptions {
   milliseconds grace{0};  // from SIGTERM to SIGKILL; 0: the job's own
   bool force = false;     // SIGKILL at once
@@ -102,12 +115,18 @@ class JobClient {
   const std::string& address() const;
 
   // The same key submits the same job once, however often the call is repeated; empty: a fresh key.
-  Result<JobId> submit(const JobSpec& spec, const std::string& submission_key = "");
+  // `inputs`: one for each task of an array that has no indices.
+  Result<JobId> submit(const JobSpec& spec, const std::string& submission_key = "",
+                       const std::vector<std::string>& inputs = {});
   Result<std::vector<JobStatus>> list(bool include_ended);
   // `job` is here and below an id, a unique prefix of one, a name (its newest job) or "last".
   Result<JobStatus> get(const std::string& job);
   Result<JobStatus> stop(const std::string& job, const StopOptions& options = {});
   Result<std::vector<NodeInfo>> nodes();
+  // Calls back with each result in task order, on this thread, until the callback returns false or
+  // there is no more. Errors: those of every call, and kCorrupt (a result cannot be decompressed).
+  Result<void> results(const std::string& job, const ResultOptions& options,
+                       const std::function<bool(const TaskResult&)>& each);
   // Starts at once; failures arrive as WatchEnded.
   std::unique_ptr<JobWatch> watch(const std::string& job, const WatchOptions& options);
 

@@ -4,6 +4,7 @@
 
 #include "control/client/job_watch.h"
 #include "control/common/channel.h"
+#include "control/common/compression.h"
 #include "control/common/job_proto.h"
 #include "longhaul/base/strings.h"
 
@@ -79,10 +80,12 @@ const std::string& JobClient::address() const {
   return impl_->address_;
 }
 
-Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submission_key) {
+Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submission_key,
+                                const std::vector<std::string>& inputs) {
   v1::SubmitJobRequest request;
   *request.mutable_spec() = to_proto(spec);
   request.set_submission_key(submission_key.empty() ? fresh_submission_key() : submission_key);
+  request.mutable_inputs()->Assign(inputs.begin(), inputs.end());
   const Result<v1::SubmitJobReply> reply = impl_->call(&v1::JobService::Stub::SubmitJob, request);
   if (!reply) return reply.failure();
   return reply->job_id();
@@ -123,6 +126,32 @@ Result<std::vector<NodeInfo>> JobClient::nodes() {
   std::vector<NodeInfo> nodes;
   for (const v1::Node& node : reply->nodes()) nodes.push_back(node_from(node));
   return nodes;
+}
+
+Result<void> JobClient::results(const std::string& job, const ResultOptions& options,
+                                const std::function<bool(const TaskResult&)>& each) {
+  v1::GetResultsRequest request;
+  request.set_job(job);
+  request.set_first_task(options.first_task);
+  request.set_follow(options.follow);
+  grpc::ClientContext context;
+  const auto stream = impl_->stub_->GetResults(&context, request);
+  v1::TaskResult message;
+  while (stream->Read(&message)) {
+    Result<std::string> data = decompress(message.result(), message.result_bytes());
+    if (!data) {
+      context.TryCancel();
+      return Failure{data.failure().kind,
+                     str_cat("task ", message.task(), ": ", data.failure().message)};
+    }
+    if (!each({message.task(), message.attempt(), std::move(*data)})) {
+      context.TryCancel();
+      return {};
+    }
+  }
+  const grpc::Status status = stream->Finish();
+  if (!status.ok()) return master_failure(status, impl_->whom());
+  return {};
 }
 
 std::unique_ptr<JobWatch> JobClient::watch(const std::string& job, const WatchOptions& options) {

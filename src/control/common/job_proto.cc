@@ -40,6 +40,7 @@ constexpr std::array kFailureClasses = {
     std::pair{FailureClass::kWorkerLost, v1::FAILURE_CLASS_WORKER_LOST},
     std::pair{FailureClass::kNoRoom, v1::FAILURE_CLASS_NO_ROOM},
     std::pair{FailureClass::kTimeLimit, v1::FAILURE_CLASS_TIME_LIMIT},
+    std::pair{FailureClass::kTasks, v1::FAILURE_CLASS_TASKS},
 };
 
 template <typename Pairs, typename Value>
@@ -73,7 +74,69 @@ std::vector<To> vector_from(const List& list) {
   return {list.begin(), list.end()};
 }
 
+v1::ArraySpec to_proto(const ArrayJobSpec& array) {
+  v1::ArraySpec proto;
+  proto.set_tasks(array.tasks);
+  proto.set_indices(array.indices);
+  proto.set_max_at_once(array.max_at_once);
+  proto.set_batch(static_cast<uint32_t>(array.batch));
+  proto.set_max_attempts(static_cast<uint32_t>(array.max_attempts));
+  proto.set_max_result_bytes(array.max_result_bytes);
+  return proto;
+}
+
+ArrayJobSpec from_proto(const v1::ArraySpec& proto) {
+  return {proto.tasks(),         proto.indices(),
+          proto.max_at_once(),   to_int(proto.batch()),
+          to_int(proto.max_attempts()), proto.max_result_bytes()};
+}
+
+constexpr std::pair<TaskState, void (v1::ArrayStatus::*)(uint32_t)> kTaskCounts[] = {
+    {TaskState::kWaiting, &v1::ArrayStatus::set_waiting},
+    {TaskState::kBackingOff, &v1::ArrayStatus::set_backing_off},
+    {TaskState::kLeased, &v1::ArrayStatus::set_running},
+    {TaskState::kDone, &v1::ArrayStatus::set_done},
+    {TaskState::kQuarantined, &v1::ArrayStatus::set_given_up},
+    {TaskState::kCancelled, &v1::ArrayStatus::set_cancelled},
+};
+
+v1::ArrayStatus to_proto(const ArrayStatus& array) {
+  v1::ArrayStatus proto;
+  for (const auto& [state, set] : kTaskCounts) (proto.*set)(array.counts.in(state));
+  proto.set_ended_below(array.ended_below);
+  for (const GivenUpTask& task : array.given_up) {
+    v1::GivenUpTask* one = proto.add_first_given_up();
+    one->set_task(task.task);
+    one->set_reason(task.reason);
+  }
+  return proto;
+}
+
+ArrayStatus from_proto(const v1::ArrayStatus& proto) {
+  ArrayStatus array;
+  array.counts.in_state = {proto.waiting(), proto.backing_off(), proto.running(),
+                           proto.done(),    proto.given_up(),    proto.cancelled()};
+  array.ended_below = proto.ended_below();
+  for (const v1::GivenUpTask& task : proto.first_given_up()) {
+    array.given_up.push_back({task.task(), task.reason()});
+  }
+  return array;
+}
+
 }  // namespace
+
+Lease from_proto(const v1::Lease& proto) {
+  return {proto.task(), proto.attempt(), proto.epoch(), proto.incarnation()};
+}
+
+v1::Lease to_proto(const Lease& lease) {
+  v1::Lease proto;
+  proto.set_task(lease.task);
+  proto.set_attempt(lease.attempt);
+  proto.set_epoch(lease.epoch);
+  proto.set_incarnation(lease.incarnation);
+  return proto;
+}
 
 v1::JobSpec to_proto(const JobSpec& spec) {
   v1::JobSpec proto;
@@ -90,6 +153,7 @@ v1::JobSpec to_proto(const JobSpec& spec) {
   proto.set_max_restarts(static_cast<uint32_t>(spec.max_restarts));
   proto.set_max_node_restarts(static_cast<uint32_t>(spec.max_node_restarts));
   proto.set_time_limit_ms(static_cast<uint64_t>(spec.time_limit.count()));
+  if (spec.array) *proto.mutable_array() = to_proto(*spec.array);
   return proto;
 }
 
@@ -108,6 +172,7 @@ JobSpec from_proto(const v1::JobSpec& proto) {
   spec.max_restarts = to_int(proto.max_restarts());
   spec.max_node_restarts = to_int(proto.max_node_restarts());
   spec.time_limit = milliseconds(std::min(proto.time_limit_ms(), kLongestLimitMs));
+  if (proto.has_array()) spec.array = from_proto(proto.array());
   return spec;
 }
 
@@ -198,6 +263,7 @@ v1::JobStatus to_proto(const JobStatus& job) {
   proto.set_reason(job.reason);
   proto.set_generation(job.generation);
   for (const RankRecord& rank : job.ranks) *proto.add_ranks() = to_proto(rank);
+  if (job.array) *proto.mutable_array() = to_proto(*job.array);
   if (job.failure) *proto.mutable_failure() = to_proto(*job.failure);
   proto.set_exit_code(job.exit_code);
   proto.set_restarts(static_cast<uint32_t>(job.restarts));
@@ -219,6 +285,7 @@ JobStatus from_proto(const v1::JobStatus& proto) {
   job.reason = proto.reason();
   job.generation = proto.generation();
   for (const v1::RankStatus& rank : proto.ranks()) job.ranks.push_back(from_proto(rank));
+  if (proto.has_array()) job.array = from_proto(proto.array());
   if (proto.has_failure()) job.failure = from_proto(proto.failure());
   job.exit_code = proto.exit_code();
   job.restarts = to_int(proto.restarts());

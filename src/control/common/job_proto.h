@@ -3,12 +3,16 @@
 #pragma once
 
 #include "longhaul/membership/job.h"
+#include "longhaul/membership/lease.h"
 #include "longhaul/v1/job.pb.h"
 
 namespace longhaul {
 
 v1::JobSpec to_proto(const JobSpec& spec);
 JobSpec from_proto(const v1::JobSpec& proto);
+
+v1::Lease to_proto(const Lease& lease);
+Lease from_proto(const v1::Lease& proto);
 
 v1::RankStatus to_proto(const RankRecord& rank);
 // Instants and orders stay at their defaults: they mean something inside the master only.

@@ -59,6 +59,24 @@ Result<void> each_row(Database& database, const char* sql, Row row) {
   }
 }
 
+constexpr int64_t kNoFault = -1;
+
+TaskRecord task_of(const Statement& row) {
+  TaskRecord task;
+  task.task = static_cast<TaskIndex>(row.integer(1));
+  task.state = static_cast<TaskState>(row.integer(2));
+  task.attempt = static_cast<uint32_t>(row.integer(3));
+  task.epoch = static_cast<LeaseEpoch>(row.integer(4));
+  task.holder = {row.bytes(5), row.bytes(6)};
+  const std::string failures = row.bytes(7);
+  if (failures.size() == sizeof(task.failures)) {
+    ::memcpy(task.failures.data(), failures.data(), failures.size());
+  }
+  if (row.integer(8) != kNoFault) task.last_fault = static_cast<FaultKind>(row.integer(8));
+  task.reason = row.bytes(9);
+  return task;
+}
+
 Result<LedgerContents> read_contents(Database& database) {
   LedgerContents contents;
   std::array reads = {
@@ -79,6 +97,18 @@ Result<LedgerContents> read_contents(Database& database) {
                  contents.stores[static_cast<uint64_t>(row.integer(0))][row.bytes(1)] =
                      row.bytes(2);
                }),
+      each_row(database,
+               "SELECT job, task, state, attempt, epoch, worker, incarnation, failures, last_fault,"
+               " reason FROM tasks",
+               [&](const Statement& row) {
+                 contents.tasks[static_cast<uint64_t>(row.integer(0))].push_back(task_of(row));
+               }),
+      each_row(database, "SELECT job, first, inputs FROM inputs ORDER BY job, first",
+               [&](const Statement& row) {
+                 const auto job = static_cast<uint64_t>(row.integer(0));
+                 contents.inputs[job].push_back(
+                     {job, static_cast<TaskIndex>(row.integer(1)), row.bytes(2)});
+               }),
   };
   for (Result<void>& read : reads) {
     if (!read) return read.failure();
@@ -97,6 +127,12 @@ struct Ledger::Statements {
   Statement put_store;
   Statement erase_store;
   Statement drop_store;
+  Statement put_task;
+  Statement put_result;
+  Statement put_inputs;
+  Statement drop_tasks;
+  Statement drop_results;
+  Statement drop_inputs;
 
   static Result<std::unique_ptr<Statements>> prepare(Database& database) {
     auto statements = std::make_unique<Statements>();
@@ -110,6 +146,12 @@ struct Ledger::Statements {
         {&statements->put_store, "INSERT OR REPLACE INTO store VALUES(?, ?, ?)"},
         {&statements->erase_store, "DELETE FROM store WHERE job=? AND key=?"},
         {&statements->drop_store, "DELETE FROM store WHERE job=?"},
+        {&statements->put_task, "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
+        {&statements->put_result, "INSERT INTO results VALUES(?, ?, ?, ?, ?, ?)"},
+        {&statements->put_inputs, "INSERT OR REPLACE INTO inputs VALUES(?, ?, ?)"},
+        {&statements->drop_tasks, "DELETE FROM tasks WHERE job=?"},
+        {&statements->drop_results, "DELETE FROM results WHERE job=?"},
+        {&statements->drop_inputs, "DELETE FROM inputs WHERE job=?"},
     };
     for (const auto& [statement, sql] : wanted) {
       Result<Statement> prepared = database.prepare(sql);
@@ -217,6 +259,9 @@ Result<void> Ledger::write_rows(const LedgerBatch& batch) {
                                : to.drop_job.bind(key).run();
     // Numbers of forgotten jobs are not given again.
     if (done && record) done = to.set_meta.bind_text("last_job").bind(key).run();
+    for (Statement* drop : {&to.drop_store, &to.drop_tasks, &to.drop_results, &to.drop_inputs}) {
+      if (done && !record) done = drop->bind(key).run();
+    }
     if (!done) return done;
   }
   for (const auto& [id, record] : batch.workers) {
@@ -231,7 +276,68 @@ Result<void> Ledger::write_rows(const LedgerBatch& batch) {
                                     : to.erase_store.bind(job).bind(*row.key).run();
     if (!done) return done;
   }
+  for (const InputRow& row : batch.inputs) {
+    Result<void> done =
+        to.put_inputs.bind(static_cast<int64_t>(row.job)).bind(row.first).bind(row.inputs).run();
+    if (!done) return done;
+  }
+  for (const LedgerBatch::TaskRow& row : batch.tasks) {
+    Result<void> done = write_task(row);
+    if (!done) return done;
+  }
+  for (const ResultRow& row : batch.results) {
+    Result<void> done = to.put_result.bind(static_cast<int64_t>(row.job))
+                            .bind(row.task)
+                            .bind(row.attempt)
+                            .bind(static_cast<int64_t>(row.epoch))
+                            .bind(static_cast<int64_t>(row.bytes))
+                            .bind(row.result)
+                            .run();
+    if (!done) return done;
+  }
   return {};
+}
+
+Result<void> Ledger::write_task(const LedgerBatch::TaskRow& row) {
+  const TaskRecord& task = row.task;
+  const std::string_view failures(reinterpret_cast<const char*>(task.failures.data()),
+                                  sizeof(task.failures));
+  return statements_->put_task.bind(static_cast<int64_t>(row.job))
+      .bind(task.task)
+      .bind(static_cast<int64_t>(task.state))
+      .bind(task.attempt)
+      .bind(static_cast<int64_t>(task.epoch))
+      .bind_text(task.holder.worker)
+      .bind_text(task.holder.incarnation)
+      .bind(failures)
+      .bind(task.last_fault ? static_cast<int64_t>(*task.last_fault) : kNoFault)
+      .bind(task.reason)
+      .run();
+}
+
+Result<ResultReader> ResultReader::open(const std::string& folder) {
+  Result<Database> database = Database::open(database_path(folder), Database::Mode::kReadOnly);
+  if (!database) return database.failure();
+  return ResultReader(std::move(*database));
+}
+
+Result<std::vector<ResultRow>> ResultReader::read(uint64_t job, TaskIndex first, TaskIndex end,
+                                                  size_t limit) {
+  Result<Statement> statement = database_.prepare(
+      "SELECT task, attempt, epoch, bytes, result FROM results"
+      " WHERE job=? AND task>=? AND task<? ORDER BY task LIMIT ?");
+  if (!statement) return statement.failure();
+  statement->bind(static_cast<int64_t>(job)).bind(first).bind(end).bind(static_cast<int64_t>(limit));
+  std::vector<ResultRow> rows;
+  while (true) {
+    const Result<bool> more = statement->next();
+    if (!more) return more.failure();
+    if (!*more) return rows;
+    rows.push_back({job, static_cast<TaskIndex>(statement->integer(0)),
+                    static_cast<uint32_t>(statement->integer(1)),
+                    static_cast<LeaseEpoch>(statement->integer(2)),
+                    static_cast<uint64_t>(statement->integer(3)), statement->bytes(4)});
+  }
 }
 
 Result<void> Ledger::backup(const std::string& folder, const std::string& path) {

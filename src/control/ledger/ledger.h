@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "control/ledger/sqlite.h"
@@ -21,8 +22,26 @@
 #include "longhaul/base/queue.h"
 #include "longhaul/base/thread.h"
 #include "longhaul/base/unique_fd.h"
+#include "longhaul/membership/task.h"
 
 namespace longhaul {
+
+// What a task of an array gave.
+struct ResultRow {
+  uint64_t job = 0;
+  TaskIndex task = 0;
+  uint32_t attempt = 0;
+  LeaseEpoch epoch = 0;
+  uint64_t bytes = 0;  // before compression
+  std::string result;  // a zstd frame
+};
+
+// Inputs of an array's tasks from `first` on.
+struct InputRow {
+  uint64_t job = 0;
+  TaskIndex first = 0;
+  std::string inputs;  // a v1::TaskInputs
+};
 
 // Rows to write, whole: a row with the same key is replaced, one without a record is dropped.
 struct LedgerBatch {
@@ -34,8 +53,18 @@ struct LedgerBatch {
     std::optional<std::string> value;
   };
   std::vector<StoreRow> store;  // in order
+  struct TaskRow {
+    uint64_t job = 0;
+    TaskRecord task;
+  };
+  std::vector<TaskRow> tasks;
+  std::vector<ResultRow> results;  // new ones: a second result of a task is an error
+  std::vector<InputRow> inputs;
 
-  bool empty() const { return jobs.empty() && workers.empty() && store.empty(); }
+  bool empty() const {
+    return jobs.empty() && workers.empty() && store.empty() && tasks.empty() && results.empty() &&
+           inputs.empty();
+  }
 };
 
 // All that was durable when the database was opened.
@@ -45,6 +74,20 @@ struct LedgerContents {
   std::map<uint64_t, std::string> jobs;
   std::map<std::string, std::string> workers;
   std::map<uint64_t, std::map<std::string, std::string>> stores;
+  std::map<uint64_t, std::vector<TaskRecord>> tasks;
+  std::map<uint64_t, std::vector<InputRow>> inputs;  // in task order
+};
+
+// Reads results while the ledger writes. Thread safety: none; any number of readers at once.
+class ResultReader {
+ public:
+  static Result<ResultReader> open(const std::string& folder);
+  // Up to `limit` results of tasks first <= task < end, in task order.
+  Result<std::vector<ResultRow>> read(uint64_t job, TaskIndex first, TaskIndex end, size_t limit);
+
+ private:
+  explicit ResultReader(Database database) : database_(std::move(database)) {}
+  Database database_;
 };
 
 class Ledger {
@@ -77,6 +120,7 @@ class Ledger {
   void run();
   Result<void> commit(const std::vector<Entry>& entries);
   Result<void> write_rows(const LedgerBatch& batch);
+  Result<void> write_task(const LedgerBatch::TaskRow& row);
   void set_trouble(std::optional<std::string> why);
 
   UniqueFd lock_;

@@ -21,7 +21,19 @@ constexpr std::array kMigrations = {
     "CREATE TABLE store(job INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL,"
     " PRIMARY KEY(job, key)) WITHOUT ROWID;"
     // `record` is a v1::WorkerRecord.
-    "CREATE TABLE workers(id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;",
+    "CREATE TABLE workers(id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;"
+    // A task of an array that has been granted at least once: longhaul/membership/task.h.
+    "CREATE TABLE tasks(job INTEGER NOT NULL, task INTEGER NOT NULL, state INTEGER NOT NULL,"
+    " attempt INTEGER NOT NULL, epoch INTEGER NOT NULL, worker TEXT NOT NULL,"
+    " incarnation TEXT NOT NULL, failures BLOB NOT NULL, last_fault INTEGER NOT NULL,"
+    " reason BLOB NOT NULL, PRIMARY KEY(job, task)) WITHOUT ROWID;"
+    // What a task gave, once: a second row for it is refused. `result` is a zstd frame.
+    "CREATE TABLE results(job INTEGER NOT NULL, task INTEGER NOT NULL, attempt INTEGER NOT NULL,"
+    " epoch INTEGER NOT NULL, bytes INTEGER NOT NULL, result BLOB NOT NULL,"
+    " PRIMARY KEY(job, task));"
+    // Inputs of tasks from `first` on: a v1::TaskInputs.
+    "CREATE TABLE inputs(job INTEGER NOT NULL, first INTEGER NOT NULL, inputs BLOB NOT NULL,"
+    " PRIMARY KEY(job, first));",
 };
 
 Result<int64_t> pragma(Database& database, const char* sql) {

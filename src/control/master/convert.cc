@@ -82,6 +82,25 @@ void fill(v1::MasterMessage* proto, const StopRanksMessage& message) {
   stop->set_reason(message.reason);
 }
 
+// The inputs are the caller's to add: core.h.
+void fill(v1::MasterMessage* proto, const GrantTasksMessage& message) {
+  v1::GrantTasks* grant = proto->mutable_grant_tasks();
+  set_launch(grant, message.launch);
+  *grant->mutable_spec() = to_proto(message.spec);
+  for (const std::vector<Lease>& leases : message.batches) {
+    v1::TaskBatch* batch = grant->add_batches();
+    for (const Lease& lease : leases) *batch->add_tasks()->mutable_lease() = to_proto(lease);
+  }
+}
+
+void fill(v1::MasterMessage* proto, const TaskAnswerMessage& message) {
+  v1::TaskAnswer* answer = proto->mutable_task_answer();
+  set_launch(answer, message.launch);
+  *answer->mutable_lease() = to_proto(message.lease);
+  answer->set_stale(message.outcome == CommitOutcome::kStale ||
+                    message.outcome == CommitOutcome::kUnknown);
+}
+
 void fill(v1::MasterMessage* proto, const StoreAnswerMessage& message) {
   proto->mutable_store_answer()->set_call_id(message.call_id);
   fill(proto->mutable_store_answer()->mutable_reply(), message.result);
@@ -130,6 +149,9 @@ WorkerRegistration from_proto(const v1::Register& proto) {
   for (const v1::Inventory& launch : proto.inventory()) {
     registration.inventory.push_back(launch_of(launch));
   }
+  for (const v1::HeldLease& held : proto.leases()) {
+    registration.leases.push_back({launch_of(held), from_proto(held.lease()), held.batch()});
+  }
   return registration;
 }
 
@@ -166,6 +188,10 @@ v1::Register to_proto(const WorkerRegistration& registration) {
   proto.set_version(registration.version);
   for (const LaunchId& launch : registration.inventory) set_launch(proto.add_inventory(), launch);
   return proto;
+}
+
+TaskEndedMessage from_proto(const v1::TaskEnded& proto) {
+  return {launch_of(proto), from_proto(proto.lease()), from_proto(proto.exit()), proto.refused()};
 }
 
 PreparedMessage from_proto(const v1::Prepared& proto) {

@@ -20,6 +20,7 @@ WorkerRegistration from_proto(const v1::Register& proto);
 v1::Register to_proto(const WorkerRegistration& registration);
 RankExit from_proto(const v1::RankExited& proto);
 v1::RankExited to_proto(const RankExit& exit);
+TaskEndedMessage from_proto(const v1::TaskEnded& proto);
 PreparedMessage from_proto(const v1::Prepared& proto);
 std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto);
 std::optional<StoreCallMessage> from_proto(const v1::StoreCall& proto);

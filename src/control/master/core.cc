@@ -27,14 +27,19 @@ uint64_t job_number(const JobId& id) {
 }  // namespace
 
 Core::Core(Options options, const Clock& clock, std::string incarnation,
-           std::unique_ptr<Ledger> ledger, ClusterMemory memory)
+           std::unique_ptr<Ledger> ledger, MasterMemory memory)
     : options_(options),
       clock_(clock),
       incarnation_(std::move(incarnation)),
       ledger_(std::move(ledger)),
       state_(options.cluster),
       published_at_(clock.now()) {
-  state_.restore(std::move(memory), now());
+  for (const JobRecord& job : memory.cluster.jobs) {
+    const JobSpec& spec = job.status.spec;
+    if (!spec.array) continue;
+    inputs_[job.status.id] = TaskInputs::restore(*spec.array, memory.inputs[job.number]);
+  }
+  state_.restore(std::move(memory.cluster), now());
   thread_ = Thread("lh-master", [this] { run(); });
 }
 
@@ -118,6 +123,9 @@ void Core::collect() {
       batch_.store.push_back({job_number(store->job), std::move(store->change.key),
                               std::move(store->change.value)});
       continue;
+    } else if (const auto* tasks = std::get_if<TasksChangedEffect>(&effect)) {
+      dirty_tasks_.insert(tasks->job);
+      continue;
     } else if (const auto* dropped = std::get_if<StoreDroppedEffect>(&effect)) {
       batch_.store.push_back({job_number(dropped->job), std::nullopt, std::nullopt});
       continue;
@@ -144,6 +152,11 @@ void Core::seal() {
     const WorkerRecord* worker = state_.worker(id);
     std::optional<std::string>& row = batch_.workers[id];
     if (worker != nullptr) row = to_bytes(*worker);
+  }
+  for (const JobId& id : std::exchange(dirty_tasks_, {})) {
+    for (TaskRecord& task : state_.take_task_rows(id)) {
+      batch_.tasks.push_back({job_number(id), std::move(task)});
+    }
   }
   LedgerBatch batch = std::exchange(batch_, {});
   Held held = std::exchange(held_, {});
@@ -188,11 +201,14 @@ void Core::perform(const Effect& effect) {
   if (const auto* send = std::get_if<SendEffect>(&effect)) {
     const auto session = sessions_.find(send->session);
     if (session == sessions_.end()) return;
-    session->second.sink->send(to_proto(send->message, incarnation_));
+    v1::MasterMessage message = to_proto(send->message, incarnation_);
+    if (message.has_grant_tasks()) fill_inputs(*message.mutable_grant_tasks());
+    session->second.sink->send(std::move(message));
   } else if (const auto* close = std::get_if<CloseEffect>(&effect)) {
     const auto session = sessions_.find(close->session);
     if (session != sessions_.end()) session->second.sink->close("this stream is over", true);
   } else if (const auto* forgotten = std::get_if<JobForgottenEffect>(&effect)) {
+    inputs_.erase(forgotten->job);
     feed(forgotten->job)->remove_log();
     feeds_.erase(forgotten->job);
     changed_.erase(forgotten->job);
@@ -270,6 +286,30 @@ std::shared_ptr<JobFeed> Core::feed(const JobId& job) {
   const JobStatus* status = state_.status(job);
   if (status != nullptr) feed->publish(to_proto(*status), has_ended(status->state));
   return feed;
+}
+
+void Core::add_inputs(const JobId& job, TaskInputs inputs) {
+  for (InputRow& row : inputs.rows(job_number(job))) batch_.inputs.push_back(std::move(row));
+  inputs_[job] = std::move(inputs);
+}
+
+void Core::fill_inputs(v1::GrantTasks& grant) const {
+  const auto inputs = inputs_.find(grant.job_id());
+  if (inputs == inputs_.end()) return;
+  for (v1::TaskBatch& batch : *grant.mutable_batches()) {
+    for (v1::TaskGrant& task : *batch.mutable_tasks()) {
+      task.set_input(inputs->second.input(task.lease().task()));
+    }
+  }
+}
+
+// The result becomes durable in the transaction that makes the task done.
+void Core::task_ended(ClusterState& state, SessionId session, v1::TaskEnded message, Now now) {
+  const auto outcome = state.task_ended(session, from_proto(message), now);
+  if (outcome != CommitOutcome::kCommitted) return;
+  batch_.results.push_back({job_number(message.job_id()), message.lease().task(),
+                            message.lease().attempt(), message.lease().epoch(),
+                            message.result_bytes(), std::move(*message.mutable_result())});
 }
 
 void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& output, Now now) {

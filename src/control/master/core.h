@@ -20,6 +20,7 @@
 
 #include "control/ledger/ledger.h"
 #include "control/master/job_feed.h"
+#include "control/master/task_inputs.h"
 #include "longhaul/base/clock.h"
 #include "longhaul/base/queue.h"
 #include "longhaul/base/thread.h"
@@ -27,6 +28,12 @@
 #include "longhaul/v1/worker_service.pb.h"
 
 namespace longhaul {
+
+// All that an earlier life of this master left in its ledger.
+struct MasterMemory {
+  ClusterMemory cluster;
+  std::map<uint64_t, std::vector<InputRow>> inputs;  // by the number of the job
+};
 
 // A worker's stream as the owner thread sees it. No method blocks.
 class SessionSink {
@@ -41,6 +48,7 @@ class Core {
  public:
   struct Options {
     ClusterOptions cluster;
+    std::string state_folder;   // of the ledger; empty: none
     std::string output_folder;  // empty: output is kept in memory only
     size_t output_bytes_per_job = size_t{16} << 20;
     size_t output_bytes_of_ended_jobs = size_t{256} << 20;
@@ -48,7 +56,7 @@ class Core {
 
   // `ledger` may be null: then nothing outlives this object. `memory` is what it held.
   Core(Options options, const Clock& clock, std::string incarnation,
-       std::unique_ptr<Ledger> ledger, ClusterMemory memory);
+       std::unique_ptr<Ledger> ledger, MasterMemory memory);
   ~Core();
 
   using Task = std::function<void(ClusterState& state, Now now)>;
@@ -77,6 +85,11 @@ class Core {
   std::shared_ptr<JobFeed> feed(const JobId& job);
   void output(ClusterState& state, SessionId session, const v1::RankOutput& output, Now now);
   bool takes_jobs() const { return !stopping_; }
+  // What the tasks of a job that was just submitted are about.
+  void add_inputs(const JobId& job, TaskInputs inputs);
+  bool has_inputs(const JobId& job) const { return inputs_.contains(job); }
+  void task_ended(ClusterState& state, SessionId session, v1::TaskEnded message, Now now);
+  const std::string& state_folder() const { return options_.state_folder; }
 
  private:
   struct Session {
@@ -101,6 +114,7 @@ class Core {
   void durable();
   void carry_out(Held held, bool durable);
   void perform(const Effect& effect);
+  void fill_inputs(v1::GrantTasks& grant) const;
   void publish(bool all);
   void trim_ended_output();
 
@@ -116,10 +130,12 @@ class Core {
   SessionId last_session_ = 0;
   std::map<JobId, std::shared_ptr<JobFeed>> feeds_;
   std::map<JobId, bool> changed_;  // -> urgent
+  std::map<JobId, TaskInputs> inputs_;
   Instant published_at_;
   LedgerBatch batch_;  // of what has happened since seal()
   std::set<JobId> dirty_jobs_;
   std::set<WorkerId> dirty_workers_;
+  std::set<JobId> dirty_tasks_;
   Held held_;
   std::deque<Held> in_flight_;  // one for each batch that the ledger has
   bool gave_up_ = false;

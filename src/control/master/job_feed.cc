@@ -93,6 +93,16 @@ void JobFeed::remove_log() {
   log_.remove();
 }
 
+v1::JobStatus JobFeed::status() const {
+  MutexLock lock(mutex_);
+  return status_;
+}
+
+bool JobFeed::ended() const {
+  MutexLock lock(mutex_);
+  return ended_;
+}
+
 size_t JobFeed::output_bytes() const {
   MutexLock lock(mutex_);
   return kept_;

@@ -47,6 +47,8 @@ class JobFeed {
   // The job is forgotten: removes the log.
   void remove_log();
   size_t output_bytes() const;
+  v1::JobStatus status() const;
+  bool ended() const;
 
   // Reading.
 

@@ -22,6 +22,8 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
                                    v1::GetJobReply* reply) override;
   grpc::ServerWriteReactor<v1::WatchJobEvent>* WatchJob(
       grpc::CallbackServerContext* context, const v1::WatchJobRequest* request) override;
+  grpc::ServerWriteReactor<v1::TaskResult>* GetResults(
+      grpc::CallbackServerContext* context, const v1::GetResultsRequest* request) override;
   grpc::ServerUnaryReactor* StopJob(grpc::CallbackServerContext* context,
                                     const v1::StopJobRequest* request,
                                     v1::StopJobReply* reply) override;

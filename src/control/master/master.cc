@@ -14,7 +14,7 @@
 namespace longhaul {
 namespace {
 
-constexpr int kMaxRequestBytes = 16 << 20;
+constexpr int kMaxRequestBytes = 64 << 20;
 
 // gRPC writes to stderr by itself; what matters of it reaches callers as an error.
 void log_for_grpc(gpr_log_func_args* args) {
@@ -31,6 +31,7 @@ std::string random_name() {
 Core::Options core_options(const MasterOptions& options) {
   Core::Options core = options.core;
   if (options.state_folder.empty()) return core;
+  core.state_folder = options.state_folder;
   core.output_folder = options.state_folder + "/output";
   std::error_code ignored;  // OutputLog says what it cannot write
   std::filesystem::create_directories(core.output_folder, ignored);
@@ -39,7 +40,7 @@ Core::Options core_options(const MasterOptions& options) {
 
 }  // namespace
 
-Master::Master(const MasterOptions& options, std::unique_ptr<Ledger> ledger, ClusterMemory memory)
+Master::Master(const MasterOptions& options, std::unique_ptr<Ledger> ledger, MasterMemory memory)
     : durable_(ledger != nullptr),
       core_(core_options(options), clock_, random_name(), std::move(ledger), std::move(memory)) {}
 
@@ -50,7 +51,7 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   }
   gpr_set_log_function(log_for_grpc);
   std::unique_ptr<Ledger> ledger;
-  ClusterMemory memory;
+  MasterMemory memory;
   if (!options.state_folder.empty()) {
     LedgerContents contents;
     Result<std::unique_ptr<Ledger>> opened = Ledger::open(options.state_folder, &contents);
@@ -58,7 +59,7 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
     ledger = std::move(*opened);
     Result<ClusterMemory> remembered = remember(contents);
     if (!remembered) return remembered.failure();
-    memory = std::move(*remembered);
+    memory = {std::move(*remembered), std::move(contents.inputs)};
   }
   std::unique_ptr<Master> master(new Master(options, std::move(ledger), std::move(memory)));
   int port = 0;

@@ -38,7 +38,7 @@ class Master {
   bool shut_down(milliseconds limit);
 
  private:
-  Master(const MasterOptions& options, std::unique_ptr<Ledger> ledger, ClusterMemory memory);
+  Master(const MasterOptions& options, std::unique_ptr<Ledger> ledger, MasterMemory memory);
 
   const bool durable_;
   SystemClock clock_;

@@ -139,12 +139,16 @@ Result<WorkerRecord> worker_record_from(const std::string& bytes) {
 
 Result<ClusterMemory> remember(const LedgerContents& contents) {
   ClusterMemory memory;
+  memory.boot = static_cast<uint32_t>(contents.boot);
   memory.last_job = contents.last_job;
   for (const auto& [number, bytes] : contents.jobs) {
     Result<JobRecord> job = job_record_from(bytes);
     if (!job) return Failure{job.failure().kind, str_cat(job.failure().message, ": ", number)};
     if (const auto store = contents.stores.find(number); store != contents.stores.end()) {
       memory.stores[job->status.id] = store->second;
+    }
+    if (const auto tasks = contents.tasks.find(number); tasks != contents.tasks.end()) {
+      memory.tasks[job->status.id] = tasks->second;
     }
     memory.jobs.push_back(std::move(*job));
   }

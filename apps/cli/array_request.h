@@ -1,0 +1,33 @@
+// What `longhaul map` was asked for becomes the array that is submitted.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/cli/job_request.h"
+
+namespace longhaul::cli {
+
+struct ArrayRequest {
+  JobRequest job;
+  // Where the tasks come from; exactly one of them.
+  std::string indices;      // "0-999%50"
+  std::string each_line;    // a file, "-" for stdin
+  std::string from_json;    // a file with a JSON array, "-" for stdin
+  std::string each_file;    // a folder
+  int batch = 1;
+  int max_attempts = 3;
+  uint64_t max_result_mib = 8;
+};
+
+struct ArrayRequested {
+  JobSpec spec;
+  std::vector<std::string> inputs;  // empty where the tasks are indices
+};
+
+// Reads the inputs. A line's or a string's own text becomes the input, any other JSON value its
+// compact JSON; files come in the order of their names, as absolute paths. Errors: kInvalid.
+Result<ArrayRequested> make_array(const ArrayRequest& request, const std::filesystem::path& here,
+                                  const ReadEnvironment& environment);
+
+}  // namespace longhaul::cli
