@@ -10,6 +10,7 @@
 #include "control/worker/agent_server.h"
 #include "control/worker/event_loop.h"
 #include "control/worker/host_facts.h"
+#include "control/worker/last_lines.h"
 #include "control/worker/launch.h"
 #include "control/worker/master_link.h"
 #include "control/worker/outbox.h"
@@ -162,11 +163,11 @@ Result<void> Worker::Impl::prepare_site() {
   site_.cores = usable_cores();
   const int gpus = gpu_count();
   slots_ = settings_.slots > 0 ? settings_.slots : gpus > 0 ? gpus : site_.cores;
-  site_.shim = settings_.shim;
-  if (site_.shim.empty()) {
+  site_.shim.program = settings_.shim;
+  if (site_.shim.program.empty()) {
     Result<std::string> shim = find_shim();
     if (!shim) return shim.failure();
-    site_.shim = *shim;
+    site_.shim.program = *shim;
   }
   return find_address();
 }
