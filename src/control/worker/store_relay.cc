@@ -25,6 +25,15 @@ milliseconds until(Instant deadline) {
   return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(left));
 }
 
+// Above those of any worker that was here before under the same incarnation: the master takes two
+// calls with one number for one.
+uint64_t first_call_id() {
+  const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(
+             std::chrono::duration_cast<std::chrono::microseconds>(since_epoch).count())
+         << 10;
+}
+
 }  // namespace
 
 v1::StoreReply to_store_reply(const Failure& failure) {
@@ -35,7 +44,10 @@ v1::StoreReply to_store_reply(const Failure& failure) {
 }
 
 StoreRelay::StoreRelay(EventLoop& loop, std::string master_address, Send send)
-    : loop_(loop), master_(std::move(master_address)), send_(std::move(send)) {
+    : loop_(loop),
+      master_(std::move(master_address)),
+      send_(std::move(send)),
+      last_id_(first_call_id()) {
   disconnected();
 }
 

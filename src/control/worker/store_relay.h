@@ -63,7 +63,7 @@ class StoreRelay {
   bool connected_ = false;
   EventLoop::TimerId away_timer_ = 0;
   bool away_long_ = false;
-  uint64_t last_id_ = 0;
+  uint64_t last_id_;
   Calls calls_;
 };
 
