@@ -368,6 +368,17 @@ TEST(RankFolder, AProcessThatHasAShimsOldPidIsNotTheShim) {
   EXPECT_FALSE(folder.find_shim().valid());
 }
 
+TEST(RankFolder, KnowsTheLastCallsAgain) {
+  const testing::TempDir parent;
+  const RankFolder folder = RankFolder::create(parent.file("rank"), "token").value_or_throw();
+  for (uint64_t i = 1; i <= 3 * RankLedger::kCalls; ++i) {
+    EXPECT_EQ(folder.call_id(1000 + i, i), i);
+    EXPECT_EQ(folder.call_id(1000 + i, 99'999), i);
+    if (i == 1) continue;
+    EXPECT_EQ(folder.call_id(1000 + i - 1, 99'999), i - 1);
+  }
+}
+
 TEST(RankFolder, IsNotOpenedWhenItsLedgerIsNone) {
   const testing::TempDir parent;
   EXPECT_EQ(RankFolder::open(parent.file("no")).failure().kind, ErrorKind::kUnavailable);

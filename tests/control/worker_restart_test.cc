@@ -372,6 +372,35 @@ TEST_F(RestartedWorker, AnswersTheCallsOfItsRanks) {
   end();
 }
 
+// The master has counted, but the worker is killed before it hears of it.
+TEST_F(RestartedWorker, HasNothingCountedTwice) {
+  start();
+  launch("echo $LONGHAUL_AGENT $LONGHAUL_AGENT_TOKEN end; exec sleep 1000");
+  ASSERT_TRUE(printed("end"));
+  std::istringstream words(output());
+  std::string address;
+  std::string token;
+  words >> address >> token;
+  AgentClient client(address, token);
+  EXPECT_EQ(client.store_add("count", 2).value_or_throw(), 2);
+  master.answer_store_calls(false);
+  Result<int64_t> added = Failure{};
+  Thread adder("adder", [&] { added = client.store_add("count", 3); });
+  const auto asked = [](const FakeMaster::Messages& messages) {
+    return std::count_if(messages.begin(), messages.end(),
+                         [](const auto& m) { return m.store_call().request().amount() == 3; });
+  };
+  ASSERT_TRUE(master.wait([&](const auto& messages) { return asked(messages) == 1; }));
+  kill();
+  master.answer_store_calls(true);
+  start();
+  adder.join();
+  EXPECT_EQ(std::move(added).value_or_throw(), 5);
+  EXPECT_EQ(asked(master.messages()), 2);
+  EXPECT_EQ(client.store_add("count", 1).value_or_throw(), 6);
+  end();
+}
+
 // The worker is killed before the master can have confirmed that it heard of the join.
 TEST_F(RestartedWorker, TellsAgainWhatItsRanksHadSaid) {
   start();

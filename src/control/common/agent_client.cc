@@ -3,8 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <limits>
+#include <random>
+#include <string>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -46,13 +49,11 @@ v1::StoreRequest store_request(v1::StoreRequest::Operation operation,
   return request;
 }
 
-bool may_be_repeated(const v1::StoreRequest& request) {
-  return request.operation() != v1::StoreRequest::ADD &&
-         request.operation() != v1::StoreRequest::COMPARE_SET;
-}
-template <typename Request>
-bool may_be_repeated(const Request&) {
-  return true;
+// Doing one of these twice is not doing it once.
+bool counts_once(const v1::StoreRequest& request) {
+  return request.operation() == v1::StoreRequest::ADD ||
+         request.operation() == v1::StoreRequest::COMPARE_SET ||
+         request.operation() == v1::StoreRequest::DELETE;
 }
 
 // A repeated wait ends when the first one would have.
@@ -67,6 +68,8 @@ void shorten(Request&, WallTime) {}
 }  // namespace
 
 struct AgentClient::Impl {
+  // Of calls that count once; other clients of the same rank begin elsewhere.
+  std::atomic<uint64_t> last_number{std::random_device{}() * uint64_t{1} << 32};
   std::string address;
   std::string token;
   milliseconds patience;
@@ -82,20 +85,14 @@ struct AgentClient::Impl {
                      milliseconds timeout = kCallTimeout) {
     const WallTime deadline = wall_time() + timeout;
     WallTime give_up = wall_time() + patience;
+    const uint64_t number = number_of(request);
     for (bool was_lost = false;; shorten(request, deadline)) {
-      // What cannot be repeated is not risked on a connection that has broken unnoticed.
-      if (!may_be_repeated(request)) channel->WaitForStateChange(GRPC_CHANNEL_READY, wall_time());
       if (!channel->WaitForConnected(std::min(deadline, give_up))) return gone();
       Reply reply;
-      const grpc::Status status = attempt(method, request, &reply, deadline);
+      const grpc::Status status = attempt(method, request, &reply, deadline, number);
       if (status.ok()) return reply;
       const Failure failure = to_failure(status, whom());
       if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return failure;
-      if (!may_be_repeated(request)) {
-        return Failure{failure.kind, str_cat(failure.message,
-                                             ": lost while it was asked; nobody knows whether it "
-                                             "did it")};
-      }
       if (!std::exchange(was_lost, true)) give_up = wall_time() + patience;
       if (wall_time() >= give_up) return failure;
       std::this_thread::sleep_for(kRetryPause);
@@ -104,11 +101,21 @@ struct AgentClient::Impl {
 
   template <typename Request, typename Reply>
   grpc::Status attempt(Method<Request, Reply> method, const Request& request, Reply* reply,
-                       WallTime deadline) {
+                       WallTime deadline, uint64_t number) {
     grpc::ClientContext context;
     context.AddMetadata("longhaul-token", token);
+    if (number != 0) context.AddMetadata("longhaul-call", std::to_string(number));
     context.set_deadline(deadline);
     return (stub.get()->*method)(&context, request, reply);
+  }
+
+  // The same for every try, so that the master takes them for one; 0: they need none.
+  uint64_t number_of(const v1::StoreRequest& request) {
+    return counts_once(request) ? ++last_number : 0;
+  }
+  template <typename Request>
+  uint64_t number_of(const Request&) {
+    return 0;
   }
 
   std::string whom() const { return str_cat("worker's agent at ", address); }

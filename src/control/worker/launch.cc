@@ -215,6 +215,10 @@ v1::JoinReply Launch::placement(Rank rank) const {
   return reply;
 }
 
+uint64_t Launch::call_id(Rank rank, uint64_t number, uint64_t fresh) const {
+  return at(rank).folder->call_id(number, fresh);  // a rank that asks has been started
+}
+
 std::optional<v1::RankOutput> Launch::next_output() {
   std::optional<OutputFlow::Chunk> chunk = output_.next();
   if (!chunk) return std::nullopt;

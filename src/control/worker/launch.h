@@ -73,6 +73,8 @@ class Launch {
   // Who holds this token, while it runs.
   std::optional<Rank> find_token(const std::string& token) const;
   v1::JoinReply placement(Rank rank) const;
+  // See RankFolder::call_id().
+  uint64_t call_id(Rank rank, uint64_t number, uint64_t fresh) const;
 
   // Output in order of sending, within the window; then the exits of ranks whose output is all
   // sent.

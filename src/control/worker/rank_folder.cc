@@ -87,6 +87,18 @@ std::string RankFolder::mark() const {
   return str_cat(AgentClient::kTokenVariable, "=", token());
 }
 
+uint64_t RankFolder::call_id(uint64_t number, uint64_t fresh) const {
+  for (const RankLedger::Call& call : ledger_->calls) {
+    if (call.number.load(std::memory_order_acquire) == number) return call.call_id;
+  }
+  // Killed in the middle of this, the worker has not asked the master yet.
+  RankLedger::Call& slot = ledger_->calls[ledger_->next_call++ % RankLedger::kCalls];
+  slot.number.store(0, std::memory_order_release);
+  slot.call_id = fresh;
+  slot.number.store(number, std::memory_order_release);
+  return fresh;
+}
+
 UniqueFd RankFolder::find_shim() const {
   if (ledger_->phase.load(std::memory_order_acquire) == RankPhase::kCreated) return UniqueFd();
   // Taken before the look, so that the look is at the process it holds.

@@ -32,6 +32,9 @@ class RankFolder {
   // "NAME=value" in the environment of the shim, the rank and all that it started.
   std::string mark() const;
 
+  // The number under which the master knows the rank's call `number`: `fresh`, when it is new.
+  uint64_t call_id(uint64_t number, uint64_t fresh) const;
+
   // A pidfd of the shim that the ledger names; invalid when that process is gone, even if its pid
   // is another's by now.
   UniqueFd find_shim() const;

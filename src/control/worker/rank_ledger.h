@@ -57,6 +57,16 @@ struct RankLedger {
   };
   Stream streams[kStreams];
 
+  // The worker: the last store calls of the rank that must not be done twice, by the numbers that
+  // the rank gave them, and the numbers under which the master knows them.
+  struct Call {
+    std::atomic<uint64_t> number;
+    uint64_t call_id;
+  };
+  static constexpr uint32_t kCalls = 64;  // more than a rank has under way at once
+  Call calls[kCalls];
+  uint32_t next_call;
+
   bool has_farewell() const {
     const RankPhase now = phase.load(std::memory_order_acquire);
     return now == RankPhase::kNotStarted || now == RankPhase::kEnded;

@@ -55,9 +55,11 @@ StoreRelay::~StoreRelay() {
   fail_all({ErrorKind::kUnavailable, "the worker has ended"});
 }
 
-void StoreRelay::call(const LaunchId& launch, uint32_t rank, v1::StoreRequest request,
+void StoreRelay::call(uint64_t id, const LaunchId& launch, uint32_t rank, v1::StoreRequest request,
                       Answer answer) {
-  const uint64_t id = ++last_id_;
+  if (const auto before = calls_.find(id); before != calls_.end()) {
+    finish(before, to_store_reply({ErrorKind::kUnavailable, "asked again"}));
+  }
   const milliseconds timeout(request.timeout_ms());
   const Instant deadline = std::chrono::steady_clock::now() + timeout;
   Call& call = calls_[id] = Call{launch, rank, std::move(request), std::move(answer), deadline};

@@ -73,7 +73,7 @@ class Worker::Impl final : public AgentBackend {
   // AgentBackend: what the ranks ask.
   bool knows(const std::string& token) const override { return find(token).launch != nullptr; }
   Result<v1::JoinReply> join(const std::string& token, const v1::JoinRequest& request) override;
-  void store(const std::string& token, v1::StoreRequest request,
+  void store(const std::string& token, uint64_t number, v1::StoreRequest request,
              std::function<void(v1::StoreReply)> answer) override;
   bool report(const std::string& token, v1::Progress progress) override;
   void report_fault(const std::string& token, v1::Fault fault) override;
@@ -248,13 +248,15 @@ Result<v1::JoinReply> Worker::Impl::join(const std::string& token, const v1::Joi
   return caller.launch->placement(caller.rank);
 }
 
-void Worker::Impl::store(const std::string& token, v1::StoreRequest request,
+void Worker::Impl::store(const std::string& token, uint64_t number, v1::StoreRequest request,
                          std::function<void(v1::StoreReply)> answer) {
   const Caller caller = find(token);
   if (caller.launch->stopping()) {
     return answer(to_store_reply({ErrorKind::kPeerLost, caller.launch->stop_reason()}));
   }
-  relay_->call(caller.launch->id(), static_cast<uint32_t>(caller.rank), std::move(request),
+  const uint64_t fresh = relay_->next_id();
+  const uint64_t id = number == 0 ? fresh : caller.launch->call_id(caller.rank, number, fresh);
+  relay_->call(id, caller.launch->id(), static_cast<uint32_t>(caller.rank), std::move(request),
                std::move(answer));
 }
 
