@@ -22,6 +22,8 @@ constexpr int kExitUnavailable = 69;  // EX_UNAVAILABLE of sysexits.h
 struct Flags {
   WorkerSettings settings;
   double master_timeout_seconds = 60;
+  std::optional<double> adopt_timeout_seconds;
+  uint64_t spool_mib = 64;
   std::string log_level = "info";
 };
 
@@ -37,7 +39,21 @@ void define(CLI::App& app, Flags& flags) {
                  "Where ranks of other hosts reach this one (default: the address towards the "
                  "master)");
   app.add_option("--state-dir", flags.settings.state_folder,
-                 "Folder for the agent socket and spooled output (default: a temporary one)");
+                 "Folder for the agent socket, spooled output, and what a worker needs to go on in "
+                 "the place of a killed one (default: a temporary one)");
+  app.add_flag("--adopt,!--no-adopt", flags.settings.adopt,
+               "Take over the ranks that a killed worker has left in the state folder (default); "
+               "--no-adopt: kill them");
+  app.add_option("--adopt-timeout", flags.adopt_timeout_seconds,
+                 "Seconds for which ranks run on when this worker is killed; 0: they are killed at "
+                 "once (default: 60 with a --state-dir, else 0)")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option(
+         "--spool-limit", flags.spool_mib,
+         "MiB kept on disk of each rank's stdout and stderr until the master has them; then "
+         "the oldest go")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   app.add_option("--master-timeout", flags.master_timeout_seconds,
                  "Seconds after which the ranks of a master that stays away are stopped")
       ->check(CLI::NonNegativeNumber)
@@ -96,6 +112,11 @@ int main(int argc, char** argv) {
   set_log_level(level);
   flags.settings.master_timeout =
       milliseconds(static_cast<int64_t>(flags.master_timeout_seconds * 1000));
+  if (flags.adopt_timeout_seconds) {
+    flags.settings.adopt_timeout =
+        milliseconds(static_cast<int64_t>(*flags.adopt_timeout_seconds * 1000));
+  }
+  flags.settings.spool_bytes = flags.spool_mib << 20;
   return run(flags);
 }
 

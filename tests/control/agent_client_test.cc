@@ -155,7 +155,8 @@ TEST_F(AgentClientTest, AMasterThatIsGoneIsNamed) {
 
 TEST_F(AgentClientTest, AWorkerThatIsGoneIsNamed) {
   host_.end(true).value_or_throw();
-  const Result<Placement> joined = client_->join();
+  AgentClient client(address_, token_, milliseconds(200));
+  const Result<Placement> joined = client.join();
   ASSERT_FALSE(joined);
   EXPECT_EQ(joined.failure().kind, ErrorKind::kUnavailable);
   EXPECT_NE(joined.failure().message.find(address_), std::string::npos) << joined.failure().message;

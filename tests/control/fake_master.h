@@ -39,6 +39,12 @@ class FakeMaster final : private v1::WorkerService::Service {
     if (on && stream_ != nullptr && output_bytes_ > 0) acknowledge();
   }
 
+  // Off: what the store is asked is done, but nobody hears of it.
+  void answer_store_calls(bool on) {
+    MutexLock lock(mutex_);
+    answers_store_calls_ = on;
+  }
+
   void answer_heartbeats(bool on) {
     MutexLock lock(mutex_);
     answers_heartbeats_ = on;
@@ -147,11 +153,15 @@ class FakeMaster final : private v1::WorkerService::Service {
     stream_->Write(answer);
   }
 
-  // SET, GET (answered when the key is there), ADD, CHECK, DELETE, COMPARE_SET of one key.
+  // SET, GET (answered when the key is there), ADD, CHECK, DELETE, COMPARE_SET of one key. A call
+  // that was answered before, by its id, is answered as before.
   void serve(const v1::StoreCall& call) LONGHAUL_REQUIRES(mutex_) {
     const v1::StoreRequest& request = call.request();
     const std::string& key = request.keys(0);
     v1::StoreReply reply;
+    if (const auto before = answered_.find(call.call_id()); before != answered_.end()) {
+      return answer(call.call_id(), before->second);
+    }
     switch (request.operation()) {
       case v1::StoreRequest::SET:
         store_[key] = request.values(0);
@@ -196,6 +206,8 @@ class FakeMaster final : private v1::WorkerService::Service {
   }
 
   void answer(uint64_t call_id, const v1::StoreReply& reply) LONGHAUL_REQUIRES(mutex_) {
+    answered_[call_id] = reply;
+    if (!answers_store_calls_) return;
     v1::MasterMessage message;
     message.mutable_store_answer()->set_call_id(call_id);
     *message.mutable_store_answer()->mutable_reply() = reply;
@@ -210,10 +222,12 @@ class FakeMaster final : private v1::WorkerService::Service {
   Stream* stream_ LONGHAUL_GUARDED_BY(mutex_) = nullptr;
   v1::MasterMessage register_answer_ LONGHAUL_GUARDED_BY(mutex_);
   bool answers_heartbeats_ LONGHAUL_GUARDED_BY(mutex_) = true;
+  bool answers_store_calls_ LONGHAUL_GUARDED_BY(mutex_) = true;
   bool acknowledges_ LONGHAUL_GUARDED_BY(mutex_) = true;
   uint64_t output_bytes_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   v1::RankOutput launch_ LONGHAUL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> store_ LONGHAUL_GUARDED_BY(mutex_);
+  std::map<uint64_t, v1::StoreReply> answered_ LONGHAUL_GUARDED_BY(mutex_);
   std::vector<v1::StoreCall> waiting_ LONGHAUL_GUARDED_BY(mutex_);
   Messages messages_ LONGHAUL_GUARDED_BY(mutex_);
 };

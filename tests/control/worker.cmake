@@ -4,6 +4,7 @@ longhaul_test(control_worker
     worker_host_test.cc
     worker_output_test.cc
     worker_process_test.cc
+    worker_restart_test.cc
     worker_test.cc
   FLOORS worker)
 # Tests find both beside themselves.

@@ -45,6 +45,9 @@ class WorkerHost {
 
   // Spawns ranks 0..n-1 of job j1, each a shell.
   void launch(const std::string& script, uint32_t ranks = 1) {
+    master.send(launch_message(script, ranks));
+  }
+  static v1::MasterMessage launch_message(const std::string& script, uint32_t ranks) {
     v1::MasterMessage message;
     v1::Launch& launch = *message.mutable_launch();
     launch.set_job_id("j1");
@@ -55,7 +58,7 @@ class WorkerHost {
     launch.set_node_count(1);
     launch.set_master_addr("127.0.0.1");
     launch.set_master_port(29500);
-    master.send(message);
+    return message;
   }
 
   void stop_ranks(uint32_t grace_ms, const std::string& reason) {

@@ -1,6 +1,8 @@
 // What a worker finds on its host: programs, the environment of ranks, its state folder.
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -155,6 +157,35 @@ TEST(StateFolder, ALongPathGetsAShortSocket) {
   }
   EXPECT_TRUE(std::filesystem::exists(path));
   EXPECT_FALSE(std::filesystem::exists(std::filesystem::path(socket).parent_path()));
+}
+
+TEST(StateFolder, AWorkerThatComesAfterAKilledOneFindsItsPlace) {
+  const testing::TempDir parent;
+  for (const std::string& path : {parent.file("short"), parent.file(std::string(100, 'x'))}) {
+    const pid_t killed = ::fork();
+    if (killed == 0) {
+      const Result<StateFolder> folder = StateFolder::open(path);
+      std::ofstream(parent.file("socket")) << folder->socket();
+      std::filesystem::create_directory(folder->spools() + "/j1-1");
+      ::_exit(0);
+    }
+    ASSERT_EQ(::waitpid(killed, nullptr, 0), killed);
+    std::string socket;
+    std::ifstream(parent.file("socket")) >> socket;
+    {
+      const Result<StateFolder> folder = StateFolder::open(path);
+      ASSERT_TRUE(folder) << folder.failure().message;
+      EXPECT_EQ(folder->socket(), socket) << "ranks look for their worker there";
+    }
+    EXPECT_TRUE(std::filesystem::exists(path + "/spool/j1-1")) << "not looked at: left to the next";
+    std::filesystem::remove(path + "/spool/j1-1");
+    {
+      const Result<StateFolder> folder = StateFolder::open(path);
+    }
+    EXPECT_TRUE(std::filesystem::is_directory(path));
+    EXPECT_FALSE(std::filesystem::exists(path + "/spool"));
+    EXPECT_FALSE(std::filesystem::is_symlink(path + "/socket-folder"));
+  }
 }
 
 TEST(FreePort, IsOneEvenWhenTheAddressIsNotThisHosts) {

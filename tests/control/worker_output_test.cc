@@ -1,76 +1,170 @@
 // Output and events on their way to the master: bounded, in order, sent again after a reconnect.
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "control/worker/last_lines.h"
 #include "control/worker/master_link.h"
 #include "control/worker/outbox.h"
 #include "control/worker/output_flow.h"
-#include "control/worker/spool.h"
+#include "control/worker/spool_reader.h"
+#include "control/worker/spool_writer.h"
 #include "tests/support/temp_dir.h"
 
 namespace longhaul {
 namespace {
 
-size_t file_count(const testing::TempDir& folder) {
-  return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(folder.path()), {}));
+constexpr uint64_t kSpoolBytes = 4096;
+constexpr uint64_t kSegmentBytes = kSpoolBytes / SpoolWriter::kSegments;
+
+// A rank's folder whose first stream the test writes as a shim would.
+class SpooledRank {
+ public:
+  explicit SpooledRank(uint64_t max_bytes = kSpoolBytes)
+      : folder(RankFolder::create(parent_.file("rank-0"), "token").value_or_throw()),
+        writer(folder.fd(), "stdout", folder.ledger().streams[0], max_bytes) {}
+
+  void write(const std::string& data) { writer.append(data.data(), data.size()); }
+  SpoolReader reader() const { return {folder, 0}; }
+  std::vector<std::string> files() const {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
+      const std::string name = entry.path().filename();
+      if (name.starts_with("stdout.")) names.push_back(name);
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+ private:
+  const testing::TempDir parent_;
+
+ public:
+  RankFolder folder;
+  SpoolWriter writer;
+};
+
+// `size` bytes of a stream from `offset` on that tell their place.
+std::string pattern(uint64_t offset, size_t size) {
+  std::string text;
+  for (; text.size() < size; ++offset) text += static_cast<char>('a' + offset % 23);
+  return text;
 }
 
+// A disk that takes no more, as far as this process sees it.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t file_bytes) {
+    (void)::signal(SIGXFSZ, SIG_IGN);
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit small{file_bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &small);
+  }
+  ~FullDisk() { ::setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
 TEST(Spool, GivesBackWhatWasWrittenAtItsOffset) {
-  const testing::TempDir folder;
-  Spool spool(folder.file("out"));
+  SpooledRank rank;
+  SpoolReader reader = rank.reader();
   uint64_t offset = 0;
-  EXPECT_EQ(spool.read(offset, 100), "");
-  spool.append("");
-  spool.append("one");
-  spool.append("two");
-  EXPECT_EQ(spool.read(offset, 100), "onetwo");
+  EXPECT_EQ(reader.read(offset, 100), "");
+  rank.write("");
+  rank.write("one");
+  rank.write("two");
+  EXPECT_EQ(reader.read(offset, 100), "onetwo");
   offset = 2;
-  EXPECT_EQ(spool.read(offset, 2), "et");
+  EXPECT_EQ(reader.read(offset, 2), "et");
   offset = 6;
-  EXPECT_EQ(spool.read(offset, 100), "");
+  EXPECT_EQ(reader.read(offset, 100), "");
+  rank.write("three");
+  EXPECT_EQ(reader.read(offset, 100), "three");
 }
 
 TEST(Spool, CrossesItsSegmentsAndForgetsThemOneByOne) {
-  const testing::TempDir folder;
-  {
-    Spool spool(folder.file("out"));
-    spool.append(std::string(Spool::kSegmentBytes - 1, 'a') + "bc");
-    uint64_t offset = Spool::kSegmentBytes - 2;
-    EXPECT_EQ(spool.read(offset, 100), "ab");
-    offset = Spool::kSegmentBytes;
-    EXPECT_EQ(spool.read(offset, 100), "c");
-    EXPECT_EQ(file_count(folder), 2U);
-    spool.trim(Spool::kSegmentBytes - 1);
-    EXPECT_EQ(file_count(folder), 2U);
-    spool.trim(Spool::kSegmentBytes);
-    EXPECT_EQ(file_count(folder), 1U);
-    EXPECT_EQ(spool.begin(), Spool::kSegmentBytes);
+  SpooledRank rank(1 << 20);
+  constexpr uint64_t kSegment = (1 << 20) / SpoolWriter::kSegments;
+  const std::string all = pattern(0, 3 * kSegment - 100);
+  rank.write(all);
+  EXPECT_EQ(rank.files().size(), 3U);
+  SpoolReader reader = rank.reader();
+  std::string got;
+  for (uint64_t offset = 0; offset < reader.end();) {
+    const std::string piece = reader.read(offset, 50'000);
+    got += piece;
+    offset += piece.size();
   }
-  EXPECT_EQ(file_count(folder), 0U);
+  EXPECT_EQ(got, all);
+  reader.acknowledge(kSegment - 1);
+  EXPECT_EQ(rank.files().size(), 3U);
+  reader.acknowledge(kSegment);
+  EXPECT_EQ(rank.files().size(), 2U);
+  reader.acknowledge(reader.end());
+  EXPECT_EQ(rank.files().size(), 1U);
+  // Somebody may still ask how it ended.
+  EXPECT_EQ(reader.tail(), all.substr(all.size() - SpoolReader::kTailBytes));
 }
 
-TEST(Spool, DropsTheOldestBeyondItsBound) {
-  const testing::TempDir folder;
-  Spool spool(folder.file("out"));
-  const std::string block(Spool::kSegmentBytes / 2 + 7, 'x');
-  while (spool.end() < 2 * Spool::kMaxBytes) {
-    spool.append(block);
-    EXPECT_LE(spool.end() - spool.begin(), Spool::kMaxBytes);
+TEST(Spool, DropsTheOldestBeyondItsCap) {
+  SpooledRank rank;
+  SpoolReader reader = rank.reader();
+  for (uint64_t offset = 0; offset < 5 * kSpoolBytes; offset += 700) {
+    rank.write(pattern(offset, 700));
+    uint64_t on_disk = 0;
+    for (const std::string& file : rank.files()) {
+      on_disk += std::filesystem::file_size(rank.folder.path() + "/" + file);
+    }
+    ASSERT_LE(on_disk, kSpoolBytes);
   }
   uint64_t offset = 5;
-  EXPECT_EQ(spool.read(offset, 10), std::string(10, 'x'));
-  EXPECT_EQ(offset, spool.begin());
+  const std::string kept = reader.read(offset, 100);
+  EXPECT_EQ(kept, pattern(offset, 100));
+  EXPECT_LE(reader.end() - offset, kSpoolBytes);
+  EXPECT_GT(reader.end() - offset, kSpoolBytes - 2 * kSegmentBytes);
 }
 
-TEST(Spool, ADiskThatTakesNothingLosesOutputButNotItsPlace) {
-  Spool spool("/no/such/folder/out");
-  spool.append("lost");
+TEST(Spool, AnotherReaderGoesOnWhereTheFirstOneWas) {
+  SpooledRank rank;
+  rank.write("taken, not taken");
+  rank.reader().acknowledge(6);
+  const RankFolder again = RankFolder::open(rank.folder.path()).value_or_throw();
+  SpoolReader second(again, 0);
+  uint64_t offset = second.acknowledged();
+  EXPECT_EQ(second.read(offset, 100), " not taken");
+}
+
+TEST(Spool, AFullDiskLosesOutputButNotItsPlace) {
+  SpooledRank rank;
+  SpoolReader reader = rank.reader();
+  {
+    const FullDisk full(10);
+    rank.write("0123456789 lost");
+  }
+  rank.write("kept");
   uint64_t offset = 0;
-  EXPECT_EQ(spool.read(offset, 100), "");
-  EXPECT_EQ(offset, 4U);
+  EXPECT_EQ(reader.read(offset, 100), "0123456789");
+  EXPECT_EQ(offset, 0U);
+  offset = 10;
+  EXPECT_EQ(reader.read(offset, 100), "kept");
+  EXPECT_EQ(offset, 15U);
+  EXPECT_EQ(rank.files(), (std::vector<std::string>{"stdout.0", "stdout.15"}));
+}
+
+TEST(Spool, AFullDiskLeavesNoEmptyFiles) {
+  SpooledRank rank;
+  const FullDisk full(0);
+  for (int i = 0; i < 100; ++i) rank.write("lost");
+  EXPECT_TRUE(rank.files().empty());
+  uint64_t offset = 0;
+  EXPECT_EQ(rank.reader().read(offset, 100), "");
+  EXPECT_EQ(offset, 400U);
 }
 
 // Takes everything that may be sent now.
@@ -82,11 +176,26 @@ std::string take_all(OutputFlow& flow, size_t stream) {
   return taken;
 }
 
+// The flow of a launch with one rank; `writer` is its stdout.
+class SpooledFlow : public SpooledRank {
+ public:
+  explicit SpooledFlow(uint64_t max_bytes = 64 << 20)
+      : SpooledRank(max_bytes),
+        stderr_writer(folder.fd(), "stderr", folder.ledger().streams[1], max_bytes) {
+    flow.add({folder, 0});
+    flow.add({folder, 1});
+  }
+  void write_stderr(const std::string& data) { stderr_writer.append(data.data(), data.size()); }
+
+  SpoolWriter stderr_writer;
+  OutputFlow flow;
+};
+
 TEST(OutputFlow, StopsAtItsWindowAndGoesOnWhenAcknowledged) {
-  const testing::TempDir folder;
-  OutputFlow flow(folder.path().string(), 2);
+  SpooledFlow rank;
+  OutputFlow& flow = rank.flow;
   const size_t total = 3 * OutputFlow::kWindowBytes + 12345;
-  flow.append(1, std::string(total, 'x'));
+  rank.write_stderr(std::string(total, 'x'));
   size_t taken = take_all(flow, 1).size();
   EXPECT_EQ(taken, OutputFlow::kWindowBytes);
   EXPECT_FALSE(flow.all_sent(1));
@@ -104,29 +213,58 @@ TEST(OutputFlow, StopsAtItsWindowAndGoesOnWhenAcknowledged) {
 }
 
 TEST(OutputFlow, ALoudStreamDoesNotSilenceAnother) {
-  const testing::TempDir folder;
-  OutputFlow flow(folder.path().string(), 2);
-  flow.append(0, std::string(OutputFlow::kWindowBytes, 'x'));
-  flow.append(1, "hello");
-  EXPECT_EQ(take_all(flow, 1), "hello");
+  SpooledFlow rank;
+  rank.write(std::string(OutputFlow::kWindowBytes, 'x'));
+  rank.write_stderr("hello");
+  EXPECT_EQ(take_all(rank.flow, 1), "hello");
 }
 
 TEST(OutputFlow, SendsAgainWhatWasNotAcknowledged) {
-  const testing::TempDir folder;
-  OutputFlow flow(folder.path().string(), 1);
-  flow.append(0, "first ");
+  SpooledFlow rank;
+  OutputFlow& flow = rank.flow;
+  rank.write("first ");
   EXPECT_EQ(take_all(flow, 0), "first ");
   flow.acknowledge(6);
-  flow.append(0, "second ");
+  rank.write("second ");
   EXPECT_EQ(take_all(flow, 0), "second ");
   flow.restart();
-  flow.append(0, "third");
+  rank.write("third");
   const std::optional<OutputFlow::Chunk> chunk = flow.next();
   ASSERT_TRUE(chunk);
   EXPECT_EQ(chunk->offset, 6U);
   EXPECT_EQ(chunk->data, "second third");
   flow.acknowledge(1'000'000);  // more than was sent: as if all
   EXPECT_TRUE(flow.all_acknowledged());
+}
+
+TEST(OutputFlow, ALineTakesThePlaceOfWhatIsGone) {
+  SpooledFlow rank(kSpoolBytes);
+  rank.write(pattern(0, 3 * kSpoolBytes));
+  const std::optional<OutputFlow::Chunk> notice = rank.flow.next();
+  ASSERT_TRUE(notice);
+  EXPECT_EQ(notice->offset, 0U);
+  EXPECT_NE(notice->data.find("of output are missing here"), std::string::npos);
+  EXPECT_LE(notice->data.size(), notice->lost);
+  const std::optional<OutputFlow::Chunk> rest = rank.flow.next();
+  ASSERT_TRUE(rest);
+  EXPECT_EQ(rest->offset, notice->lost);
+  EXPECT_EQ(rest->data, pattern(rest->offset, rest->data.size()));
+  take_all(rank.flow, 0);
+  EXPECT_TRUE(rank.flow.all_sent(0));
+  rank.flow.acknowledge(1'000'000);
+  EXPECT_TRUE(rank.flow.all_acknowledged());
+}
+
+TEST(OutputFlow, TheEndOfALostStreamIsItsEndToo) {
+  SpooledFlow rank;
+  {
+    const FullDisk full(0);
+    rank.write("gone");
+  }
+  EXPECT_EQ(take_all(rank.flow, 0), "????");
+  EXPECT_TRUE(rank.flow.all_sent(0));
+  rank.flow.acknowledge(4);
+  EXPECT_TRUE(rank.flow.all_acknowledged());
 }
 
 v1::RankEvent event(uint32_t rank) {

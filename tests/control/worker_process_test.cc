@@ -4,14 +4,21 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
+#include <functional>
 #include <optional>
 #include <sstream>
 #include <utility>
 
 #include "control/worker/host_facts.h"
+#include "control/worker/proc_stat.h"
 #include "control/worker/rank_environment.h"
+#include "control/worker/spool_reader.h"
+#include "longhaul/control/agent_client.h"
 #include "tests/support/processes.h"
 #include "tests/support/temp_dir.h"
 
@@ -28,32 +35,48 @@ class RankRun {
   std::string out;
   std::string err;
   int64_t pid = 0;
+  ShimOptions shim;
 
   RankEnd shell(const std::string& script) { return run("/bin/sh", {"sh", "-c", script}); }
 
   RankEnd run(const std::string& program, const std::vector<std::string>& argv,
               const std::string& directory = "") {
-    RankProcess::Listener listener;
-    listener.started = [this](int64_t rank_pid) { pid = rank_pid; };
-    listener.output = [this](RankStream stream, std::string_view data) {
-      (stream == RankStream::kStdout ? out : err) += data;
-      if (std::exchange(had_output_, true) || !on_first_output) return;
-      on_first_output(*process_);
-    };
-    listener.ended = [this](const RankEnd& end) {
-      end_ = end;
-      loop_.stop();
-    };
-    process_.emplace(loop_, listener);
+    folder_.emplace(RankFolder::create(parent_.file("rank-0"), token_).value_or_throw());
+    process_.emplace(loop_, *folder_, listener());
     Environment env = own_environment();
-    env["LONGHAUL_TEST_MARK"] = mark_;
-    RankCommand command{program, argv, directory, to_strings(env), "LONGHAUL_TEST_MARK=" + mark_};
-    process_->start(find_shim().value_or_throw(), command).value_or_throw();
-    loop_.after(milliseconds(60'000), [this] { loop_.stop(); });
-    loop_.run();
-    if (!end_) throw std::runtime_error("the rank did not end within a minute");
-    return *end_;
+    env[AgentClient::kTokenVariable] = token_;
+    shim.program = find_shim().value_or_throw();
+    process_->start(shim, {program, argv, directory, to_strings(env)}).value_or_throw();
+    return follow();
   }
+
+  // The part of a worker that is killed as soon as the rank has printed something.
+  void start_and_die(const std::string& script) {
+    in_a_dying_worker([&] { shell(script); });
+  }
+  void adopt_and_die() {
+    in_a_dying_worker([&] { adopt(); });
+  }
+  // The part of the worker that comes after it.
+  RankEnd adopt() {
+    folder_.emplace(RankFolder::open(parent_.file("rank-0")).value_or_throw());
+    process_.emplace(loop_, *folder_, listener());
+    process_->adopt("sh", "");
+    return follow();
+  }
+  // What the rank has printed so far, without a worker.
+  std::vector<pid_t> look_for_pids(size_t count) {
+    const RankFolder folder = RankFolder::open(parent_.file("rank-0")).value_or_throw();
+    EXPECT_TRUE(eventually([&] {
+      read(SpoolReader(folder, 0), out);
+      return printed_pids().size() >= count;
+    }));
+    std::vector<pid_t> pids = printed_pids();
+    pids.resize(count);
+    return pids;
+  }
+
+  std::string file(const std::string& name) const { return parent_.file(name); }
 
   // Numbers that the rank printed, one a line.
   std::vector<pid_t> printed_pids() const {
@@ -64,11 +87,55 @@ class RankRun {
   }
 
  private:
+  RankProcess::Listener listener() {
+    RankProcess::Listener listener;
+    listener.started = [this](int64_t rank_pid) { pid = rank_pid; };
+    listener.output = [this] {
+      read(SpoolReader(*folder_, 0), out);
+      read(SpoolReader(*folder_, 1), err);
+      if (out.empty() || !on_first_output) return;
+      std::exchange(on_first_output, nullptr)(*process_);
+    };
+    listener.ended = [this](const RankEnd& end) {
+      end_ = end;
+      loop_.stop();
+    };
+    return listener;
+  }
+
+  static void read(SpoolReader spool, std::string& text) {
+    uint64_t offset = text.size();
+    for (std::string more = "x"; !more.empty(); offset = text.size()) {
+      more = spool.read(offset, 1 << 20);
+      text += more;
+    }
+  }
+
+  void in_a_dying_worker(const std::function<void()>& body) {
+    const pid_t worker = ::fork();
+    if (worker == 0) {
+      on_first_output = [](RankProcess&) { ::_exit(0); };
+      body();
+      ::_exit(1);
+    }
+    int status = -1;
+    ASSERT_EQ(::waitpid(worker, &status, 0), worker);
+    ASSERT_EQ(status, 0) << "the rank printed nothing";
+  }
+
+  RankEnd follow() {
+    loop_.after(milliseconds(60'000), [this] { loop_.stop(); });
+    loop_.run();
+    if (!end_) throw std::runtime_error("the rank did not end within a minute");
+    return *end_;
+  }
+
+  const testing::TempDir parent_;
   EventLoop loop_;
-  bool had_output_ = false;
+  std::optional<RankFolder> folder_;
   std::optional<RankProcess> process_;
   std::optional<RankEnd> end_;
-  const std::string mark_ =
+  const std::string token_ =
       std::to_string(::getpid()) + "-" + std::to_string(reinterpret_cast<uintptr_t>(this));
 };
 
@@ -205,11 +272,131 @@ TEST(RankProcess, AKilledShimTakesEverythingWithIt) {
   }
 }
 
+// --- Its worker is killed ----------------------------------------------------------------------
+
+constexpr milliseconds kLong{60'000};
+
+TEST(OrphanedRank, IsNotDisturbedAndTellsItsEndToTheNextWorker) {
+  RankRun rank;
+  rank.shim.adopt_timeout = kLong;
+  rank.start_and_die("echo $$; while [ ! -e " + rank.file("go") +
+                     " ]; do sleep 0.02; done; echo after; echo err >&2; exit 6");
+  rank.on_first_output = [&](RankProcess&) { std::ofstream(rank.file("go")) << "\n"; };
+  const RankEnd end = rank.adopt();
+  EXPECT_EQ(end.exit_code, 6);
+  EXPECT_EQ(end.signal, 0);
+  EXPECT_FALSE(end.stopped_by_us);
+  EXPECT_EQ(rank.out, std::to_string(rank.pid) + "\nafter\n");
+  EXPECT_EQ(rank.err, "err\n");
+}
+
+TEST(OrphanedRank, MayLoseAnyNumberOfWorkers) {
+  RankRun rank;
+  rank.shim.adopt_timeout = kLong;
+  rank.start_and_die("echo $$; while [ ! -e " + rank.file("go") +
+                     " ]; do sleep 0.02; done; exit 6");
+  for (int i = 0; i < 3; ++i) rank.adopt_and_die();
+  rank.on_first_output = [&](RankProcess&) { std::ofstream(rank.file("go")) << "\n"; };
+  EXPECT_EQ(rank.adopt().exit_code, 6);
+}
+
+TEST(OrphanedRank, ThatEndsUnwatchedIsToldWithItsTrueCode) {
+  for (const char* how : {"exit 7", "kill -SEGV $$"}) {
+    RankRun rank;
+    rank.shim.adopt_timeout = kLong;
+    rank.start_and_die(std::string("echo $PPID; sleep 0.2; head -c 3000000 /dev/zero; ") + how);
+    const pid_t shim = rank.look_for_pids(1)[0];
+    ASSERT_TRUE(eventually([&] { return !is_running(shim); }));
+    rank.out.clear();
+    const RankEnd end = rank.adopt();
+    EXPECT_EQ(end.exit_code, how[0] == 'e' ? 7 : 128 + SIGSEGV);
+    EXPECT_FALSE(end.stopped_by_us);
+    EXPECT_EQ(rank.out.size(), 3'000'000 + std::to_string(shim).size() + 1);
+  }
+}
+
+TEST(OrphanedRank, IsStoppedByTheNextWorker) {
+  RankRun rank;
+  rank.shim.adopt_timeout = kLong;
+  rank.start_and_die("trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.02; done");
+  rank.on_first_output = [](RankProcess& process) { process.terminate(); };
+  const RankEnd end = rank.adopt();
+  EXPECT_EQ(end.exit_code, 5);
+  EXPECT_TRUE(end.stopped_by_us);
+  EXPECT_EQ(rank.out, "up\nbye\n");
+}
+
+TEST(OrphanedRank, IsKilledWhenNobodyComesInTime) {
+  for (const int patience_ms : {0, 100}) {
+    RankRun rank;
+    rank.shim.adopt_timeout = milliseconds(patience_ms);
+    rank.start_and_die(
+        "trap '' TERM; setsid sleep 1000 & echo $PPID $$ $!; while :; do sleep 0.02; done");
+    for (const pid_t pid : rank.look_for_pids(3)) {
+      EXPECT_TRUE(eventually([&] { return !is_running(pid); })) << pid;
+    }
+    const RankEnd end = rank.adopt();
+    EXPECT_EQ(end.signal, SIGKILL);
+    EXPECT_TRUE(end.stopped_by_us) << "it did not die of itself";
+  }
+}
+
+TEST(OrphanedRank, WhoseShimIsKilledTooLeavesNothingToTheNextWorker) {
+  RankRun rank;
+  rank.shim.adopt_timeout = kLong;
+  rank.start_and_die("setsid sleep 1000 & echo $PPID $$ $!; while :; do sleep 0.02; done");
+  const std::vector<pid_t> pids = rank.look_for_pids(3);
+  ::kill(pids[0], SIGKILL);
+  EXPECT_TRUE(eventually([&] { return !is_running(pids[1]); })) << "the rank dies with its shim";
+  EXPECT_TRUE(is_running(pids[2])) << "what it started does not";
+  const RankEnd end = rank.adopt();
+  EXPECT_EQ(end.signal, SIGKILL);
+  EXPECT_FALSE(end.stopped_by_us);
+  EXPECT_TRUE(eventually([&] { return !is_running(pids[2]); }));
+}
+
+TEST(RankFolder, AProcessThatHasAShimsOldPidIsNotTheShim) {
+  const testing::TempDir parent;
+  const RankFolder folder = RankFolder::create(parent.file("rank"), "token").value_or_throw();
+  RankLedger& ledger = folder.ledger();
+  EXPECT_FALSE(folder.find_shim().valid());
+  ledger.shim_pid = ::getpid();
+  ledger.shim_start_time = read_proc_stat(::getpid())->start_time;
+  ledger.phase = RankPhase::kShim;
+  EXPECT_TRUE(folder.find_shim().valid());
+  ledger.shim_start_time -= 1;
+  EXPECT_FALSE(folder.find_shim().valid());
+}
+
+TEST(RankFolder, KnowsTheLastCallsAgain) {
+  const testing::TempDir parent;
+  const RankFolder folder = RankFolder::create(parent.file("rank"), "token").value_or_throw();
+  for (uint64_t i = 1; i <= 3 * RankLedger::kCalls; ++i) {
+    EXPECT_EQ(folder.call_id(1000 + i, i), i);
+    EXPECT_EQ(folder.call_id(1000 + i, 99'999), i);
+    if (i == 1) continue;
+    EXPECT_EQ(folder.call_id(1000 + i - 1, 99'999), i - 1);
+  }
+}
+
+TEST(RankFolder, IsNotOpenedWhenItsLedgerIsNone) {
+  const testing::TempDir parent;
+  EXPECT_EQ(RankFolder::open(parent.file("no")).failure().kind, ErrorKind::kUnavailable);
+  std::filesystem::create_directory(parent.file("rank"));
+  EXPECT_EQ(RankFolder::open(parent.file("rank")).failure().kind, ErrorKind::kUnavailable);
+  std::ofstream(parent.file("rank/ledger")) << "short";
+  EXPECT_EQ(RankFolder::open(parent.file("rank")).failure().kind, ErrorKind::kCorrupt);
+  std::ofstream(parent.file("rank/ledger")) << std::string(4096, 'x');
+  EXPECT_EQ(RankFolder::open(parent.file("rank")).failure().kind, ErrorKind::kCorrupt);
+}
+
 TEST(RankProcess, AMissingShimIsAnErrorAndNotARank) {
+  const testing::TempDir parent;
+  const RankFolder folder = RankFolder::create(parent.file("rank"), "token").value_or_throw();
   EventLoop loop;
-  RankProcess process(loop, {});
-  const RankCommand command{"/bin/true", {"true"}, "", {}, "X=1"};
-  const Result<void> started = process.start("/no/such/longhaul-shim", command);
+  RankProcess process(loop, folder, {});
+  const RankCommand command{"/bin/true", {"true"}, "", {}};
+  const Result<void> started = process.start({"/no/such/longhaul-shim"}, command);
   ASSERT_FALSE(started);
   EXPECT_NE(started.failure().message.find("/no/such/longhaul-shim"), std::string::npos);
 }

@@ -4,8 +4,6 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -315,46 +313,6 @@ TEST(Worker, RefusesAMasterAddressThatIsNone) {
     ASSERT_FALSE(ended) << address;
     EXPECT_EQ(ended.failure().kind, ErrorKind::kInvalid) << address;
   }
-}
-
-// The real program, because only that one can be killed.
-TEST(WorkerProgram, KilledWithoutWarningItLeavesNoRankBehind) {
-  FakeMaster master;
-  const std::string program =
-      (std::filesystem::read_symlink("/proc/self/exe").parent_path() / "longhaul-worker").string();
-  const std::string address = master.address();
-  const testing::TempDir parent;
-  const std::string state = parent.file("state");
-  const std::vector<const char*> argv = {
-      program.c_str(), "--master", address.c_str(), "--state-dir", state.c_str(),
-      "--name",        "gpu-a",    "--log-level",   "off",         nullptr};
-  pid_t worker = 0;
-  ASSERT_EQ(::posix_spawn(&worker, program.c_str(), nullptr, nullptr,
-                          const_cast<char* const*>(argv.data()), ::environ),
-            0);
-  EXPECT_TRUE(master.wait([](const FakeMaster::Messages& messages) { return !messages.empty(); }));
-  v1::MasterMessage message;
-  v1::Launch& launch = *message.mutable_launch();
-  launch.set_job_id("j1");
-  const char* script = "setsid sleep 1000 & echo $PPID $$ $! end; while :; do sleep 0.05; done";
-  for (const char* word : {"sh", "-c", script}) launch.mutable_spec()->add_command(word);
-  launch.mutable_spec()->set_ranks(2);
-  launch.add_ranks(0);
-  launch.add_ranks(1);
-  master.send(message);
-  std::vector<pid_t> pids;
-  for (const uint32_t rank : {0U, 1U}) {
-    EXPECT_TRUE(master.wait([&](const FakeMaster::Messages& messages) {
-      return WorkerHost::output(messages, rank).find("end") != std::string::npos;
-    }));
-    for (const pid_t pid : numbers(WorkerHost::output(master.messages(), rank)))
-      pids.push_back(pid);
-  }
-  EXPECT_EQ(pids.size(), 6U);
-  ::kill(worker, SIGKILL);
-  int status = 0;
-  ASSERT_EQ(::waitpid(worker, &status, 0), worker);
-  for (const pid_t pid : pids) EXPECT_TRUE(eventually([pid] { return !is_running(pid); })) << pid;
 }
 
 }  // namespace

@@ -84,10 +84,30 @@ std::unique_ptr<ChildProcess> Cluster::start(const std::vector<std::string>& com
 }
 
 void Cluster::add_worker(int slots) {
-  const std::string name = str_cat("w", workers_.size());
-  workers_.push_back(start({program("longhaul-worker"), "--master", address_, "--name", name,
-                            "--slots", std::to_string(slots), "--address", "127.0.0.1"},
-                           "worker-" + name));
+  workers_.emplace_back();
+  worker_slots_.push_back(slots);
+  start_worker(workers_.size() - 1);
+}
+
+void Cluster::start_worker(size_t index, const std::vector<std::string>& flags) {
+  const std::string name = str_cat("w", index);
+  std::vector<std::string> command = {program("longhaul-worker"),
+                                      "--master",
+                                      address_,
+                                      "--name",
+                                      name,
+                                      "--slots",
+                                      std::to_string(worker_slots_.at(index)),
+                                      "--address",
+                                      "127.0.0.1"};
+  if (options_.keep_state) command.insert(command.end(), {"--state-dir", file("state-" + name)});
+  command.insert(command.end(), flags.begin(), flags.end());
+  workers_.at(index) = start(command, str_cat("worker-", name, "-", ++worker_starts_));
+}
+
+void Cluster::kill_worker(size_t index) {
+  worker(index).kill(SIGKILL);
+  EXPECT_EQ(worker(index).wait(), 128 + SIGKILL);
 }
 
 void Cluster::wait_for_workers(size_t count) {

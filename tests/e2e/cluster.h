@@ -23,6 +23,7 @@ class Cluster {
     int workers = 2;
     int slots = 2;            // of each worker
     std::string lease = "3";  // seconds
+    bool keep_state = false;  // a worker's state folder outlives it, for restart_worker()
   };
 
   explicit Cluster(const Options& options);
@@ -48,6 +49,13 @@ class Cluster {
   // on nothing.
   enum class Memory { kKept, kForgotten };
   void restart_master(Memory memory = Memory::kKept);
+  // Kills a worker without warning; start_worker() starts another one in its place.
+  void kill_worker(size_t index);
+  void start_worker(size_t index, const std::vector<std::string>& flags = {});
+  void restart_worker(size_t index, const std::vector<std::string>& flags = {}) {
+    kill_worker(index);
+    start_worker(index, flags);
+  }
   // Returns when that many workers are known to the master and ready.
   void wait_for_workers(size_t count);
   // A file in the test's folder.
@@ -70,6 +78,8 @@ class Cluster {
   std::string address_;
   std::unique_ptr<ChildProcess> master_;
   std::vector<std::unique_ptr<ChildProcess>> workers_;
+  std::vector<int> worker_slots_;
+  int worker_starts_ = 0;
   std::vector<std::unique_ptr<ChildProcess>> commands_;
 };
 

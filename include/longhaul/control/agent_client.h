@@ -6,11 +6,15 @@
 //     Placement placement = agent->join().value_or_throw();
 //   }
 //
+// A worker that was killed may be started again and take its ranks over: calls wait for it, and
+// those it was asked when it died are repeated. Only store_add() and store_compare_set() are not,
+// once they were on their way: nobody could tell whether they would be done twice.
+//
 // Thread safety: all methods may be called from any thread.
 // Time: store waits end at the timeout given; every other call ends within 30 s.
-// Errors: kUnavailable (the worker is gone, or has lost its master for some seconds: the message
-// names the socket), kDeadline, kPeerLost (the job is being stopped: who, and why), kInvalid
-// (unknown token).
+// Errors: kUnavailable (the worker is gone for longer than `patience`, or has lost its master for
+// some seconds: the message names the socket), kDeadline, kPeerLost (the job is being stopped: who,
+// and why), kInvalid (unknown token).
 #pragma once
 
 #include <memory>
@@ -32,8 +36,11 @@ class AgentClient final : public Coordinator {
   // Errors: kInvalid (a variable is missing or is not an address).
   static Result<std::unique_ptr<AgentClient>> from_environment();
 
-  // Does not connect yet. `address` is "unix:/path".
-  AgentClient(std::string address, std::string token);
+  // Longer than a worker's lease at its master: one that comes later finds the job failed.
+  static constexpr milliseconds kPatience{15'000};
+
+  // Does not connect yet. `address` is "unix:/path". `patience`: how long a worker may be away.
+  AgentClient(std::string address, std::string token, milliseconds patience = kPatience);
   ~AgentClient() override;
 
   Result<Placement> join() override;

@@ -3,9 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <limits>
+#include <random>
+#include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "control/common/channel.h"
@@ -22,6 +26,14 @@ constexpr milliseconds kCallTimeout{30'000};
 // The worker ends a wait at its timeout; the call's own deadline only guards against a stuck
 // worker.
 constexpr milliseconds kWaitSlack{5'000};
+// Between two tries while the worker takes calls but ends.
+constexpr milliseconds kRetryPause{20};
+
+using WallTime = std::chrono::system_clock::time_point;
+
+WallTime wall_time() {
+  return std::chrono::system_clock::now();
+}
 
 uint32_t to_timeout_ms(milliseconds timeout) {
   constexpr int64_t kMax = std::numeric_limits<uint32_t>::max();
@@ -37,11 +49,31 @@ v1::StoreRequest store_request(v1::StoreRequest::Operation operation,
   return request;
 }
 
+// Doing one of these twice is not doing it once.
+bool counts_once(const v1::StoreRequest& request) {
+  return request.operation() == v1::StoreRequest::ADD ||
+         request.operation() == v1::StoreRequest::COMPARE_SET ||
+         request.operation() == v1::StoreRequest::DELETE;
+}
+
+// A repeated wait ends when the first one would have.
+void shorten(v1::StoreRequest& request, WallTime deadline) {
+  const auto left = deadline - kWaitSlack - wall_time();
+  const auto left_ms = std::chrono::ceil<milliseconds>(left);
+  request.set_timeout_ms(std::min(request.timeout_ms(), to_timeout_ms(left_ms)));
+}
+template <typename Request>
+void shorten(Request&, WallTime) {}
+
 }  // namespace
 
 struct AgentClient::Impl {
+  // Of calls that count once; other clients of the same rank begin elsewhere.
+  std::atomic<uint64_t> last_number{std::random_device{}() * uint64_t{1} << 32};
   std::string address;
   std::string token;
+  milliseconds patience;
+  std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::AgentService::Stub> stub;
 
   template <typename Request, typename Reply>
@@ -49,15 +81,48 @@ struct AgentClient::Impl {
                                                           Reply*);
 
   template <typename Request, typename Reply>
-  Result<Reply> call(Method<Request, Reply> method, const Request& request,
+  Result<Reply> call(Method<Request, Reply> method, Request request,
                      milliseconds timeout = kCallTimeout) {
+    const WallTime deadline = wall_time() + timeout;
+    WallTime give_up = wall_time() + patience;
+    const uint64_t number = number_of(request);
+    for (bool was_lost = false;; shorten(request, deadline)) {
+      if (!channel->WaitForConnected(std::min(deadline, give_up))) return gone();
+      Reply reply;
+      const grpc::Status status = attempt(method, request, &reply, deadline, number);
+      if (status.ok()) return reply;
+      const Failure failure = to_failure(status, whom());
+      if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return failure;
+      if (!std::exchange(was_lost, true)) give_up = wall_time() + patience;
+      if (wall_time() >= give_up) return failure;
+      std::this_thread::sleep_for(kRetryPause);
+    }
+  }
+
+  template <typename Request, typename Reply>
+  grpc::Status attempt(Method<Request, Reply> method, const Request& request, Reply* reply,
+                       WallTime deadline, uint64_t number) {
     grpc::ClientContext context;
     context.AddMetadata("longhaul-token", token);
-    context.set_deadline(std::chrono::system_clock::now() + timeout);
-    Reply reply;
-    const grpc::Status status = (stub.get()->*method)(&context, request, &reply);
-    if (!status.ok()) return to_failure(status, str_cat("worker's agent at ", address));
-    return reply;
+    if (number != 0) context.AddMetadata("longhaul-call", std::to_string(number));
+    context.set_deadline(deadline);
+    return (stub.get()->*method)(&context, request, reply);
+  }
+
+  // The same for every try, so that the master takes them for one; 0: they need none.
+  uint64_t number_of(const v1::StoreRequest& request) {
+    return counts_once(request) ? ++last_number : 0;
+  }
+  template <typename Request>
+  uint64_t number_of(const Request&) {
+    return 0;
+  }
+
+  std::string whom() const { return str_cat("worker's agent at ", address); }
+  Failure gone() const {
+    return {ErrorKind::kUnavailable,
+            str_cat(whom(), ": not there for ",
+                    format_seconds(std::chrono::duration<double>(patience).count()))};
   }
 
   Result<v1::StoreReply> store(const v1::StoreRequest& request) {
@@ -89,10 +154,13 @@ Result<std::unique_ptr<AgentClient>> AgentClient::from_environment() {
   return std::make_unique<AgentClient>(address, token);
 }
 
-AgentClient::AgentClient(std::string address, std::string token) : impl_(std::make_unique<Impl>()) {
+AgentClient::AgentClient(std::string address, std::string token, milliseconds patience)
+    : impl_(std::make_unique<Impl>()) {
   impl_->address = std::move(address);
   impl_->token = std::move(token);
-  impl_->stub = v1::AgentService::NewStub(make_channel(impl_->address));
+  impl_->patience = patience;
+  impl_->channel = make_channel(impl_->address);
+  impl_->stub = v1::AgentService::NewStub(impl_->channel);
 }
 
 AgentClient::~AgentClient() = default;

@@ -8,6 +8,7 @@
 #include <grpcpp/server.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -26,8 +27,9 @@ class AgentBackend {
   virtual ~AgentBackend() = default;
   virtual bool knows(const std::string& token) const = 0;
   virtual Result<v1::JoinReply> join(const std::string& token, const v1::JoinRequest& request) = 0;
+  // `number`: what the rank calls this call by, when it asks again too; 0: it may be done twice.
   // `answer` is called exactly once, now or later, on the loop's thread.
-  virtual void store(const std::string& token, v1::StoreRequest request,
+  virtual void store(const std::string& token, uint64_t number, v1::StoreRequest request,
                      std::function<void(v1::StoreReply)> answer) = 0;
   // Returns whether the rank should stop.
   virtual bool report(const std::string& token, v1::Progress progress) = 0;

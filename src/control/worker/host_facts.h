@@ -9,6 +9,9 @@ namespace longhaul {
 
 std::string host_name();
 
+// Another one whenever the host has started anew, and with it every pid; "" if that cannot be told.
+std::string boot_id();
+
 // Cores that this process may run on, at least 1.
 int usable_cores();
 

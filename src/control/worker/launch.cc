@@ -1,10 +1,10 @@
 #include "control/worker/launch.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <random>
 #include <utility>
 
+#include "control/worker/last_lines.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
 #include "longhaul/base/check.h"
@@ -28,10 +28,6 @@ std::string make_token() {
   return token;
 }
 
-std::string folder_of(const LaunchSite& site, const LaunchId& id) {
-  return str_cat(site.spool_folder, "/", id.job, "-", id.generation);
-}
-
 }  // namespace
 
 Launch::Launch(EventLoop& loop, const LaunchSite& site, v1::Launch request, Listener listener)
@@ -39,44 +35,70 @@ Launch::Launch(EventLoop& loop, const LaunchSite& site, v1::Launch request, List
       site_(site),
       request_(std::move(request)),
       id_{request_.job_id(), request_.generation()},
-      folder_(folder_of(site_, id_)),
+      record_(site_.spool_folder, id_),
       listener_(std::move(listener)),
-      ranks_(static_cast<size_t>(request_.ranks_size())),
-      output_(std::make_unique<OutputFlow>(folder_, ranks_.size() * 2)) {
+      ranks_(static_cast<size_t>(request_.ranks_size())) {
   for (size_t i = 0; i < ranks_.size(); ++i) {
     ranks_[i].rank = static_cast<Rank>(request_.ranks(static_cast<int>(i)));
     ranks_[i].local_rank = static_cast<int>(i);
-    ranks_[i].token = make_token();
   }
 }
 
 Launch::~Launch() {
   for (const EventLoop::TimerId timer : timers_) loop_.cancel(timer);
   loop_.cancel(kill_timer_);
-  output_.reset();
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
+  ranks_.clear();
+  record_.remove();
 }
 
 void Launch::start() {
-  std::filesystem::create_directories(folder_, folder_error_);
-  for (RankHere& rank : ranks_) spawn(rank);
+  const Result<void> recorded = record_.create(request_);
+  for (RankHere& rank : ranks_) {
+    rank.token = make_token();
+    const Result<void> started = recorded ? spawn(rank) : recorded;
+    read_output_of(rank);
+    if (!started) cannot_start(rank, started.failure().message);
+  }
 }
 
-void Launch::spawn(RankHere& rank) {
+Result<void> Launch::spawn(RankHere& rank) {
+  Result<RankFolder> folder = RankFolder::create(record_.rank_folder(rank.local_rank), rank.token);
+  if (!folder) return folder.failure();
+  rank.folder = std::move(*folder);
   const Result<RankCommand> command = command_for(rank);
-  Failure failure;
-  if (command) {
-    rank.process = std::make_unique<RankProcess>(loop_, listener_for(rank));
-    const Result<void> started = rank.process->start(site_.shim, *command);
-    if (started) return;
-    failure = started.failure();
-  } else {
-    failure = command.failure();
+  if (!command) return command.failure();
+  rank.process = std::make_unique<RankProcess>(loop_, *rank.folder, listener_for(rank));
+  return rank.process->start(site_.shim, *command);
+}
+
+void Launch::adopt() {
+  for (RankHere& rank : ranks_) adopt(rank);
+  for (v1::RankEvent& event : record_.events()) listener_.event(std::move(event));
+}
+
+void Launch::adopt(RankHere& rank) {
+  Result<RankFolder> folder = RankFolder::open(record_.rank_folder(rank.local_rank));
+  if (folder) {
+    rank.folder = std::move(*folder);
+    rank.token = rank.folder->token();
   }
+  read_output_of(rank);
+  if (!rank.folder) return cannot_start(rank, "the worker was killed before it could start it");
+  rank.process = std::make_unique<RankProcess>(loop_, *rank.folder, listener_for(rank));
+  const v1::JobSpec& spec = request_.spec();
+  rank.process->adopt(spec.command().empty() ? "" : spec.command(0), spec.working_directory());
+}
+
+void Launch::read_output_of(const RankHere& rank) {
+  for (const int stream : {0, 1}) {
+    output_.add(rank.folder ? SpoolReader(*rank.folder, stream) : SpoolReader());
+  }
+}
+
+void Launch::cannot_start(RankHere& rank, const std::string& why) {
   RankEnd end;
   end.exit_code = kCannotStartCode;
-  end.launch_error = failure.message;
+  end.launch_error = why;
   rank_ended(rank, end);
 }
 
@@ -101,9 +123,6 @@ RankPlace Launch::place_of(const RankHere& rank) const {
 }
 
 Result<RankCommand> Launch::command_for(const RankHere& rank) const {
-  if (folder_error_) {
-    return Failure{ErrorKind::kUnavailable, str_cat(folder_, ": ", folder_error_.message())};
-  }
   const v1::JobSpec& spec = request_.spec();
   RankCommand command;
   command.argv.assign(spec.command().begin(), spec.command().end());
@@ -112,7 +131,6 @@ Result<RankCommand> Launch::command_for(const RankHere& rank) const {
       rank_environment(own_environment(), Environment(spec.env().begin(), spec.env().end()),
                        place_of(rank), site_.cores);
   command.env = to_strings(env);
-  command.mark = str_cat(AgentClient::kTokenVariable, "=", rank.token);
   command.directory = spec.working_directory();
   const Result<std::string> program =
       find_program(command.argv.front(), command.directory, search_path_of(env));
@@ -128,11 +146,7 @@ RankProcess::Listener Launch::listener_for(RankHere& rank) {
     event.mutable_spawned()->set_pid(pid);
     listener_.event(std::move(event));
   };
-  listener.output = [this, &rank](RankStream stream, std::string_view data) {
-    output_->append(stream_of(rank, stream), data);
-    rank.last_lines[static_cast<size_t>(stream)].append(data);
-    listener_.progressed();
-  };
+  listener.output = [this] { listener_.progressed(); };
   listener.ended = [this, &rank](const RankEnd& end) { rank_ended(rank, end); };
   return listener;
 }
@@ -203,14 +217,24 @@ v1::JoinReply Launch::placement(Rank rank) const {
   return reply;
 }
 
+uint64_t Launch::call_id(Rank rank, uint64_t number, uint64_t fresh) const {
+  return at(rank).folder->call_id(number, fresh);  // a rank that asks has been started
+}
+
 std::optional<v1::RankOutput> Launch::next_output() {
-  std::optional<OutputFlow::Chunk> chunk = output_->next();
+  std::optional<OutputFlow::Chunk> chunk = output_.next();
   if (!chunk) return std::nullopt;
+  const RankHere& rank = ranks_[chunk->stream / 2];
+  if (chunk->lost > 0) {
+    log(LogLevel::kWarning, "worker", "job ", id_.job, " rank ", rank.rank, ": ",
+        format_bytes(chunk->lost), " of its output are gone: its spool in ", record_.folder(),
+        " was full (", format_bytes(site_.shim.spool_bytes), " a stream, or the disk)");
+  }
   v1::RankOutput message;
   message.set_job_id(id_.job);
   message.set_generation(id_.generation);
   v1::Output& output = *message.mutable_output();
-  output.set_rank(static_cast<uint32_t>(ranks_[chunk->stream / 2].rank));
+  output.set_rank(static_cast<uint32_t>(rank.rank));
   output.set_stream(chunk->stream % 2 == 0 ? v1::OUTPUT_STREAM_STDOUT : v1::OUTPUT_STREAM_STDERR);
   output.set_offset(chunk->offset);
   output.set_data(std::move(chunk->data));
@@ -219,8 +243,7 @@ std::optional<v1::RankOutput> Launch::next_output() {
 
 bool Launch::ready_to_tell(const RankHere& rank) const {
   if (!rank.end || rank.exit_taken) return false;
-  const bool all_sent = output_->all_sent(stream_of(rank, RankStream::kStdout)) &&
-                        output_->all_sent(stream_of(rank, RankStream::kStderr));
+  const bool all_sent = output_.all_sent(stdout_of(rank)) && output_.all_sent(stderr_of(rank));
   return all_sent || rank.output_overdue;
 }
 
@@ -251,7 +274,7 @@ v1::RankEvent Launch::event_of(Rank rank) const {
   return event;
 }
 
-v1::RankEvent Launch::exit_event(const RankHere& rank) const {
+v1::RankEvent Launch::exit_event(const RankHere& rank) {
   v1::RankEvent event = event_of(rank.rank);
   v1::RankExited& exited = *event.mutable_exited();
   exited.set_exit_code(rank.end->exit_code);
@@ -261,10 +284,16 @@ v1::RankEvent Launch::exit_event(const RankHere& rank) const {
   if (!rank.end->launch_error.empty()) {
     exited.set_launch_error(to_utf8(rank.end->launch_error));
   }
-  const LastLines& err = rank.last_lines[static_cast<size_t>(RankStream::kStderr)];
-  const LastLines& out = rank.last_lines[static_cast<size_t>(RankStream::kStdout)];
-  for (const std::string& line : (err.empty() ? out : err).lines()) exited.add_last_lines(line);
+  for (const std::string& line : last_lines(rank)) exited.add_last_lines(line);
   return event;
+}
+
+// Of stderr, or of stdout when that is empty.
+std::vector<std::string> Launch::last_lines(const RankHere& rank) {
+  LastLines lines;
+  lines.append(output_.tail(stderr_of(rank)));
+  if (lines.empty()) lines.append(output_.tail(stdout_of(rank)));
+  return lines.lines();
 }
 
 }  // namespace longhaul

@@ -1,4 +1,5 @@
-// The ranks of one launch on this host: spawned, watched, their output spooled, stopped.
+// The ranks of one launch on this host: spawned, watched, their output sent, stopped; or taken over
+// from a worker that was killed.
 //
 // Thread safety: none; lives on one EventLoop's thread. Not destroyed from inside a callback.
 #pragma once
@@ -7,14 +8,14 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "control/worker/event_loop.h"
-#include "control/worker/last_lines.h"
+#include "control/worker/launch_record.h"
 #include "control/worker/output_flow.h"
 #include "control/worker/rank_environment.h"
+#include "control/worker/rank_folder.h"
 #include "control/worker/rank_process.h"
 #include "longhaul/membership/cluster_messages.h"
 #include "longhaul/v1/agent_service.pb.h"
@@ -26,7 +27,7 @@ namespace longhaul {
 struct LaunchSite {
   std::string host_address;
   std::string agent_address;  // "unix:/path"
-  std::string shim;           // path of longhaul-shim
+  ShimOptions shim;
   std::string spool_folder;
   int cores = 1;
 };
@@ -46,6 +47,13 @@ class Launch {
 
   // Spawns all ranks. One that cannot be spawned ends at once with launch_error.
   void start();
+  // Takes over the ranks that another worker spawned for this request in the same place. The
+  // listener hears of them as if they had just been spawned; then `event` is called with what the
+  // ranks had said.
+  void adopt();
+
+  // To be told to the master by whoever adopts this launch, too.
+  void remember(const v1::RankEvent& event) const { record_.add_event(event); }
 
   // SIGTERM now, SIGKILL after `grace` (0: at once). `reason` is for those who ask why. A second
   // call can only bring the SIGKILL forward.
@@ -65,6 +73,8 @@ class Launch {
   // Who holds this token, while it runs.
   std::optional<Rank> find_token(const std::string& token) const;
   v1::JoinReply placement(Rank rank) const;
+  // See RankFolder::call_id().
+  uint64_t call_id(Rank rank, uint64_t number, uint64_t fresh) const;
 
   // Output in order of sending, within the window; then the exits of ranks whose output is all
   // sent.
@@ -72,9 +82,9 @@ class Launch {
   std::vector<v1::RankEvent> take_exits();
   // take_exits() gives this one again.
   void retell_exit(Rank rank);
-  void acknowledge_output(uint64_t bytes) { output_->acknowledge(bytes); }
-  void restart_output() { output_->restart(); }
-  bool output_done() const { return output_->all_acknowledged(); }
+  void acknowledge_output(uint64_t bytes) { output_.acknowledge(bytes); }
+  void restart_output() { output_.restart(); }
+  bool output_done() const { return output_.all_acknowledged(); }
   bool exits_taken() const;
 
   v1::RankEvent event_of(Rank rank) const;
@@ -84,36 +94,39 @@ class Launch {
     Rank rank = 0;
     int local_rank = 0;
     std::string token;
+    std::optional<RankFolder> folder;  // none: it could not be made
     std::unique_ptr<RankProcess> process;
-    LastLines last_lines[2];  // by RankStream
     std::optional<RankEnd> end;
     bool exit_taken = false;
     bool output_overdue = false;
   };
 
-  void spawn(RankHere& rank);
+  Result<void> spawn(RankHere& rank);
+  void adopt(RankHere& rank);
+  void cannot_start(RankHere& rank, const std::string& why);
+  void read_output_of(const RankHere& rank);
   RankPlace place_of(const RankHere& rank) const;
   Result<RankCommand> command_for(const RankHere& rank) const;
   RankProcess::Listener listener_for(RankHere& rank);
   void rank_ended(RankHere& rank, const RankEnd& end);
   void command_all(void (RankProcess::*command)());
   bool ready_to_tell(const RankHere& rank) const;
-  v1::RankEvent exit_event(const RankHere& rank) const;
+  v1::RankEvent exit_event(const RankHere& rank);
+  std::vector<std::string> last_lines(const RankHere& rank);
   const RankHere& at(Rank rank) const;
   RankHere& at(Rank rank) { return const_cast<RankHere&>(std::as_const(*this).at(rank)); }
-  size_t stream_of(const RankHere& rank, RankStream stream) const {
-    return static_cast<size_t>(rank.local_rank) * 2 + static_cast<size_t>(stream);
-  }
+  // In output_: stdout and stderr of the first rank, of the second, ...
+  static size_t stdout_of(const RankHere& rank) { return static_cast<size_t>(rank.local_rank) * 2; }
+  static size_t stderr_of(const RankHere& rank) { return stdout_of(rank) + 1; }
 
   EventLoop& loop_;
   const LaunchSite site_;
   const v1::Launch request_;
   const LaunchId id_;
-  const std::string folder_;
-  std::error_code folder_error_;
+  const LaunchRecord record_;
   Listener listener_;
   std::vector<RankHere> ranks_;  // by local rank
-  std::unique_ptr<OutputFlow> output_;
+  OutputFlow output_;
   bool disowned_ = false;
   std::optional<std::string> stop_reason_;
   Instant kill_at_;

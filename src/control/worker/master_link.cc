@@ -28,6 +28,15 @@ MasterLink::MasterLink(std::shared_ptr<EventLoop> loop, std::string address,
       away_timeout_(away_timeout),
       listener_(std::move(listener)) {}
 
+void MasterLink::start() {
+  watch_absence();
+  connect();
+}
+
+void MasterLink::watch_absence() {
+  away_timer_ = loop_->after(away_timeout_, [this] { listener_.away(); });
+}
+
 void MasterLink::connect() {
   MasterStream::Listener listener;
   listener.message = [this](v1::MasterMessage message) { on_message(std::move(message)); };
@@ -97,7 +106,7 @@ void MasterLink::go_down() {
   if (!up_) return;
   up_ = false;
   loop_->cancel(heartbeat_timer_);
-  away_timer_ = loop_->after(away_timeout_, [this] { listener_.away(); });
+  watch_absence();
   listener_.lost();
 }
 

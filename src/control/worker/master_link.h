@@ -28,14 +28,15 @@ class MasterLink {
     std::function<void()> lost;
     // The master does not want this worker: no more tries.
     std::function<void(const std::string& reason)> refused;
-    // No session for `away_timeout`. Called once per absence.
+    // No session for `away_timeout`, from the start on or since the last one. Called once per
+    // absence.
     std::function<void()> away;
   };
 
   MasterLink(std::shared_ptr<EventLoop> loop, std::string address, milliseconds away_timeout,
              Listener listener);
 
-  void start() { connect(); }
+  void start();
   bool up() const { return up_; }
   // Dropped while the link is down.
   void send(v1::WorkerMessage message);
@@ -51,6 +52,7 @@ class MasterLink {
   void on_closed(const Failure& failure);
   void go_down();
   void watch_silence();
+  void watch_absence();
   void complain(const std::string& why);
 
   const std::shared_ptr<EventLoop> loop_;

@@ -1,18 +1,16 @@
-// The output of one launch's ranks on its way to the master: spooled as it comes, sent in turn,
+// The output of one launch's ranks on its way to the master: read from the spools, sent in turn,
 // never more than a window ahead of what the master has acknowledged, sent again after a reconnect.
 //
-// Streams are numbered from 0 by the caller. Thread safety: none.
+// Thread safety: none.
 #pragma once
 
 #include <cstdint>
 #include <deque>
-#include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "control/worker/spool.h"
+#include "control/worker/spool_reader.h"
 
 namespace longhaul {
 
@@ -21,15 +19,16 @@ class OutputFlow {
   static constexpr uint64_t kWindowBytes = 4 << 20;
   static constexpr size_t kChunkBytes = 64 << 10;
 
-  // Spool files are made in `folder`, which exists.
-  OutputFlow(const std::string& folder, size_t stream_count);
-
-  void append(size_t stream, std::string_view data) { streams_[stream].spool->append(data); }
+  // Streams are numbered from 0 in the order they come.
+  void add(SpoolReader spool);
 
   struct Chunk {
     size_t stream = 0;
     uint64_t offset = 0;
     std::string data;
+    // Not 0: this many bytes from `offset` on are gone (the spool's cap, or a full disk), and
+    // `data` is a line that says so.
+    uint64_t lost = 0;
   };
   // The next piece to send; nullopt when all is sent or the window is full.
   std::optional<Chunk> next();
@@ -41,12 +40,13 @@ class OutputFlow {
 
   bool all_sent(size_t stream) const;
   bool all_acknowledged() const;
+  // The end of what the stream's rank has written.
+  std::string tail(size_t stream) { return streams_[stream].spool.tail(); }
 
  private:
   struct Stream {
-    std::unique_ptr<Spool> spool;
+    SpoolReader spool;
     uint64_t sent = 0;
-    uint64_t acknowledged = 0;
   };
   struct InFlight {
     size_t stream;

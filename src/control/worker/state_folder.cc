@@ -11,6 +11,8 @@
 
 #include <filesystem>
 
+#include "control/worker/launch_record.h"
+#include "control/worker/left_behind.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
@@ -19,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kPrefix = "longhaul-worker-";
+constexpr const char* kSocketLink = "socket-folder";
 
 Failure failure(const std::string& path, int error_number) {
   return {ErrorKind::kUnavailable, str_cat("state folder ", path, ": ", ::strerror(error_number))};
@@ -45,6 +48,10 @@ UniqueFd try_lock(const std::string& folder, bool create) {
   return fd;
 }
 
+std::string spools_of(const std::string& folder) {
+  return folder + "/spool";
+}
+
 bool is_ours(const fs::path& folder) {
   struct stat info{};
   return ::lstat(folder.c_str(), &info) == 0 && S_ISDIR(info.st_mode) &&
@@ -56,8 +63,10 @@ void remove_left_behind(const fs::path& root) {
   for (const auto& entry : fs::directory_iterator(root, error)) {
     if (!is_ours(entry.path())) continue;
     const UniqueFd lock = try_lock(entry.path().string(), false);
+    if (!lock.valid()) continue;
+    clean_up(LaunchRecord::find(spools_of(entry.path().string())));
     std::error_code ignored;
-    if (lock.valid()) fs::remove_all(entry.path(), ignored);
+    fs::remove_all(entry.path(), ignored);
   }
 }
 
@@ -86,22 +95,40 @@ Result<StateFolder> StateFolder::open(const std::string& path) {
                                                 ": used by another worker, or not writable")};
   }
   ::chmod(folder.path_.c_str(), S_IRWXU);
-  folder.socket_folder_ = fs::absolute(folder.path_).string();
-  if (!fits_socket(folder.socket_folder_)) {
-    Result<std::string> made = make_temporary("/tmp");
-    if (!made) return made.failure();
-    folder.socket_folder_ = *made;
-  }
+  Result<std::string> socket_folder = folder.find_socket_folder();
+  if (!socket_folder) return socket_folder.failure();
+  folder.socket_folder_ = *socket_folder;
   ::unlink(folder.socket().c_str());
   return folder;
+}
+
+// Where the socket's path would be too long it lies in another temporary folder, and a link in ours
+// says where, for the next worker.
+Result<std::string> StateFolder::find_socket_folder() const {
+  const fs::path own = fs::absolute(path_);
+  if (fits_socket(own.string())) return own.string();
+  std::error_code error;
+  const fs::path known = fs::read_symlink(own / kSocketLink, error);
+  if (!error && is_ours(known)) return known.string();
+  Result<std::string> made = make_temporary("/tmp");
+  if (!made) return made;
+  fs::remove(own / kSocketLink, error);
+  fs::create_directory_symlink(*made, own / kSocketLink, error);
+  if (error) return failure((own / kSocketLink).string(), error.value());
+  return made;
 }
 
 StateFolder::~StateFolder() {
   if (!lock_.valid()) return;
   std::error_code ignored;
   ::unlink(socket().c_str());
-  fs::remove_all(temporary_ ? path_ : spools(), ignored);
-  if (socket_folder_ != fs::absolute(path_).string()) fs::remove_all(socket_folder_, ignored);
+  // Not empty: a worker that could not start leaves to the next one what it has found.
+  if (!temporary_ && !fs::remove(spools(), ignored)) return;
+  const fs::path own = fs::absolute(path_);
+  if (socket_folder_ != own.string()) fs::remove_all(socket_folder_, ignored);
+  fs::remove(own / kSocketLink, ignored);
+  fs::remove(incarnation_file(), ignored);
+  if (temporary_) fs::remove_all(own, ignored);
 }
 
 }  // namespace longhaul

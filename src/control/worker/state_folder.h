@@ -1,5 +1,5 @@
-// Where a worker keeps its socket and its spools: a folder that only this user may enter, locked
-// while the worker lives.
+// Where a worker keeps its socket, its spools and what the next worker needs to go on in its place:
+// a folder that only this user may enter, locked while the worker lives.
 #pragma once
 
 #include <string>
@@ -11,22 +11,27 @@ namespace longhaul {
 
 class StateFolder {
  public:
-  // `path` empty: a temporary folder, removed at the end; folders that killed workers left are
-  // removed too. Errors: kUnavailable (cannot be made), kInvalid (another worker uses it).
+  // `path` empty: a temporary folder, removed at the end; temporary folders that killed workers
+  // left are removed too, and what still runs of their ranks is killed. Any other folder keeps what
+  // a killed worker left in it. Errors: kUnavailable (cannot be made), kInvalid (another worker
+  // uses it).
   static Result<StateFolder> open(const std::string& path);
 
   StateFolder(StateFolder&& other) noexcept = default;
   StateFolder& operator=(StateFolder&&) = delete;
-  // Removes the socket and the spools, and a temporary folder as a whole.
+  // Removes the socket and what is empty, and a temporary folder as a whole.
   ~StateFolder();
 
   const std::string& path() const { return path_; }
   std::string spools() const { return path_ + "/spool"; }
-  // At most 107 bytes long, as a socket's path must be.
+  std::string incarnation_file() const { return path_ + "/incarnation"; }
+  // At most 107 bytes long, as a socket's path must be; the same whenever the folder is opened, so
+  // that ranks find the worker that comes after a killed one.
   std::string socket() const { return socket_folder_ + "/agent.sock"; }
 
  private:
   StateFolder() = default;
+  Result<std::string> find_socket_folder() const;
 
   std::string path_;
   std::string socket_folder_;  // another temporary folder when path_ is too long

@@ -19,6 +19,15 @@ milliseconds until(Instant deadline) {
   return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(left));
 }
 
+// Above those of any worker that was here before under the same incarnation: the master takes two
+// calls with one number for one.
+uint64_t first_call_id() {
+  const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(
+             std::chrono::duration_cast<std::chrono::microseconds>(since_epoch).count())
+         << 10;
+}
+
 }  // namespace
 
 v1::StoreReply to_store_reply(const Failure& failure) {
@@ -29,7 +38,10 @@ v1::StoreReply to_store_reply(const Failure& failure) {
 }
 
 StoreRelay::StoreRelay(EventLoop& loop, std::string master_address, Send send)
-    : loop_(loop), master_(std::move(master_address)), send_(std::move(send)) {
+    : loop_(loop),
+      master_(std::move(master_address)),
+      send_(std::move(send)),
+      last_id_(first_call_id()) {
   disconnected();
 }
 
@@ -37,9 +49,11 @@ StoreRelay::~StoreRelay() {
   fail_all({ErrorKind::kUnavailable, "the worker has ended"});
 }
 
-void StoreRelay::call(const LaunchId& launch, uint32_t rank, v1::StoreRequest request,
+void StoreRelay::call(uint64_t id, const LaunchId& launch, uint32_t rank, v1::StoreRequest request,
                       Answer answer) {
-  const uint64_t id = ++last_id_;
+  if (const auto before = calls_.find(id); before != calls_.end()) {
+    finish(before, to_store_reply({ErrorKind::kUnavailable, "asked again"}));
+  }
   const milliseconds timeout(request.timeout_ms());
   const Instant deadline = std::chrono::steady_clock::now() + timeout;
   Call& call = calls_[id] = Call{launch, rank, std::move(request), std::move(answer), deadline};

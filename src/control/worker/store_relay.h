@@ -28,7 +28,11 @@ class StoreRelay {
   StoreRelay(EventLoop& loop, std::string master_address, Send send);
   ~StoreRelay();
 
-  void call(const LaunchId& launch, uint32_t rank, v1::StoreRequest request, Answer answer);
+  // For a new call; the master takes two calls with one id for one, now and later.
+  uint64_t next_id() { return ++last_id_; }
+  // A call that is still pending and comes again has nobody left who would hear its first answer.
+  void call(uint64_t id, const LaunchId& launch, uint32_t rank, v1::StoreRequest request,
+            Answer answer);
   void answer(const v1::StoreAnswer& answer);
 
   void connected();
@@ -63,7 +67,7 @@ class StoreRelay {
   bool connected_ = false;
   EventLoop::TimerId away_timer_ = 0;
   bool away_long_ = false;
-  uint64_t last_id_ = 0;
+  uint64_t last_id_;
   Calls calls_;
 };
 

@@ -10,11 +10,14 @@
 #include "control/worker/agent_server.h"
 #include "control/worker/event_loop.h"
 #include "control/worker/host_facts.h"
+#include "control/worker/last_lines.h"
 #include "control/worker/launch.h"
+#include "control/worker/left_behind.h"
 #include "control/worker/master_link.h"
 #include "control/worker/outbox.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
+#include "control/worker/small_file.h"
 #include "control/worker/state_folder.h"
 #include "control/worker/store_relay.h"
 #include "longhaul/base/log.h"
@@ -27,6 +30,7 @@ namespace {
 
 // How long a worker that ends waits for the master to take its last words.
 constexpr milliseconds kLastWordsLimit{3'000};
+constexpr milliseconds kAdoptTimeout{60'000};
 
 std::string make_incarnation() {
   std::random_device random;
@@ -69,7 +73,7 @@ class Worker::Impl final : public AgentBackend {
   // AgentBackend: what the ranks ask.
   bool knows(const std::string& token) const override { return find(token).launch != nullptr; }
   Result<v1::JoinReply> join(const std::string& token, const v1::JoinRequest& request) override;
-  void store(const std::string& token, v1::StoreRequest request,
+  void store(const std::string& token, uint64_t number, v1::StoreRequest request,
              std::function<void(v1::StoreReply)> answer) override;
   bool report(const std::string& token, v1::Progress progress) override;
   void report_fault(const std::string& token, v1::Fault fault) override;
@@ -82,6 +86,8 @@ class Worker::Impl final : public AgentBackend {
   };
 
   Result<void> prepare_site();
+  Result<void> inherit(const StateFolder& folder);
+  void adopt(v1::Launch request);
   Result<void> find_address();
   Caller find(const std::string& token) const;
 
@@ -116,7 +122,7 @@ class Worker::Impl final : public AgentBackend {
   void end_session();
 
   const WorkerSettings settings_;
-  const std::string incarnation_ = make_incarnation();
+  std::string incarnation_;
   const std::shared_ptr<EventLoop> loop_;
   LaunchSite site_;
   int slots_ = 1;
@@ -149,6 +155,9 @@ Result<void> Worker::Impl::run() {
   AgentServer agent(*loop_, *this);
   Result<void> listening = agent.listen(folder->socket());
   if (!listening) return listening;
+  // Before the loop answers anybody: a rank that calls must be known.
+  Result<void> inherited = inherit(*folder);
+  if (!inherited) return inherited;
   link_->start();
   loop_->run();
   // The relay answers what still waits, so that the agent's server can end.
@@ -162,13 +171,47 @@ Result<void> Worker::Impl::prepare_site() {
   site_.cores = usable_cores();
   const int gpus = gpu_count();
   slots_ = settings_.slots > 0 ? settings_.slots : gpus > 0 ? gpus : site_.cores;
-  site_.shim = settings_.shim;
-  if (site_.shim.empty()) {
+  const bool can_be_succeeded = settings_.adopt && !settings_.state_folder.empty();
+  site_.shim.adopt_timeout =
+      settings_.adopt_timeout.value_or(can_be_succeeded ? kAdoptTimeout : milliseconds(0));
+  site_.shim.spool_bytes = settings_.spool_bytes;
+  site_.shim.program = settings_.shim;
+  if (site_.shim.program.empty()) {
     Result<std::string> shim = find_shim();
     if (!shim) return shim.failure();
-    site_.shim = *shim;
+    site_.shim.program = *shim;
   }
   return find_address();
+}
+
+// What a killed worker has left in the folder is taken over under its incarnation, so that the
+// master sees it reconnect; or it is ended.
+Result<void> Worker::Impl::inherit(const StateFolder& folder) {
+  const std::string predecessor = read_small_file(folder.incarnation_file()).value_or("");
+  const std::string boot = "\n" + boot_id();
+  const bool anew = !settings_.adopt || !predecessor.ends_with(boot);
+  LeftBehind left = find_left_behind(folder.spools());
+  const int ended = clean_up(anew ? LaunchRecord::find(folder.spools()) : left.unusable);
+  if (ended > 0) {
+    log(LogLevel::kWarning, "worker", name_, ": killed ", ended,
+        " ranks that an earlier worker had left in ", folder.path());
+  }
+  if (anew) {
+    incarnation_ = make_incarnation();
+    return write_small_file(folder.incarnation_file(), incarnation_ + boot);
+  }
+  incarnation_ = predecessor.substr(0, predecessor.size() - boot.size());
+  for (v1::Launch& request : left.adoptable) adopt(std::move(request));
+  return {};
+}
+
+void Worker::Impl::adopt(v1::Launch request) {
+  const LaunchId id = launch_id_of(request);
+  std::unique_ptr<Launch>& launch = launches_[id] =
+      std::make_unique<Launch>(*loop_, site_, std::move(request), launch_listener(id));
+  launch->adopt();
+  log(LogLevel::kInfo, "worker", name_, ": job ", id.job, " generation ", id.generation,
+      ": taking over ", launch->rank_count(), " ranks from the worker that was here before");
 }
 
 Result<void> Worker::Impl::find_address() {
@@ -200,17 +243,20 @@ Result<v1::JoinReply> Worker::Impl::join(const std::string& token, const v1::Joi
   }
   v1::RankEvent event = caller.launch->event_of(caller.rank);
   event.mutable_joined();
+  caller.launch->remember(event);
   tell(std::move(event));
   return caller.launch->placement(caller.rank);
 }
 
-void Worker::Impl::store(const std::string& token, v1::StoreRequest request,
+void Worker::Impl::store(const std::string& token, uint64_t number, v1::StoreRequest request,
                          std::function<void(v1::StoreReply)> answer) {
   const Caller caller = find(token);
   if (caller.launch->stopping()) {
     return answer(to_store_reply({ErrorKind::kPeerLost, caller.launch->stop_reason()}));
   }
-  relay_->call(caller.launch->id(), static_cast<uint32_t>(caller.rank), std::move(request),
+  const uint64_t fresh = relay_->next_id();
+  const uint64_t id = number == 0 ? fresh : caller.launch->call_id(caller.rank, number, fresh);
+  relay_->call(id, caller.launch->id(), static_cast<uint32_t>(caller.rank), std::move(request),
                std::move(answer));
 }
 
@@ -227,6 +273,7 @@ void Worker::Impl::report_fault(const std::string& token, v1::Fault fault) {
   const Caller caller = find(token);
   v1::RankEvent event = caller.launch->event_of(caller.rank);
   *event.mutable_fault() = std::move(fault);
+  caller.launch->remember(event);
   tell(std::move(event));
 }
 
@@ -234,6 +281,7 @@ void Worker::Impl::leave(const std::string& token) {
   const Caller caller = find(token);
   v1::RankEvent event = caller.launch->event_of(caller.rank);
   event.mutable_left();
+  caller.launch->remember(event);
   tell(std::move(event));
 }
 

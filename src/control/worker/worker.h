@@ -10,7 +10,9 @@
 // set here.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "longhaul/base/clock.h"
@@ -25,6 +27,13 @@ struct WorkerSettings {
   std::string address;       // where ranks of other hosts reach this one; empty: towards the master
   std::string state_folder;  // empty: a temporary one, removed at the end
   std::string shim;          // longhaul-shim's path; empty: beside this executable or ../libexec
+  // A worker that comes after a killed one in the same folder takes over the ranks that still run
+  // and goes on in its place; false: it kills them and starts anew.
+  bool adopt = true;
+  // How long ranks run on when their worker is killed; 0: they are killed too. Unset: 60 s, and 0
+  // with a temporary state folder, where no other worker can come.
+  std::optional<milliseconds> adopt_timeout;
+  uint64_t spool_bytes = 64 << 20;  // kept of each rank's stdout and stderr; the oldest go first
   milliseconds master_timeout{60'000};  // then the ranks of a master that stays away are stopped
   milliseconds grace{5'000};  // from SIGTERM to SIGKILL when the worker itself stops ranks
 };

@@ -1,0 +1,80 @@
+// What is known of one rank, in a page of memory that its shim and its worker share: the file
+// "ledger" in the rank's folder, mapped by both. It outlives either of them, and whoever comes next
+// finds in it what the other one did last: nothing has to be told twice, and nothing that was
+// written is lost by kill -9.
+//
+// Every field has one writer. The file is allocated before the rank starts, so that a full disk
+// cannot take an exit code away. Both ends run on one host; a ledger of another kVersion is not
+// read beyond its first part, which never changes.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace longhaul {
+
+enum class RankPhase : int32_t {
+  kCreated = 0,     // no shim yet
+  kShim = 1,        // the shim runs: shim_pid, shim_start_time
+  kStarted = 2,     // so does the rank: rank_pid
+  kNotStarted = 3,  // farewell: failed_step, error_number
+  kEnded = 4,       // farewell: wait_status; all that the rank started is gone too
+};
+
+// What the shim was doing when `error_number` came.
+enum class ShimStep : int32_t { kNone = 0, kFork = 1, kChangeDirectory = 2, kExecute = 3 };
+
+struct RankLedger {
+  static constexpr const char* kFileName = "ledger";
+  static constexpr int64_t kFileBytes = 4096;  // of every version
+  static constexpr uint64_t kMagic = 0x6b6e61726c686e6c;
+  static constexpr uint32_t kVersion = 1;
+  static constexpr int kStreams = 2;  // stdout, stderr
+
+  // The worker, before the shim starts.
+  uint64_t magic;
+  uint32_t version;
+  char token[64];  // the rank's secret; also what marks its processes (LONGHAUL_AGENT_TOKEN)
+
+  // The shim, each before the phase that says so. shim_pid alone tells nothing: see ProcStat.
+  int32_t shim_pid;
+  uint64_t shim_start_time;
+  std::atomic<RankPhase> phase;
+
+  // End of the part that never changes.
+  int32_t rank_pid;
+  ShimStep failed_step;
+  int32_t error_number;
+  int32_t wait_status;      // as waitpid() gives it
+  bool stopped_by_command;  // a command came, or nobody came back, while the rank was alive
+  char process_state;       // its state in /proc when the first command came; 0: none came
+
+  struct Stream {
+    // The shim: how much the rank has written, what the disk did not take included.
+    std::atomic<uint64_t> end;
+    // The worker: the master has it up to here.
+    std::atomic<uint64_t> acknowledged;
+  };
+  Stream streams[kStreams];
+
+  // The worker: the last store calls of the rank that must not be done twice, by the numbers that
+  // the rank gave them, and the numbers under which the master knows them.
+  struct Call {
+    std::atomic<uint64_t> number;
+    uint64_t call_id;
+  };
+  static constexpr uint32_t kCalls = 64;  // more than a rank has under way at once
+  Call calls[kCalls];
+  uint32_t next_call;
+
+  bool has_farewell() const {
+    const RankPhase now = phase.load(std::memory_order_acquire);
+    return now == RankPhase::kNotStarted || now == RankPhase::kEnded;
+  }
+};
+
+static_assert(sizeof(RankLedger) <= RankLedger::kFileBytes);
+static_assert(std::atomic<uint64_t>::is_always_lock_free &&
+              std::atomic<RankPhase>::is_always_lock_free);
+
+}  // namespace longhaul
