@@ -69,6 +69,11 @@ std::string advice(const JobStatus& job) {
       return "see `longhaul nodes`, start the worker again on that host, then run the job again";
     case FailureClass::kNoRoom:
       return "ask for fewer --ranks, start more workers, or leave --fail-when-full away to wait";
+    case FailureClass::kTimeLimit:
+      return "give it a longer --time-limit, or find out what takes so long";
+    case FailureClass::kTasks:
+      return "see which with `longhaul status " + job.id +
+             "`; the results of the others: `longhaul results " + job.id + "`";
   }
   return "";
 }

@@ -21,13 +21,14 @@ struct Fault {
 std::optional<Fault> fault_of(const TaskEndedMessage& message) {
   if (!message.refused.empty()) return Fault{FaultKind::kApplication, message.refused};
   const RankExit& exit = message.exit;
+  const std::string said = exit.last_lines.empty() ? "" : ": " + exit.last_lines.back();
   if (!exit.launch_error.empty()) return Fault{FaultKind::kApplication, exit.launch_error};
   if (exit.stopped_by_us) return Fault{FaultKind::kPreemption, "stopped by its worker"};
   if (exit.signal != 0) {
-    return Fault{FaultKind::kApplication, "ended by " + signal_name(exit.signal)};
+    return Fault{FaultKind::kApplication, str_cat("ended by ", signal_name(exit.signal), said)};
   }
   if (exit.exit_code != 0) {
-    return Fault{FaultKind::kApplication, str_cat("exited with code ", exit.exit_code)};
+    return Fault{FaultKind::kApplication, str_cat("exited with code ", exit.exit_code, said)};
   }
   return std::nullopt;
 }

@@ -20,6 +20,7 @@
 #include "control/worker/small_file.h"
 #include "control/worker/state_folder.h"
 #include "control/worker/store_relay.h"
+#include "control/worker/task_runner.h"
 #include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/base/version.h"
@@ -131,6 +132,7 @@ class Worker::Impl final : public AgentBackend {
 
   std::unique_ptr<MasterLink> link_;
   std::unique_ptr<StoreRelay> relay_;
+  std::unique_ptr<TaskRunner> tasks_;
   Outbox outbox_;
   std::map<LaunchId, std::unique_ptr<Launch>> launches_;
   bool pump_posted_ = false;
@@ -152,6 +154,10 @@ Result<void> Worker::Impl::run() {
       [this](v1::WorkerMessage message) { link_->send(std::move(message)); });
   link_ = std::make_unique<MasterLink>(loop_, settings_.master, settings_.master_timeout,
                                        link_listener());
+  tasks_ = std::make_unique<TaskRunner>(
+      *loop_, TaskSite{folder->path() + "/tasks", site_.shim.program, site_.cores, slots_},
+      [this](v1::WorkerMessage message) { link_->send(std::move(message)); },
+      [this] { pump_soon(); });
   AgentServer agent(*loop_, *this);
   Result<void> listening = agent.listen(folder->socket());
   if (!listening) return listening;
@@ -162,6 +168,7 @@ Result<void> Worker::Impl::run() {
   loop_->run();
   // The relay answers what still waits, so that the agent's server can end.
   relay_.reset();
+  tasks_.reset();
   launches_.clear();
   return outcome_;
 }
@@ -316,6 +323,7 @@ v1::Register Worker::Impl::make_register() const {
     inventory.set_job_id(id.job);
     inventory.set_generation(id.generation);
   }
+  tasks_->add_inventory(&message);
   return message;
 }
 
@@ -328,6 +336,7 @@ void Worker::Impl::on_registered(const v1::Registered& registered) {
   retell_exits();
   outbox_.restart();
   for (const v1::RankEvent& event : outbox_.events()) send_event(event);
+  tasks_->resend();
   for (const auto& [id, launch] : launches_) launch->restart_output();
   relay_->connected();
   pump();
@@ -364,6 +373,12 @@ void Worker::Impl::on_message(v1::MasterMessage message) {
       return launch(std::move(*message.mutable_launch()));
     case v1::MasterMessage::kStopRanks:
       return stop_ranks(message.stop_ranks());
+    case v1::MasterMessage::kGrantTasks:
+      tasks_->grant(message.grant_tasks());
+      if (shutting_down_) tasks_->stop_all(settings_.grace);
+      return;
+    case v1::MasterMessage::kTaskAnswer:
+      return tasks_->answer(message.task_answer());
     case v1::MasterMessage::kStoreAnswer:
       return relay_->answer(message.store_answer());
     case v1::MasterMessage::kOutputAck:
@@ -386,6 +401,7 @@ void Worker::Impl::on_lost() {
 }
 
 void Worker::Impl::on_away() {
+  tasks_->stop_all(settings_.grace);
   for (const auto& [id, launch] : launches_) {
     if (launch->all_ended()) continue;
     stop_launch(
@@ -440,8 +456,10 @@ void Worker::Impl::launch(v1::Launch request) {
 }
 
 void Worker::Impl::stop_ranks(const v1::StopRanks& request) {
-  Launch* launch = find_launch(launch_id_of(request));
+  const LaunchId id = launch_id_of(request);
+  Launch* launch = find_launch(id);
   if (launch != nullptr) stop_launch(*launch, milliseconds(request.grace_ms()), request.reason());
+  tasks_->stop(id, milliseconds(request.grace_ms()));
 }
 
 Launch::Listener Worker::Impl::launch_listener(const LaunchId& id) {
@@ -523,6 +541,7 @@ void Worker::Impl::begin_shutdown(bool force) {
       stop_launch(*launch, grace, str_cat("worker ", name_, " is shutting down"));
     }
   }
+  tasks_->stop_all(grace);
   continue_shutdown();
 }
 
@@ -532,6 +551,7 @@ void Worker::Impl::continue_shutdown() {
   for (const auto& [id, launch] : launches_) {
     if (!launch->all_ended()) return;
   }
+  if (!tasks_->idle()) return;
   if (!link_->up() || launches_.empty()) return end_session();
   if (last_words_timer_ != 0) return;
   link_->send_heartbeat();

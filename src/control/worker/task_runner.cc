@@ -1,0 +1,291 @@
+#include "control/worker/task_runner.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "control/common/compression.h"
+#include "control/worker/last_lines.h"
+#include "control/worker/program_check.h"
+#include "control/worker/rank_environment.h"
+#include "control/worker/spool_reader.h"
+#include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
+#include "longhaul/control/agent_client.h"
+
+namespace longhaul {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kStdout = 0;
+constexpr int kStderr = 1;
+
+// Marks the task's processes; nobody else is to guess it.
+std::string make_token() {
+  std::random_device random;
+  return str_cat(std::hex, random(), random(), random(), random());
+}
+
+void replace_all(std::string& text, const std::string& what, const std::string& by) {
+  for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + by.size())) {
+    text.replace(at, what.size(), by);
+  }
+}
+
+std::string result_path(const RankFolder& folder) {
+  return folder.path() + "/result";
+}
+
+}  // namespace
+
+TaskRunner::TaskRunner(EventLoop& loop, TaskSite site, Send send, std::function<void()> progressed)
+    : loop_(loop),
+      site_(std::move(site)),
+      send_(std::move(send)),
+      progressed_(std::move(progressed)) {
+  std::error_code ignored;
+  fs::remove_all(site_.folder, ignored);
+}
+
+TaskRunner::~TaskRunner() {
+  *alive_ = false;
+  for (const auto& [epoch, running] : running_) loop_.cancel(running->kill_timer);
+  running_.clear();
+  std::error_code ignored;
+  fs::remove_all(site_.folder, ignored);
+}
+
+std::string TaskRunner::folder_of(LeaseEpoch epoch) const {
+  return str_cat(site_.folder, "/", epoch);
+}
+
+void TaskRunner::grant(const v1::GrantTasks& grant) {
+  const auto job = std::make_shared<const Job>(Job{{grant.job_id(), grant.generation()}, grant.spec()});
+  for (const v1::TaskBatch& batch : grant.batches()) {
+    if (batch.tasks().empty()) continue;
+    const LeaseEpoch id = batch.tasks(0).lease().epoch();
+    for (const v1::TaskGrant& task : batch.tasks()) {
+      const LeaseEpoch epoch = task.lease().epoch();
+      const bool fresh =
+          tasks_.try_emplace(epoch, Task{job, task.lease(), task.input(), id, std::nullopt}).second;
+      if (fresh) batches_[id].push_back(epoch);
+    }
+    next_of(id);
+  }
+}
+
+// Starts the next task of a batch that can be started.
+void TaskRunner::next_of(LeaseEpoch batch) {
+  const auto waiting = batches_.find(batch);
+  if (waiting == batches_.end()) return;
+  while (!waiting->second.empty()) {
+    const LeaseEpoch epoch = waiting->second.front();
+    waiting->second.pop_front();
+    const Result<void> started = start(epoch, tasks_.at(epoch));
+    if (started) return;
+    RankEnd end;
+    end.exit_code = kCannotStartCode;
+    end.launch_error = started.failure().message;
+    finish(epoch, end);
+  }
+  batches_.erase(waiting);
+}
+
+Result<void> TaskRunner::start(LeaseEpoch epoch, const Task& task) {
+  std::error_code error;
+  fs::create_directories(site_.folder, error);
+  Result<RankFolder> folder = RankFolder::create(folder_of(epoch), make_token());
+  if (!folder) return folder.failure();
+  auto running = std::make_unique<Running>(Running{std::move(*folder), nullptr, 0});
+  const Result<RankCommand> command = command_for(task, running->folder);
+  if (!command) return command.failure();
+  RankProcess::Listener listener;
+  listener.started = [](int64_t) {};
+  listener.output = [] {};
+  listener.ended = [this, epoch](const RankEnd& end) { process_ended(epoch, end); };
+  running->process = std::make_unique<RankProcess>(loop_, running->folder, std::move(listener));
+  ShimOptions shim;
+  shim.program = site_.shim;
+  shim.spool_bytes = std::max(task.job->spec.array().max_result_bytes() + 1, shim.spool_bytes);
+  const Result<void> started = running->process->start(shim, *command);
+  if (!started) return started;
+  running_[epoch] = std::move(running);
+  return {};
+}
+
+Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder& folder) const {
+  const v1::JobSpec& spec = task.job->spec;
+  RankCommand command;
+  command.argv.assign(spec.command().begin(), spec.command().end());
+  if (command.argv.empty()) return Failure{ErrorKind::kInvalid, "the command is empty"};
+  for (std::string& word : command.argv) replace_all(word, "{}", task.input);
+  Environment env = own_environment();
+  for (const auto& [name, value] : spec.env()) env[name] = value;
+  env["LONGHAUL_JOB_ID"] = task.job->launch.job;
+  env["LONGHAUL_TASK_ID"] = std::to_string(task.lease.task());
+  env["LONGHAUL_ATTEMPT"] = std::to_string(task.lease.attempt());
+  env["LONGHAUL_INPUT"] = task.input;
+  env["LONGHAUL_RESULT"] = result_path(folder);
+  env.try_emplace("OMP_NUM_THREADS", std::to_string(std::max(1, site_.cores / site_.slots)));
+  command.env = to_strings(env);
+  std::erase_if(command.env, [](const std::string& one) {
+    return one.starts_with(str_cat(AgentClient::kTokenVariable, "="));
+  });
+  command.env.push_back(folder.mark());
+  command.directory = spec.working_directory();
+  const Result<std::string> program =
+      find_program(command.argv.front(), command.directory, search_path_of(env));
+  if (!program) return program.failure();
+  command.program = *program;
+  return command;
+}
+
+// Its RankProcess is still on the stack.
+void TaskRunner::process_ended(LeaseEpoch epoch, const RankEnd& end) {
+  loop_.post([this, alive = alive_, epoch, end] {
+    if (!*alive) return;
+    finish(epoch, end);
+    if (const auto task = tasks_.find(epoch); task != tasks_.end()) next_of(task->second.batch);
+  });
+}
+
+void TaskRunner::finish(LeaseEpoch epoch, RankEnd end) {
+  const Task& task = tasks_.at(epoch);
+  v1::TaskEnded ended;
+  ended.set_job_id(task.job->launch.job);
+  ended.set_generation(task.job->launch.generation);
+  *ended.mutable_lease() = task.lease;
+  v1::RankExited& exited = *ended.mutable_exit();
+  exited.set_exit_code(end.exit_code);
+  exited.set_signal(end.signal);
+  exited.set_stopped_by_us(end.stopped_by_us);
+  if (!end.launch_error.empty()) exited.set_launch_error(to_utf8(end.launch_error));
+  if (const auto running = running_.find(epoch); running != running_.end()) {
+    LastLines lines;
+    lines.append(SpoolReader(running->second->folder, kStderr).tail());
+    for (const std::string& line : lines.lines()) exited.add_last_lines(line);
+    const bool well = end.exit_code == 0 && end.signal == 0 && end.launch_error.empty();
+    if (well && !end.stopped_by_us) add_result(task, running->second->folder, &ended);
+    loop_.cancel(running->second->kill_timer);
+    running_.erase(running);
+  }
+  std::error_code ignored;
+  fs::remove_all(folder_of(epoch), ignored);
+  tell(epoch, std::move(ended));
+}
+
+// The file that it wrote, or else what it printed.
+void TaskRunner::add_result(const Task& task, const RankFolder& folder, v1::TaskEnded* ended) const {
+  const uint64_t cap = task.job->spec.array().max_result_bytes();
+  std::error_code no_file;
+  const uint64_t file_bytes = fs::file_size(result_path(folder), no_file);
+  SpoolReader printed(folder, kStdout);
+  const uint64_t bytes = no_file ? printed.end() : file_bytes;
+  if (bytes > cap) {
+    ended->set_refused(str_cat("its result has ", format_bytes(bytes), ", more than the ",
+                               format_bytes(cap), " of --max-result"));
+    return;
+  }
+  std::string result;
+  if (no_file) {
+    uint64_t offset = 0;
+    while (offset < bytes) {
+      std::string piece = printed.read(offset, bytes - offset);
+      if (piece.empty()) break;
+      offset += piece.size();
+      result += piece;
+    }
+  } else {
+    std::ifstream file(result_path(folder), std::ios::binary);
+    result.assign(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
+  }
+  if (result.size() != bytes) {
+    ended->set_refused(str_cat("only ", result.size(), " of ", bytes,
+                               " bytes of its result could be kept: is the worker's disk full?"));
+    return;
+  }
+  ended->set_result(compress(result));
+  ended->set_result_bytes(bytes);
+}
+
+void TaskRunner::tell(LeaseEpoch epoch, v1::TaskEnded ended) {
+  v1::WorkerMessage message;
+  *message.mutable_task_ended() = ended;
+  tasks_.at(epoch).ended = std::move(ended);
+  send_(std::move(message));
+  progressed_();
+}
+
+void TaskRunner::answer(const v1::TaskAnswer& answer) {
+  const LeaseEpoch epoch = answer.lease().epoch();
+  const auto task = tasks_.find(epoch);
+  if (task == tasks_.end()) return;
+  if (!task->second.ended) {
+    // It counts no more, and still runs or waits: it ends like any other, and is answered again.
+    stop_one(epoch, milliseconds(0));
+    return;
+  }
+  tasks_.erase(task);
+  progressed_();
+}
+
+void TaskRunner::stop(const LaunchId& launch, milliseconds grace) {
+  stop_if([&](const Task& task) { return task.job->launch == launch; }, grace);
+}
+
+void TaskRunner::stop_all(milliseconds grace) {
+  stop_if([](const Task&) { return true; }, grace);
+}
+
+void TaskRunner::stop_if(const std::function<bool(const Task&)>& wanted, milliseconds grace) {
+  std::vector<LeaseEpoch> chosen;
+  for (const auto& [epoch, task] : tasks_) {
+    if (!task.ended && wanted(task)) chosen.push_back(epoch);
+  }
+  // Those that wait first: else the end of one would start the next.
+  std::stable_partition(chosen.begin(), chosen.end(),
+                        [this](LeaseEpoch epoch) { return !running_.contains(epoch); });
+  for (const LeaseEpoch epoch : chosen) stop_one(epoch, grace);
+}
+
+void TaskRunner::stop_one(LeaseEpoch epoch, milliseconds grace) {
+  const auto running = running_.find(epoch);
+  if (running == running_.end()) {
+    std::erase(batches_[tasks_.at(epoch).batch], epoch);
+    RankEnd end;
+    end.stopped_by_us = true;
+    finish(epoch, end);
+    return;
+  }
+  RankProcess& process = *running->second->process;
+  loop_.cancel(running->second->kill_timer);
+  if (grace.count() <= 0) return process.kill();
+  process.terminate();
+  running->second->kill_timer = loop_.after(grace, [&process] { process.kill(); });
+}
+
+void TaskRunner::add_inventory(v1::Register* message) const {
+  for (const auto& [epoch, task] : tasks_) {
+    v1::HeldLease& held = *message->add_leases();
+    held.set_job_id(task.job->launch.job);
+    held.set_generation(task.job->launch.generation);
+    *held.mutable_lease() = task.lease;
+    held.set_batch(task.batch);
+  }
+}
+
+void TaskRunner::resend() {
+  for (const auto& [epoch, task] : tasks_) {
+    if (!task.ended) continue;
+    v1::WorkerMessage message;
+    *message.mutable_task_ended() = *task.ended;
+    send_(std::move(message));
+  }
+}
+
+}  // namespace longhaul

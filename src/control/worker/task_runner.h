@@ -1,0 +1,100 @@
+// The tasks of arrays on this host: each batch that the master grants runs in a slot of its own, its
+// tasks one after the other, each a process behind a shim. How a task ended, with its result, is
+// said again after a reconnect until the master answers; then it is forgotten.
+//
+// A task dies with its worker: one that is started again holds no lease, and the master grants what
+// it held to somebody else.
+//
+// Thread safety: none; lives on one EventLoop's thread. Not destroyed from inside a callback.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "control/worker/event_loop.h"
+#include "control/worker/rank_folder.h"
+#include "control/worker/rank_process.h"
+#include "longhaul/membership/cluster_messages.h"
+#include "longhaul/v1/worker_service.pb.h"
+
+namespace longhaul {
+
+struct TaskSite {
+  std::string folder;  // for what tasks print and give; emptied at the start, removed at the end
+  std::string shim;    // path of longhaul-shim
+  int cores = 1;
+  int slots = 1;
+};
+
+class TaskRunner {
+ public:
+  // Dropped when there is no connection: resend() comes after the next registration.
+  using Send = std::function<void(v1::WorkerMessage)>;
+
+  // `progressed` is called, later, when a task has ended or was forgotten.
+  TaskRunner(EventLoop& loop, TaskSite site, Send send, std::function<void()> progressed);
+  ~TaskRunner();
+  TaskRunner(const TaskRunner&) = delete;
+  TaskRunner& operator=(const TaskRunner&) = delete;
+
+  void grant(const v1::GrantTasks& grant);
+  void answer(const v1::TaskAnswer& answer);
+  // SIGTERM now, SIGKILL after `grace` (0: at once); what has not begun ends at once. The second
+  // form: of all jobs.
+  void stop(const LaunchId& launch, milliseconds grace);
+  void stop_all(milliseconds grace);
+
+  // Every lease that the master has not answered.
+  void add_inventory(v1::Register* message) const;
+  // The ends that the master may not have heard.
+  void resend();
+
+  // No process of a task is left.
+  bool idle() const { return running_.empty(); }
+
+ private:
+  struct Job {
+    LaunchId launch;
+    v1::JobSpec spec;
+  };
+  struct Task {
+    std::shared_ptr<const Job> job;
+    v1::Lease lease;
+    std::string input;
+    LeaseEpoch batch = 0;
+    std::optional<v1::TaskEnded> ended;
+  };
+  struct Running {
+    RankFolder folder;
+    std::unique_ptr<RankProcess> process;
+    EventLoop::TimerId kill_timer = 0;
+  };
+
+  void next_of(LeaseEpoch batch);
+  Result<void> start(LeaseEpoch epoch, const Task& task);
+  Result<RankCommand> command_for(const Task& task, const RankFolder& folder) const;
+  void process_ended(LeaseEpoch epoch, const RankEnd& end);
+  void finish(LeaseEpoch epoch, RankEnd end);
+  void tell(LeaseEpoch epoch, v1::TaskEnded ended);
+  void add_result(const Task& task, const RankFolder& folder, v1::TaskEnded* ended) const;
+  void stop_if(const std::function<bool(const Task&)>& wanted, milliseconds grace);
+  void stop_one(LeaseEpoch epoch, milliseconds grace);
+  std::string folder_of(LeaseEpoch epoch) const;
+
+  EventLoop& loop_;
+  const TaskSite site_;
+  const Send send_;
+  const std::function<void()> progressed_;
+  std::map<LeaseEpoch, Task> tasks_;                          // by the epoch of the lease
+  std::map<LeaseEpoch, std::deque<LeaseEpoch>> batches_;      // what has not begun
+  std::map<LeaseEpoch, std::unique_ptr<Running>> running_;
+  // Posted callbacks that come after the end find it gone.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace longhaul
