@@ -165,7 +165,7 @@ class Follower {
     give_up_on_master(
         str_cat("the master at ", client_.address(), " is gone. The ranks of job ", name(),
                 " keep running under their workers, which stop them if no master comes back"
-                " within their --master-timeout (60 s unless set)"));
+                " within their --master-timeout (an hour unless set)"));
   }
 
   void give_up_on_master(const std::string& why) {

@@ -21,7 +21,7 @@ constexpr int kExitUnavailable = 69;  // EX_UNAVAILABLE of sysexits.h
 
 struct Flags {
   WorkerSettings settings;
-  double master_timeout_seconds = 60;
+  double master_timeout_seconds = 3600;
   std::optional<double> adopt_timeout_seconds;
   uint64_t spool_mib = 64;
   std::string log_level = "info";

@@ -34,7 +34,7 @@ struct WorkerSettings {
   // with a temporary state folder, where no other worker can come.
   std::optional<milliseconds> adopt_timeout;
   uint64_t spool_bytes = 64 << 20;  // kept of each rank's stdout and stderr; the oldest go first
-  milliseconds master_timeout{60'000};  // then the ranks of a master that stays away are stopped
+  milliseconds master_timeout{3'600'000};  // then the ranks of a master that stays away are stopped
   milliseconds grace{5'000};  // from SIGTERM to SIGKILL when the worker itself stops ranks
 };
 
