@@ -88,17 +88,17 @@ class SimulatedWorker final
  private:
   void end_all(const v1::GrantTasks& grant) {
     for (const v1::TaskBatch& batch : grant.batches()) {
+      v1::WorkerMessage message;
       for (const v1::TaskGrant& task : batch.tasks()) {
-        v1::WorkerMessage message;
-        v1::TaskEnded& ended = *message.mutable_task_ended();
+        v1::TaskEnded& ended = *message.mutable_tasks_ended()->add_ended();
         ended.set_job_id(grant.job_id());
         ended.set_generation(grant.generation());
         *ended.mutable_lease() = task.lease();
         ended.mutable_exit();
         ended.set_result(result_);
         ended.set_result_bytes(8);
-        send(std::move(message));
       }
+      send(std::move(message));
     }
   }
 

@@ -50,7 +50,10 @@ void ClusterState::count_tasks(Job& job) {
   ArrayStatus status;
   status.counts = job.tasks->counts();
   status.ended_below = job.tasks->ended_below();
-  if (status.counts.in(TaskState::kQuarantined) > 0) {
+  const TaskIndex given_up = status.counts.in(TaskState::kQuarantined);
+  if (job.status.array && job.status.array->counts.in(TaskState::kQuarantined) == given_up) {
+    status.given_up = std::move(job.status.array->given_up);
+  } else if (given_up > 0) {
     for (const TaskIndex task : job.tasks->quarantined()) {
       if (status.given_up.size() == kShownGivenUp) break;
       status.given_up.push_back({task, job.tasks->record(task).reason});

@@ -44,7 +44,9 @@ WorkerTable::Registration WorkerTable::register_worker(SessionId session,
       result.replaced = worker->session;
     }
   }
+  if (worker->session) by_session_.erase(*worker->session);
   *worker = {result.id, registration, WorkerState::kReady, session, now.instant, now.unix_ms, ""};
+  by_session_[session] = worker;
   return result;
 }
 
@@ -84,6 +86,7 @@ void WorkerTable::session_closed(SessionId session, bool goodbye) {
   WorkerRecord* worker = session_owner(session);
   if (worker == nullptr) return;
   worker->session.reset();
+  by_session_.erase(session);
   if (worker->state == WorkerState::kLost) return;
   worker->state = goodbye ? WorkerState::kLost : WorkerState::kUnreachable;
   if (goodbye) worker->why_lost = "it said goodbye";
@@ -140,6 +143,7 @@ void WorkerTable::forget_oldest_lost(std::vector<WorkerId>& forgotten) {
     }
     if (lost <= options_.keep_lost) return;
     forgotten.push_back(oldest->first);
+    if (oldest->second.session) by_session_.erase(*oldest->second.session);
     workers_.erase(oldest);
   }
 }
@@ -150,17 +154,13 @@ const WorkerRecord* WorkerTable::find(const WorkerId& id) const {
 }
 
 const WorkerRecord* WorkerTable::by_session(SessionId session) const {
-  for (const auto& [id, worker] : workers_) {
-    if (worker.session == session) return &worker;
-  }
-  return nullptr;
+  const auto found = by_session_.find(session);
+  return found == by_session_.end() ? nullptr : found->second;
 }
 
 WorkerRecord* WorkerTable::session_owner(SessionId session) {
-  for (auto& [id, worker] : workers_) {
-    if (worker.session == session) return &worker;
-  }
-  return nullptr;
+  const auto found = by_session_.find(session);
+  return found == by_session_.end() ? nullptr : found->second;
 }
 
 std::optional<Instant> WorkerTable::lease_ends(const WorkerRecord& worker, Instant now) const {

@@ -41,7 +41,7 @@ Cluster::Cluster(const Options& options) : marker_(fresh_marker()), options_(opt
 void Cluster::start_master(const std::string& listen) {
   std::filesystem::remove(file("master.port"));
   master_ = start({program("longhaul-master"), "--listen", listen, "--port-file",
-                   file("master.port"), "--lease", options_.lease, "--state", file("master-state")},
+                   file("master.port"), "--lease", options_.lease, "--state", master_state()},
                   "master");
   if (!eventually([this] { return std::filesystem::exists(file("master.port")); })) {
     throw std::runtime_error("longhaul-master did not start: " + master_->err());
@@ -50,10 +50,14 @@ void Cluster::start_master(const std::string& listen) {
   address_.erase(address_.find_last_not_of(" \n") + 1);
 }
 
+std::string Cluster::master_state() const {
+  return options_.master_state.empty() ? file("master-state") : options_.master_state;
+}
+
 void Cluster::restart_master(Memory memory) {
   master_->kill(SIGKILL);
   master_->wait();
-  if (memory == Memory::kForgotten) std::filesystem::remove_all(file("master-state"));
+  if (memory == Memory::kForgotten) std::filesystem::remove_all(master_state());
   start_master(std::string(address_));
 }
 

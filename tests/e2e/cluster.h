@@ -23,6 +23,7 @@ class Cluster {
     int workers = 2;
     int slots = 2;            // of each worker
     std::string lease = "3";  // seconds
+    std::string master_state;      // the master's state folder; empty: one in the test's folder
     bool keep_state = false;  // a worker's state folder outlives it, for restart_worker()
   };
 
@@ -70,6 +71,7 @@ class Cluster {
   std::unique_ptr<ChildProcess> start(const std::vector<std::string>& command,
                                       const std::string& name);
   void start_master(const std::string& listen);
+  std::string master_state() const;
   void stop_all();
 
   TempDir folder_;

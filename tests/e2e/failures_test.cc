@@ -2,12 +2,15 @@
 // (which the cluster checks when it goes).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "longhaul/base/strings.h"
 #include "tests/e2e/cluster.h"
 #include "tests/support/processes.h"
+#include "tests/support/temp_dir.h"
 
 namespace longhaul::testing {
 namespace {
@@ -375,6 +378,36 @@ TEST(RestartedGang, TheTimeLimitEndsItWith124) {
       run_again(cluster, {"--ranks", "2", "--time-limit", "1", "--max-restarts", "3"}, {"nap"});
   EXPECT_EQ(run.wait(), 124);
   EXPECT_THAT(run.err(), HasSubstr("time limit of"));
+}
+
+// --- The master's disk is full -----------------------------------------------------------------
+
+TEST(FullDisk, RunningJobsGoOnNewOnesAreRefusedAndNothingIsLost) {
+  TempDir disk;
+  if (::mount("tmpfs", disk.path().c_str(), "tmpfs", 0, "size=1m") != 0) {
+    GTEST_SKIP() << "mounting a tmpfs needs root";
+  }
+  {
+    Cluster cluster({.workers = 1, .slots = 2, .master_state = disk.file("state")});
+    ChildProcess& run = cluster.longhaul(
+        {"run", "--ranks", "2", "--", rank_program(), "join", "barrier=a", "touch=up", "await=go", "1/exit=6"});
+    for (int rank = 0; rank < 2; ++rank) cluster.wait_for_touch("up", rank);
+    {
+      std::ofstream filler(disk.file("filler"), std::ios::binary);
+      while (filler << std::string(4096, 'x') << std::flush) {
+      }
+    }
+    // The end of the job cannot be written down, so nobody is told of it yet.
+    std::ofstream(cluster.file("go")) << "\n";
+    ASSERT_TRUE(eventually([&] { return cluster.logs().find("takes nothing") != std::string::npos; }));
+    EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "true"}), 70);
+    EXPECT_THAT(cluster.last().err(), HasSubstr("takes no new jobs"));
+    EXPECT_FALSE(run.wait(std::chrono::milliseconds(300)));
+    std::filesystem::remove(disk.file("filler"));
+    EXPECT_EQ(run.wait(), 6);
+    EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "true"}), 0);
+  }
+  ::umount(disk.path().c_str());
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "longhaul/membership/cluster_messages.h"
@@ -37,6 +38,8 @@ struct WorkerRecord {
 class WorkerTable {
  public:
   explicit WorkerTable(WorkerOptions options) : options_(options) {}
+  WorkerTable(WorkerTable&&) = default;
+  WorkerTable& operator=(WorkerTable&&) = default;
 
   struct Registration {
     WorkerId id;
@@ -82,6 +85,7 @@ class WorkerTable {
 
   WorkerOptions options_;
   std::map<WorkerId, WorkerRecord> workers_;
+  std::unordered_map<SessionId, WorkerRecord*> by_session_;  // nodes of workers_ stay where they are
 };
 
 }  // namespace longhaul

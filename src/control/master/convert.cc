@@ -94,7 +94,7 @@ void fill(v1::MasterMessage* proto, const GrantTasksMessage& message) {
 }
 
 void fill(v1::MasterMessage* proto, const TaskAnswerMessage& message) {
-  v1::TaskAnswer* answer = proto->mutable_task_answer();
+  v1::TaskAnswer* answer = proto->mutable_task_answers()->add_answers();
   set_launch(answer, message.launch);
   *answer->mutable_lease() = to_proto(message.lease);
   answer->set_stale(message.outcome == CommitOutcome::kStale ||

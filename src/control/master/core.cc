@@ -184,7 +184,21 @@ void Core::durable() {
 
 void Core::carry_out(Held held, bool durable) {
   if (durable) {
-    for (const Effect& effect : held.effects) perform(effect);
+    // A worker that ends many tasks hears of all of them in one message.
+    std::map<SessionId, v1::MasterMessage> answers;
+    for (const Effect& effect : held.effects) {
+      const auto* send = std::get_if<SendEffect>(&effect);
+      if (send != nullptr && std::holds_alternative<TaskAnswerMessage>(send->message)) {
+        v1::MasterMessage message = to_proto(send->message, incarnation_);
+        answers[send->session].mutable_task_answers()->MergeFrom(message.task_answers());
+      } else {
+        perform(effect);
+      }
+    }
+    for (auto& [id, message] : answers) {
+      const auto session = sessions_.find(id);
+      if (session != sessions_.end()) session->second.sink->send(std::move(message));
+    }
   }
   for (const auto& done : held.done) done(durable);
 }

@@ -127,8 +127,10 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
       case v1::WorkerMessage::kRankOutput:
         core_->output(state, id_, message.rank_output(), now);
         return;
-      case v1::WorkerMessage::kTaskEnded:
-        core_->task_ended(state, id_, message.task_ended(), now);
+      case v1::WorkerMessage::kTasksEnded:
+        for (const v1::TaskEnded& ended : message.tasks_ended().ended()) {
+          core_->task_ended(state, id_, ended, now);
+        }
         return;
       case v1::WorkerMessage::kStoreCall:
         if (const auto call = from_proto(message.store_call())) state.store_call(id_, *call, now);

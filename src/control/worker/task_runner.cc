@@ -24,6 +24,8 @@ namespace fs = std::filesystem;
 
 constexpr int kStdout = 0;
 constexpr int kStderr = 1;
+constexpr size_t kEndsBytes = size_t{1} << 20;
+constexpr milliseconds kEndsDelay{50};
 
 // Marks the task's processes; nobody else is to guess it.
 std::string make_token() {
@@ -54,6 +56,7 @@ TaskRunner::TaskRunner(EventLoop& loop, TaskSite site, Send send, std::function<
 
 TaskRunner::~TaskRunner() {
   *alive_ = false;
+  loop_.cancel(ends_timer_);
   for (const auto& [epoch, running] : running_) loop_.cancel(running->kill_timer);
   running_.clear();
   std::error_code ignored;
@@ -214,11 +217,23 @@ void TaskRunner::add_result(const Task& task, const RankFolder& folder, v1::Task
 }
 
 void TaskRunner::tell(LeaseEpoch epoch, v1::TaskEnded ended) {
-  v1::WorkerMessage message;
-  *message.mutable_task_ended() = ended;
-  tasks_.at(epoch).ended = std::move(ended);
-  send_(std::move(message));
+  *ends_.mutable_tasks_ended()->add_ended() = ended;
+  Task& task = tasks_.at(epoch);
+  task.ended = std::move(ended);
+  // Small tasks of one batch share a message: the last one sends it, or the clock, or its size.
+  const auto waiting = batches_.find(task.batch);
+  const bool last = waiting == batches_.end() || waiting->second.empty();
+  if (last || ends_.ByteSizeLong() > kEndsBytes) {
+    send_ends();
+  } else if (ends_timer_ == 0) {
+    ends_timer_ = loop_.after(kEndsDelay, [this] { send_ends(); });
+  }
   progressed_();
+}
+
+void TaskRunner::send_ends() {
+  loop_.cancel(std::exchange(ends_timer_, 0));
+  if (ends_.has_tasks_ended()) send_(std::exchange(ends_, {}));
 }
 
 void TaskRunner::answer(const v1::TaskAnswer& answer) {
@@ -280,12 +295,13 @@ void TaskRunner::add_inventory(v1::Register* message) const {
 }
 
 void TaskRunner::resend() {
+  ends_.Clear();
   for (const auto& [epoch, task] : tasks_) {
     if (!task.ended) continue;
-    v1::WorkerMessage message;
-    *message.mutable_task_ended() = *task.ended;
-    send_(std::move(message));
+    *ends_.mutable_tasks_ended()->add_ended() = *task.ended;
+    if (ends_.ByteSizeLong() > kEndsBytes) send_ends();
   }
+  send_ends();
 }
 
 }  // namespace longhaul

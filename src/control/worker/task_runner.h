@@ -81,6 +81,7 @@ class TaskRunner {
   void process_ended(LeaseEpoch epoch, const RankEnd& end);
   void finish(LeaseEpoch epoch, RankEnd end);
   void tell(LeaseEpoch epoch, v1::TaskEnded ended);
+  void send_ends();
   void add_result(const Task& task, const RankFolder& folder, v1::TaskEnded* ended) const;
   void stop_if(const std::function<bool(const Task&)>& wanted, milliseconds grace);
   void stop_one(LeaseEpoch epoch, milliseconds grace);
@@ -93,6 +94,8 @@ class TaskRunner {
   std::map<LeaseEpoch, Task> tasks_;                          // by the epoch of the lease
   std::map<LeaseEpoch, std::deque<LeaseEpoch>> batches_;      // what has not begun
   std::map<LeaseEpoch, std::unique_ptr<Running>> running_;
+  v1::WorkerMessage ends_;  // not sent yet
+  EventLoop::TimerId ends_timer_ = 0;
   // Posted callbacks that come after the end find it gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

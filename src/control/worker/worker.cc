@@ -377,8 +377,9 @@ void Worker::Impl::on_message(v1::MasterMessage message) {
       tasks_->grant(message.grant_tasks());
       if (shutting_down_) tasks_->stop_all(settings_.grace);
       return;
-    case v1::MasterMessage::kTaskAnswer:
-      return tasks_->answer(message.task_answer());
+    case v1::MasterMessage::kTaskAnswers:
+      for (const v1::TaskAnswer& answer : message.task_answers().answers()) tasks_->answer(answer);
+      return;
     case v1::MasterMessage::kStoreAnswer:
       return relay_->answer(message.store_answer());
     case v1::MasterMessage::kOutputAck:
