@@ -36,7 +36,7 @@ class RandomLife {
     const int workers = 1 + pick(4);
     for (int i = 0; i < workers; ++i) {
       workers_.push_back(
-          {"w" + std::to_string(i), "i" + std::to_string(i), 1 + pick(4), {}, true, {}, {}});
+          {"w" + std::to_string(i), "i" + std::to_string(i), 1 + pick(4), {}, true, {}, {}, {}});
       connect(workers_.back());
     }
   }

@@ -491,7 +491,9 @@ TEST_F(RestartTest, AJobThatComesNoFurtherIsGivenUp) {
   int attempts = 0;
   while (on_.job(job).state != JobState::kFailed && attempts < 50) {
     start(job);
-    on_.says(a_, job, 0, RankProgress{.step = 10}, on_.job(job).generation);
+    RankProgress progress;
+    progress.step = 10;
+    on_.says(a_, job, 0, progress, on_.job(job).generation);
     die(job, 3);
     while (on_.job(job).state == JobState::kPending) on_.pass(500, {a_, b_});
     ++attempts;
