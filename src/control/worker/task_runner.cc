@@ -271,7 +271,8 @@ void TaskRunner::stop_if(const std::function<bool(const Task&)>& wanted, millise
 void TaskRunner::stop_one(LeaseEpoch epoch, milliseconds grace) {
   const auto running = running_.find(epoch);
   if (running == running_.end()) {
-    std::erase(batches_[tasks_.at(epoch).batch], epoch);
+    const auto batch = batches_.find(tasks_.at(epoch).batch);
+    if (batch != batches_.end()) std::erase(batch->second, epoch);
     RankEnd end;
     end.stopped_by_us = true;
     finish(epoch, end);
