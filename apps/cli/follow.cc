@@ -15,6 +15,8 @@ namespace {
 
 // How often signals, the clock and the live line are looked at.
 constexpr milliseconds kTick{100};
+// After the first Ctrl-C: the time for a second one.
+constexpr milliseconds kSecondThoughts{3'000};
 constexpr milliseconds kRetryPause{300};
 constexpr double kLineSeconds = 0.2;
 // A master that says nothing for so long is asked whether it is still there.
@@ -34,6 +36,7 @@ class Follower {
     begin_watch();
     while (!exit_code_) {
       answer_signals();
+      if (detach_at_ && clock_.now() >= *detach_at_) detach();
       if (exit_code_) break;
       take_event();
       if (screen_.broken() && !options_.stop_on_signal) finish(128 + SIGPIPE);
@@ -103,8 +106,7 @@ class Follower {
     } else {
       say_the_end();
       // What was told to stop and still got its work done in time has succeeded.
-      const bool interrupted =
-          signals_answered_ > 0 && options_.stop_on_signal && status_.state != JobState::kSucceeded;
+      const bool interrupted = stop_asked_ && status_.state != JobState::kSucceeded;
       finish(interrupted ? 128 + signals_.first() : exit_code_of(status_));
     }
   }
@@ -193,13 +195,27 @@ class Follower {
     if (!options_.stop_on_signal) {
       flush_lines();
       finish(128 + signals_.first());
-    } else if (count == 1) {
+    } else if (count == 1 && options_.detach_first && signals_.first() == SIGINT) {
+      detach_at_ = clock_.now() + kSecondThoughts;
+      screen_.message(str_cat("leaving job ", name(), " to run on in ", kSecondThoughts.count() / 1000,
+                              " s (Ctrl-C once more stops it)"));
+    } else if (!stop_asked_) {
+      detach_at_.reset();
+      stop_asked_ = true;
       screen_.message(str_cat("stopping job ", name(), " (once more kills it at once)"));
       ask_to_stop({});
     } else {
       screen_.message(str_cat("killing job ", name()));
       ask_to_stop({.force = true});
     }
+  }
+
+  void detach() {
+    flush_lines();
+    screen_.show_line("");
+    screen_.message(str_cat("job ", name(), " runs on: `longhaul logs ", name(), " -f` shows it, `longhaul stop ",
+                            name(), "` ends it"));
+    finish(128 + SIGINT);
   }
 
   void ask_to_stop(const StopOptions& options) {
@@ -245,6 +261,8 @@ class Follower {
   Instant last_event_;
   Instant line_at_;
   int signals_answered_ = 0;
+  bool stop_asked_ = false;
+  std::optional<Instant> detach_at_;
   bool complete_ = false;
   std::optional<int> exit_code_;
 };

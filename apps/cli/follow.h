@@ -13,7 +13,8 @@ namespace longhaul::cli {
 struct FollowOptions {
   WatchOptions watch;
   bool progress = false;        // the live line, or plain lines from time to time
-  bool stop_on_signal = false;  // Ctrl-C stops the job; else it only ends the watching
+  bool stop_on_signal = false;  // a signal stops the job; else it only ends the watching
+  bool detach_first = false;    // with it: a first Ctrl-C leaves the job alone, the second stops it
   bool has_master = true;       // false: standalone, nobody can be asked about the job afterwards
   milliseconds retry_for{10'000};  // how long a master that went away is looked for
 };

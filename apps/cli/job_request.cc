@@ -1,5 +1,7 @@
 #include "apps/cli/job_request.h"
 
+#include <algorithm>
+
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {
@@ -63,6 +65,28 @@ Result<void> set_ranks(const JobRequest& request, JobSpec* spec) {
   return {};
 }
 
+// --join-timeout, or that of torchrun's --rdzv-conf; its other keys mean nothing here.
+Result<milliseconds> join_timeout_of(const JobRequest& request) {
+  milliseconds found = request.join_timeout;
+  for (size_t at = 0; at < request.rdzv_conf.size();) {
+    const size_t comma = std::min(request.rdzv_conf.find(',', at), request.rdzv_conf.size());
+    const std::string pair = request.rdzv_conf.substr(at, comma - at);
+    at = comma + 1;
+    const size_t equals = pair.find('=');
+    if (equals == std::string::npos) {
+      return Failure{ErrorKind::kInvalid, "--rdzv-conf takes KEY=VALUE,..., not '" + pair + "'"};
+    }
+    const std::string value = pair.substr(equals + 1);
+    if (pair.substr(0, equals) != "join_timeout" || request.join_timeout.count() > 0) continue;
+    if (value.empty() || value.size() > 6 ||
+        value.find_first_not_of("0123456789") != std::string::npos) {
+      return Failure{ErrorKind::kInvalid, "--rdzv-conf join_timeout: '" + value + "' are no seconds"};
+    }
+    found = std::chrono::seconds(std::stoi(value));
+  }
+  return found;
+}
+
 }  // namespace
 
 Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::path& here,
@@ -71,7 +95,7 @@ Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::
     return Failure{ErrorKind::kInvalid, "no program given: longhaul run --ranks 4 -- ./train"};
   }
   JobSpec spec;
-  spec.name = request.name;
+  spec.name = request.name.empty() ? request.rdzv_id : request.name;
   spec.command = request.command;
   std::string& program = spec.command[0];
   if (program.find('/') != std::string::npos)
@@ -79,7 +103,9 @@ Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::
   spec.working_directory =
       (request.chdir.empty() ? here : (here / request.chdir).lexically_normal()).string();
   spec.fail_when_full = request.fail_when_full;
-  spec.join_timeout = request.join_timeout;
+  const Result<milliseconds> join_timeout = join_timeout_of(request);
+  if (!join_timeout) return join_timeout.failure();
+  spec.join_timeout = *join_timeout;
   spec.grace = request.grace;
   spec.max_restarts = request.max_restarts;
   spec.max_node_restarts =

@@ -17,6 +17,9 @@ struct JobRequest {
   std::optional<int> ranks;
   std::optional<int> ranks_per_node;  // torchrun's --nproc-per-node
   std::string nodes;                  // torchrun's --nnodes: "N" or "MIN:MAX"
+  // torchrun's --rdzv-*: the rendezvous is the master's.
+  std::string rdzv_id;    // the job's name, unless it has another
+  std::string rdzv_conf;  // "join_timeout=600,...": seconds
   int max_restarts = 0;
   std::optional<int> max_node_restarts;  // default: kNodeRestarts when there are restarts at all
   milliseconds time_limit{0};

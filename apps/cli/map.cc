@@ -23,7 +23,8 @@ constexpr const char* kFooter =
     "task's input, which is in LONGHAUL_INPUT too. What it prints to stdout is its result, or what it\n"
     "writes to the file $LONGHAUL_RESULT; each result is kept once, whatever dies meanwhile. A task that\n"
     "fails is tried again, and given up and reported after --max-attempts.\n"
-    "Ctrl-C stops the job. Results, also while it runs: longhaul results JOB.\n"
+    "Ctrl-C leaves the job to run on, a second one stops it. Results, also while it runs: longhaul\n"
+    "results JOB.\n"
     "Examples:\n"
     "  longhaul map --array 0-999%50 -- ./simulate --seed {}\n"
     "  longhaul map --each-line urls.txt --batch 20 -- ./fetch {}\n"
@@ -47,6 +48,7 @@ int run(const MapFlags& flags) {
   options.watch.from_start = false;
   options.progress = true;
   options.stop_on_signal = true;
+  options.detach_first = true;
   const Followed followed = follow(client, *job, options, signals, screen);
   if (flags.json) print(job_json(followed.last_status));
   if (followed.complete) screen.text(str_cat("  results     longhaul results ", *job, "\n"));

@@ -16,6 +16,8 @@ namespace {
 struct RunFlags {
   std::string master;
   JobRequest request;
+  std::string rdzv_endpoint;
+  std::string rdzv_backend;
   std::string report;
   bool json = false;
   bool detach = false;
@@ -27,8 +29,8 @@ constexpr const char* kFooter =
     "The program's own flags follow it; `--` before it is optional but clear. The job runs in the\n"
     "current folder, under the same path on every worker. Ranks find torchrun's names in their\n"
     "environment: RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT.\n"
-    "Exits with the code of the rank that failed first. Ctrl-C stops the job, a second one kills "
-    "it.\n"
+    "Exits with the code of the rank that failed first. Ctrl-C leaves the job to run on, a second one\n"
+    "within 3 s stops it, a third one kills it; SIGTERM stops it at once.\n"
     "Examples:\n"
     "  longhaul run --ranks 4 -- ./char_gpt --steps 400\n"
     "  longhaul run --standalone --ranks 2 -- ./char_gpt\n"
@@ -55,6 +57,7 @@ int watch(const RunFlags& flags, JobClient& client, const JobId& job, const Sign
   options.watch.output = true;
   options.progress = true;
   options.stop_on_signal = true;
+  options.detach_first = !flags.standalone;
   options.has_master = !flags.standalone;
   const Followed followed = follow(client, job, options, signals, screen);
   if (flags.json) print(job_json(followed.last_status));
@@ -147,6 +150,22 @@ void add_run(CLI::App& app, Action* action,
   command->prefix_command();
   add_master_flag(*command, &flags->master);
   add_job_flags(*command, &flags->request);
+  command
+      ->add_option("--rdzv-id,--rdzv_id", flags->request.rdzv_id,
+                   "as torchrun's: the job's name, unless --name is given")
+      ->type_name("ID");
+  command
+      ->add_option("--rdzv-conf,--rdzv_conf", flags->request.rdzv_conf,
+                   "as torchrun's: join_timeout counts")
+      ->type_name("KEY=VALUE,...");
+  command
+      ->add_option("--rdzv-endpoint,--rdzv_endpoint", flags->rdzv_endpoint,
+                   "as torchrun's: the master, unless --master is given")
+      ->type_name("HOST:PORT");
+  command
+      ->add_option("--rdzv-backend,--rdzv_backend", flags->rdzv_backend,
+                   "as torchrun's, and of no consequence: ranks meet at the master")
+      ->type_name("NAME");
   command->add_flag("-d,--detach", flags->detach, "print the job's id and return");
   CLI::Option* standalone = command->add_flag("--standalone", flags->standalone,
                                               "without daemons: all ranks on this machine");
@@ -157,6 +176,9 @@ void add_run(CLI::App& app, Action* action,
   command->footer(kFooter);
   command->callback([flags, command, action, after_dashes] {
     flags->request.command = program_words(*command, after_dashes);
+    if (command->get_option("--master")->count() == 0 && !flags->rdzv_endpoint.empty()) {
+      flags->master = flags->rdzv_endpoint;
+    }
     *action = [flags] { return run(*flags); };
   });
 }

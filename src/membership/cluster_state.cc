@@ -51,6 +51,7 @@ Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submi
     }
   }
   if (const auto invalid = why_invalid(spec)) return *invalid;
+  if (const auto taken = why_name_is_taken(spec.name)) return *taken;
   const JobId id = str_cat("j", ++last_job_);
   Job& job = jobs_[id];
   job.number = last_job_;
@@ -80,6 +81,19 @@ Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submi
     advance(job, JobEvent::kNoRoom, now);
   }
   return id;
+}
+
+// A name finds one job that has not ended, or the newest of those that have.
+std::optional<Failure> ClusterState::why_name_is_taken(const std::string& name) const {
+  if (name.empty()) return std::nullopt;
+  for (const auto& [number, id] : active_) {
+    if (jobs_.at(id).status.spec.name != name) continue;
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("job ", id, " is called '", name, "' and has not ended (",
+                           to_string(jobs_.at(id).status.state),
+                           "): wait for it, stop it, or choose another name")};
+  }
+  return std::nullopt;
 }
 
 Result<JobId> ClusterState::stop(const std::string& job_name, milliseconds grace, bool force,

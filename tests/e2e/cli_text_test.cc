@@ -308,6 +308,24 @@ TEST(JobRequest, TorchrunsFlagsCountRanksPerNode) {
   EXPECT_FALSE(spec_of(request));
 }
 
+TEST(JobRequest, TorchrunsRendezvousFlagsMeanSomething) {
+  JobRequest request;
+  request.command = {"train"};
+  request.rdzv_id = "nightly";
+  request.rdzv_conf = "timeout=9,join_timeout=600,close_timeout=3";
+  EXPECT_EQ(spec_of(request)->name, "nightly");
+  EXPECT_EQ(spec_of(request)->join_timeout, std::chrono::seconds(600));
+  request.name = "mine";
+  request.join_timeout = milliseconds(5);
+  EXPECT_EQ(spec_of(request)->name, "mine");
+  EXPECT_EQ(spec_of(request)->join_timeout, milliseconds(5));
+  request.join_timeout = milliseconds(0);
+  for (const char* bad : {"join_timeout", "join_timeout=", "join_timeout=soon"}) {
+    request.rdzv_conf = bad;
+    EXPECT_FALSE(spec_of(request)) << bad;
+  }
+}
+
 TEST(JobRequest, ElasticJobsHaveARangeOfNodes) {
   JobRequest request;
   request.command = {"train"};

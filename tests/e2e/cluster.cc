@@ -28,6 +28,12 @@ std::string rank_program() {
   return program("longhaul-test-rank");
 }
 
+void cancel(ChildProcess& run) {
+  run.kill(SIGINT);
+  EXPECT_TRUE(eventually([&] { return run.err().find("once more stops it") != std::string::npos; }));
+  run.kill(SIGINT);
+}
+
 Cluster::Cluster(const Options& options) : marker_(fresh_marker()), options_(options) {
   if (!options.daemons) {
     address_ = "127.0.0.1:1";

@@ -85,6 +85,8 @@ class Cluster {
   std::vector<std::unique_ptr<ChildProcess>> commands_;
 };
 
+// Ctrl-C, and once more when it says that the first one leaves the job alone.
+void cancel(ChildProcess& run);
 // Where the programs lie that the build made.
 std::string program(const std::string& name);
 // tests/e2e/rank_program.cc

@@ -114,7 +114,7 @@ TEST(Map, StoppedItCancelsWhatIsLeft) {
   ChildProcess& map = cluster.longhaul({"map", "--array", "0-99", "--", "sh", "-c",
                                         "touch up.0; sleep 1000"});
   ASSERT_TRUE(eventually([&] { return std::filesystem::exists(cluster.file("up.0")); }));
-  map.kill(SIGINT);
+  cancel(map);
   EXPECT_EQ(map.wait(), 130);
   EXPECT_EQ(cluster.longhaul_to_end({"status", "last"}), 0);
   EXPECT_THAT(cluster.last().out(), HasSubstr("100 cancelled"));

@@ -166,12 +166,25 @@ TEST(Run, JsonAndReportHoldTheWholeStory) {
 
 // --- The user wants out ----------------------------------------------------------------------
 
-TEST(Run, CtrlCStopsTheJob) {
+TEST(Run, CtrlCLeavesTheJobToRunOn) {
+  Cluster cluster;
+  ChildProcess& run =
+      cluster.longhaul({"run", "--", rank_program(), "touch=up", "await=go", "out=done"});
+  const pid_t rank = cluster.wait_for_touch("up", 0);
+  run.kill(SIGINT);
+  EXPECT_EQ(run.wait(), 130);
+  EXPECT_THAT(run.err(), HasSubstr("job j1 runs on: `longhaul logs j1 -f` shows it"));
+  EXPECT_TRUE(is_running(rank));
+  std::ofstream(cluster.file("go")) << "\n";
+  EXPECT_EQ(cluster.longhaul_to_end({"wait", "last"}), 0);
+}
+
+TEST(Run, ASecondCtrlCStopsTheJob) {
   Cluster cluster;
   ChildProcess& run =
       cluster.longhaul({"run", "--ranks", "4", "--", rank_program(), "join", "touch=up", "nap"});
   for (int rank = 0; rank < 4; ++rank) cluster.wait_for_touch("up", rank);
-  run.kill(SIGINT);
+  cancel(run);
   EXPECT_EQ(run.wait(), 130);
   EXPECT_THAT(run.err(), HasSubstr("longhaul: stopping job j1"));
   EXPECT_THAT(run.err(), HasSubstr("longhaul: job j1 stopped"));
@@ -186,12 +199,12 @@ TEST(Run, SigtermStopsTheJob) {
   EXPECT_EQ(run.wait(), 143);
 }
 
-TEST(Run, ASecondCtrlCKillsRanksThatDoNotListen) {
+TEST(Run, AThirdCtrlCKillsRanksThatDoNotListen) {
   Cluster cluster;
   ChildProcess& run = cluster.longhaul(
       {"run", "--ranks", "2", "--grace", "1000", "--", rank_program(), "deaf", "touch=up", "nap"});
   for (int rank = 0; rank < 2; ++rank) cluster.wait_for_touch("up", rank);
-  run.kill(SIGINT);
+  cancel(run);
   ASSERT_TRUE(eventually([&] { return run.err().find("stopping job") != std::string::npos; }));
   run.kill(SIGINT);
   EXPECT_EQ(run.wait(), 130);
@@ -201,7 +214,7 @@ TEST(Run, CtrlCWhileTheJobWaitsForRoom) {
   Cluster cluster({.workers = 1, .slots = 1});
   ChildProcess& run = cluster.longhaul({"run", "--ranks", "2", "--", kSh, "-c", ":"});
   ASSERT_TRUE(eventually([&] { return run.err().find(" is pending: ") != std::string::npos; }));
-  run.kill(SIGINT);
+  cancel(run);
   EXPECT_EQ(run.wait(), 130);
 }
 

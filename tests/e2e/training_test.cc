@@ -126,7 +126,7 @@ TEST_F(Training, WithoutItsMasterItGoesOn) {
 TEST_F(Training, StoppedByItsUserItLeavesNothing) {
   ChildProcess& run = train(kForever);
   wait_for_steps();
-  run.kill(SIGINT);
+  cancel(run);
   EXPECT_EQ(run.wait(), 130);
 }
 

@@ -200,6 +200,22 @@ TEST_F(ClusterStateTest, JobsAreFoundByIdNamePrefixAndLast) {
   EXPECT_THAT(on_.state.find("eve").failure().message, HasSubstr("no job 'eve'"));
 }
 
+TEST_F(ClusterStateTest, ANameIsOneJobsUntilThatHasEnded) {
+  JobSpec spec;
+  spec.name = "nightly";
+  spec.ranks = 4;
+  const JobId job = *on_.submit(spec);
+  const Result<JobId> second = on_.submit(spec);
+  ASSERT_FALSE(second);
+  EXPECT_EQ(second.failure().kind, ErrorKind::kInvalid);
+  EXPECT_THAT(second.failure().message, HasSubstr("job " + job + " is called 'nightly'"));
+  on_.stop(job);
+  on_.prepared(a_, job);
+  on_.pass(60'000, {a_, b_});
+  EXPECT_TRUE(has_ended(on_.job(job).state));
+  EXPECT_TRUE(on_.submit(spec));
+}
+
 TEST_F(ClusterStateTest, BadSpecsAreRefused) {
   EXPECT_FALSE(on_.submit(0));
   EXPECT_FALSE(on_.submit(-1));

@@ -76,7 +76,7 @@ class ClusterState {
   // What users ask. `job_name` is an id, a name (its newest job), a unique prefix of an id, or
   // "last".
 
-  // Same key, same job. Errors: kInvalid.
+  // Same key, same job. Errors: kInvalid (a bad spec, the name of a job that has not ended).
   Result<JobId> submit(const JobSpec& spec, const std::string& submission_key, Now now);
   // `grace` 0: the job's own. Stopping a job that has ended changes nothing.
   Result<JobId> stop(const std::string& job_name, milliseconds grace, bool force, Now now);
@@ -137,6 +137,7 @@ class ClusterState {
   };
 
   // cluster_state.cc: jobs as users see them, and slots.
+  std::optional<Failure> why_name_is_taken(const std::string& name) const;
   Job* job_of(const LaunchId& launch);
   void schedule(Now now);
   std::vector<WorkerRoom> rooms() const;
