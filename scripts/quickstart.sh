@@ -113,13 +113,13 @@ arguments=(--text "$text" --codec "$codec" --sample 400)
 [ -z "$steps" ] || arguments+=(--steps "$steps")
 [ -z "$report" ] || arguments+=(--report "$report")
 
-# The job, in a session of its own: a Ctrl-C at the terminal reaches this script alone, which passes
-# it on once.
+# The job, in a session of its own: a Ctrl-C at the terminal reaches this script alone, which stops
+# the job (a Ctrl-C at `longhaul run` itself would leave it to run on).
 run_job() {
   set +e
   setsid "$@" &
-  local job=$! code
-  trap 'kill -INT $job 2>/dev/null' INT
+  local job=$! code interrupted=
+  trap 'interrupted=130; kill -TERM $job 2>/dev/null' INT
   trap 'kill -TERM $job 2>/dev/null' TERM
   wait "$job"
   code=$?
@@ -128,7 +128,7 @@ run_job() {
     wait "$job"
     code=$?
   done
-  exit "$code"
+  exit "${interrupted:-$code}"
 }
 
 if [ -n "${link+given}" ]; then
