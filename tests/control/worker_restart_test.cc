@@ -8,11 +8,13 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "control/worker/rank_folder.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/base/thread.h"
 #include "longhaul/control/agent_client.h"
@@ -228,6 +230,36 @@ TEST_F(RestartedWorker, TellsHowRanksEndedMeanwhile) {
   }
   EXPECT_EQ(output(0), "up\nlast words\n");
   EXPECT_EQ(output(1), "up\nlast words\n");
+  end();
+}
+
+// Killed in the middle of a launch: one rank runs, the shim of another had not begun, of the third
+// there is nothing yet.
+TEST_F(RestartedWorker, StartsTheRanksThatItWasKilledBeforeItCould) {
+  start();
+  launch("echo $$; exec sleep 1000", 3);
+  for (const uint32_t rank : {0U, 1U, 2U}) ASSERT_TRUE(printed("\n", rank));
+  const pid_t first = numbers(output(0)).at(0);
+  kill();
+  for (const uint32_t rank : {1U, 2U}) {
+    const pid_t pid = numbers(output(rank)).at(0);
+    ::kill(pid, SIGKILL);
+    ASSERT_TRUE(eventually([&] { return !is_running(pid); }));
+    std::filesystem::remove_all(folder_.file(str_cat("state/spool/j1-1/rank-", rank)));
+  }
+  ASSERT_TRUE(RankFolder::create(folder_.file("state/spool/j1-1/rank-1"), "token"));
+  const size_t before = master.messages().size();
+  start();
+  std::map<uint32_t, int64_t> pids;
+  ASSERT_TRUE(master.wait([&](const FakeMaster::Messages& messages) {
+    for (size_t i = before; i < messages.size(); ++i) {
+      const v1::RankEvent& event = messages[i].rank_event();
+      if (event.has_spawned()) pids[event.rank()] = event.spawned().pid();
+    }
+    return pids.size() == 3;
+  }));
+  EXPECT_EQ(pids[0], first);
+  for (const uint32_t rank : {1U, 2U}) EXPECT_TRUE(is_running(static_cast<pid_t>(pids[rank])));
   end();
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "control/worker/last_lines.h"
+#include "control/worker/marked_processes.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
 #include "longhaul/base/check.h"
@@ -54,11 +55,20 @@ Launch::~Launch() {
 void Launch::start() {
   const Result<void> recorded = record_.create(request_);
   for (RankHere& rank : ranks_) {
-    rank.token = make_token();
-    const Result<void> started = recorded ? spawn(rank) : recorded;
-    read_output_of(rank);
-    if (!started) cannot_start(rank, started.failure().message);
+    if (recorded) {
+      start(rank);
+    } else {
+      read_output_of(rank);
+      cannot_start(rank, recorded.failure().message);
+    }
   }
+}
+
+void Launch::start(RankHere& rank) {
+  rank.token = make_token();
+  const Result<void> started = spawn(rank);
+  read_output_of(rank);
+  if (!started) cannot_start(rank, started.failure().message);
 }
 
 Result<void> Launch::spawn(RankHere& rank) {
@@ -78,12 +88,16 @@ void Launch::adopt() {
 
 void Launch::adopt(RankHere& rank) {
   Result<RankFolder> folder = RankFolder::open(record_.rank_folder(rank.local_rank));
-  if (folder) {
-    rank.folder = std::move(*folder);
-    rank.token = rank.folder->token();
+  const bool begun = folder && folder->ledger().phase != RankPhase::kCreated;
+  if (!begun) {
+    // A shim that is only about to open its ledger finds none; one that just has is killed.
+    record_.remove_rank(rank.local_rank);
+    if (folder) kill_marked_processes(folder->mark());
+    return start(rank);
   }
+  rank.folder = std::move(*folder);
+  rank.token = rank.folder->token();
   read_output_of(rank);
-  if (!rank.folder) return cannot_start(rank, "the worker was killed before it could start it");
   rank.process = std::make_unique<RankProcess>(loop_, *rank.folder, listener_for(rank));
   const v1::JobSpec& spec = request_.spec();
   rank.process->adopt(spec.command().empty() ? "" : spec.command(0), spec.working_directory());

@@ -47,9 +47,9 @@ class Launch {
 
   // Spawns all ranks. One that cannot be spawned ends at once with launch_error.
   void start();
-  // Takes over the ranks that another worker spawned for this request in the same place. The
-  // listener hears of them as if they had just been spawned; then `event` is called with what the
-  // ranks had said.
+  // Takes over the ranks that another worker spawned for this request in the same place, and spawns
+  // those that it was killed before it could. The listener hears of them as if they had just been
+  // spawned; then `event` is called with what the ranks had said.
   void adopt();
 
   // To be told to the master by whoever adopts this launch, too.
@@ -101,6 +101,7 @@ class Launch {
     bool output_overdue = false;
   };
 
+  void start(RankHere& rank);
   Result<void> spawn(RankHere& rank);
   void adopt(RankHere& rank);
   void cannot_start(RankHere& rank, const std::string& why);

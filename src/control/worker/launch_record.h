@@ -10,6 +10,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "longhaul/base/result.h"
@@ -38,6 +39,7 @@ class LaunchRecord {
   void add_event(const v1::RankEvent& event) const;
   std::vector<v1::RankEvent> events() const;
 
+  void remove_rank(int local_rank) const;
   void remove() const;
 
  private:

@@ -204,7 +204,7 @@ RankEnd RankProcess::describe_end() const {
   RankEnd end;
   switch (ledger.phase.load(std::memory_order_acquire)) {
     case RankPhase::kCreated:
-      return not_started(str_cat(program_, ": its worker or shim ended before it could start"));
+      return not_started(str_cat(program_, ": its shim ended before it could start it"));
     case RankPhase::kNotStarted:
       return not_started(describe_launch_error(ledger, program_, directory_));
     case RankPhase::kShim:
