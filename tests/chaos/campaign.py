@@ -1,0 +1,253 @@
+"""A chaos campaign: real daemons, array and gang jobs, and faults drawn from a seed: kill -9 of ranks, workers and the master,
+SIGSTOP of workers and the master for less and for more than a lease. Then all is left in peace, everything has to end,
+and checker.py judges. Prints a line of JSON. A failing seed can be run again: --seed."""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import checker
+
+MARK = "LONGHAUL_CHAOS"
+WORKERS, SLOTS, LEASE = 3, 3, 2.0
+GANG = """
+i=0
+while [ $i -lt 40 ]; do
+  echo "line $LONGHAUL_GENERATION $i"
+  echo $i >> "$JOURNAL-$LONGHAUL_JOB_ID-$LONGHAUL_GENERATION-$RANK"
+  i=$((i+1)); sleep 0.03
+done
+exit $CODE
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Campaign:
+    def __init__(self, binaries, folder, seed):
+        self.bin, self.folder, self.random = pathlib.Path(binaries), pathlib.Path(folder), random.Random(seed)
+        self.address = f"127.0.0.1:{free_port()}"
+        self.mark = f"{os.getpid()}-{seed}-{time.time_ns()}"
+        self.env = dict(os.environ, LONGHAUL_MASTER=self.address, TMPDIR=str(folder), **{MARK: self.mark})
+        self.history_lock = threading.Lock()
+        self.history = open(self.folder / "history.jsonl", "w", encoding="utf-8")
+        self.faults = 0
+        self.jobs = []
+        self.master = self.start_master()
+        self.workers = [self.start_worker(i) for i in range(WORKERS)]
+
+    def tell(self, event, **fields):
+        with self.history_lock:
+            self.history.write(json.dumps({"event": event, **fields}) + "\n")
+            self.history.flush()
+
+    def spawn(self, name, *words):
+        log = open(self.folder / f"{name}.log", "a", encoding="utf-8")
+        return subprocess.Popen([self.bin / words[0], *words[1:]], env=self.env, stdout=log, stderr=log, cwd=self.folder)
+
+    def start_master(self):
+        return self.spawn("master", "longhaul-master", "--listen", self.address, "--state", str(self.folder / "master"),
+                          "--lease", str(LEASE))
+
+    def start_worker(self, i):
+        return self.spawn(f"worker-{i}", "longhaul-worker", "--master", self.address, "--name", f"w{i}", "--slots", str(SLOTS),
+                          "--state-dir", str(self.folder / f"w{i}"), "--address", "127.0.0.1")
+
+    def cli(self, *words, timeout=60):
+        return subprocess.run([self.bin / "longhaul", *words], env=self.env, cwd=self.folder, capture_output=True,
+                              text=True, timeout=timeout)
+
+    # --- Work ---------------------------------------------------------------------------------------
+
+    def submit(self):
+        if self.random.random() < 0.5:
+            tasks = self.random.randint(20, 80)
+            row = {"kind": "array", "tasks": tasks, "exit": 0}
+            words = ["map", "-d", "--array", f"0-{tasks - 1}", "--batch", str(self.random.randint(1, 4)), "--max-attempts", "20",
+                     "--", "sh", "-c", "sleep 0.02; echo result of task {}"]
+        else:
+            code = self.random.choice([0, 0, 7])
+            row = {"kind": "gang", "tasks": 0, "exit": code}
+            # A rank that is killed is no failure of the program's own making: the budget is large; one that exits with its
+            # own code is tried again as often, so those run without restarts and are left alone by kill_rank.
+            words = ["run", "-d", "--ranks", "3", "--env", f"JOURNAL={self.folder}/journal", "--env", f"CODE={code}",
+                     *(["--max-restarts", "1000"] if code == 0 else []), "--max-node-restarts", "1000", "--", "sh", "-c", GANG]
+        done = self.cli(*words)
+        if done.returncode == 0:  # acknowledged
+            job = done.stdout.strip()
+            self.jobs.append({"job": job, **row})
+            self.tell("submitted", job=job, **row)
+
+    def look(self):
+        """Reads the results of an array while it runs."""
+        arrays = [row["job"] for row in self.jobs if row["kind"] == "array"]
+        if arrays:
+            self.read_results(self.random.choice(arrays))
+
+    def read_results(self, job):
+        done = self.cli("results", job, "--jsonl")
+        if done.returncode == 0:
+            rows = [json.loads(line) for line in done.stdout.splitlines()]
+            self.tell("results", job=job, results={row["task"]: row["result"] for row in rows})
+
+    # --- Faults -------------------------------------------------------------------------------------
+
+    def kill_rank(self):
+        status = self.cli("ps", "-o", "json")
+        if status.returncode:
+            return False
+        pids = [rank["pid"] for job in json.loads(status.stdout)["jobs"] for rank in job["ranks"]
+                if job["spec"]["max_restarts"] > 0 and rank["pid"] > 0 and rank["exit_code"] is None]
+        if not pids:
+            return False
+        try:
+            os.kill(self.random.choice(pids), signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def kill_worker(self):
+        i = self.random.randrange(WORKERS)
+        self.workers[i].kill()
+        self.workers[i].wait()
+        time.sleep(self.random.uniform(0, 0.6 * LEASE))
+        self.workers[i] = self.start_worker(i)
+        return True
+
+    def lose_worker(self):
+        i = self.random.randrange(WORKERS)
+        self.workers[i].kill()
+        self.workers[i].wait()
+        time.sleep(self.random.uniform(1.2 * LEASE, 1.6 * LEASE))
+        self.workers[i] = self.start_worker(i)
+        return True
+
+    def kill_master(self):
+        self.master.kill()
+        self.master.wait()
+        time.sleep(self.random.uniform(0, 0.5))
+        self.master = self.start_master()
+        return True
+
+    def stop(self, process, seconds):
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGCONT)
+        return True
+
+    def fault(self):
+        kinds = [self.kill_rank, self.kill_rank, self.kill_worker, self.kill_master, self.lose_worker,
+                 lambda: self.stop(self.random.choice(self.workers), self.random.uniform(0.1, 0.5)),
+                 lambda: self.stop(self.random.choice(self.workers), self.random.uniform(1.2, 1.6) * LEASE),
+                 lambda: self.stop(self.master, self.random.uniform(0.1, 1.5))]
+        weights = [4, 4, 4, 4, 1, 3, 1, 2]
+        self.faults += bool(self.random.choices(kinds, weights)[0]())
+
+    # --- The whole ----------------------------------------------------------------------------------
+
+    def run(self, faults):
+        while self.faults < faults:
+            if self.active() < 4:
+                self.submit()
+            self.fault()
+            self.look()
+            time.sleep(self.random.uniform(0, 0.2))
+
+    def active(self):
+        listed = self.cli("ps", "-o", "json")
+        return len(json.loads(listed.stdout)["jobs"]) if listed.returncode == 0 else 4
+
+    def settle(self):
+        for row in self.jobs:
+            try:
+                self.cli("wait", row["job"], timeout=180)
+                status = json.loads(self.cli("status", row["job"], "-o", "json").stdout)
+            except (subprocess.TimeoutExpired, ValueError):
+                self.tell("hang", what=f"{row['job']} did not end")
+                continue
+            self.tell("ended", job=row["job"], state=status["state"], exit=status["exit_code"], restarts=status["restarts"])
+            if row["kind"] == "array":
+                self.read_results(row["job"])
+            else:
+                self.tell("log", job=row["job"], text=self.cli("logs", row["job"]).stdout,
+                          lost_workers=status["node_restarts"])
+
+    def end(self):
+        for process in [*self.workers, self.master]:
+            process.send_signal(signal.SIGTERM)
+        for process in [*self.workers, self.master]:
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                self.tell("hang", what=f"{process.args[0]} did not end")
+                process.kill()
+                process.wait()
+        deadline = time.monotonic() + 15
+        while self.marked() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for pid, command in self.marked():
+            self.tell("leaked", pid=pid, command=command)
+            os.kill(pid, signal.SIGKILL)
+        self.history.close()
+
+    def marked(self):
+        """Processes of ours that still run."""
+        found, mark = [], f"{MARK}={self.mark}".encode()
+        for entry in pathlib.Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                if mark in (entry / "environ").read_bytes():
+                    found.append((int(entry.name), (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")))
+            except OSError:
+                pass
+        return found
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/chaos.sh", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
+    parser.add_argument("--faults", type=int, default=1000)
+    parser.add_argument("--binaries", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--keep", help="folder to leave history, journals, logs and database in")
+    options = parser.parse_args()
+    folder = options.keep or tempfile.mkdtemp(prefix="longhaul-chaos-")
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    campaign = Campaign(options.binaries, folder, options.seed)
+    try:
+        campaign.run(options.faults)
+        campaign.settle()
+    finally:
+        campaign.end()
+    findings = checker.check(folder)
+    for finding in findings:
+        print(finding, file=sys.stderr)
+    arrays = [row for row in campaign.jobs if row["kind"] == "array"]
+    print(json.dumps({"bench": "chaos", "seed": options.seed, "faults": campaign.faults, "jobs": len(campaign.jobs),
+                      "arrays": len(arrays), "tasks": sum(row["tasks"] for row in arrays), "findings": len(findings),
+                      "seconds": round(time.monotonic() - begun, 1)}))
+    if not options.keep:
+        if findings:
+            print(f"kept for a look: {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
