@@ -57,7 +57,7 @@ void Cluster::start_master(const std::string& listen) {
 }
 
 std::string Cluster::master_state() const {
-  return options_.master_state.empty() ? file("master-state") : options_.master_state;
+  return (folder_.path() / options_.master_state).string();
 }
 
 void Cluster::restart_master(Memory memory) {

@@ -23,7 +23,7 @@ class Cluster {
     int workers = 2;
     int slots = 2;            // of each worker
     std::string lease = "3";  // seconds
-    std::string master_state;      // the master's state folder; empty: one in the test's folder
+    std::string master_state = "master-state";  // the master's state folder, in the test's
     bool keep_state = false;  // a worker's state folder outlives it, for restart_worker()
   };
 

@@ -105,7 +105,9 @@ TEST(Map, AtMostSoManyAtOnce) {
                                      "running.$$"}),
             0);
   for (const char line : results_of(cluster, "last")) {
-    if (line != '\n') EXPECT_LE(line, '2');
+    if (line != '\n') {
+      EXPECT_LE(line, '2');
+    }
   }
 }
 
@@ -146,7 +148,7 @@ TEST(MapUnderFire, EveryResultOnceWhileMasterAndWorkersAreKilled) {
   ChildProcess& map = cluster.longhaul(
       {"map", "--array", "0-799", "--batch", "3", "--", "sh", "-c", "echo r{}; sleep 0.01"});
   for (int round = 0; round < 9; ++round) {
-    std::this_thread::sleep_for(milliseconds(150 + 37 * round % 200));
+    std::this_thread::sleep_for(std::chrono::milliseconds(150 + 37 * round % 200));
     if (round % 3 == 0) {
       cluster.restart_master();
     } else {

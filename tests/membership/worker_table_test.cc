@@ -14,7 +14,7 @@ Now at(int64_t ms) {
 }
 
 WorkerRegistration worker(const std::string& id, const std::string& incarnation, int slots = 2) {
-  return {id, incarnation, "host-" + id, "127.0.0.1", slots, 1, "0.1.0", {}};
+  return {id, incarnation, "host-" + id, "127.0.0.1", slots, 1, "0.1.0", {}, {}};
 }
 
 class WorkerTableTest : public ::testing::Test {
