@@ -46,7 +46,7 @@ void define(CLI::App& app, Flags& flags) {
                "--no-adopt: kill them");
   app.add_option("--adopt-timeout", flags.adopt_timeout_seconds,
                  "Seconds for which ranks run on when this worker is killed; 0: they are killed at "
-                 "once (default: 60 with a --state-dir, else 0)")
+                 "once (default: 60 with a --state-dir, 0 without or with --no-adopt)")
       ->check(CLI::NonNegativeNumber);
   app.add_option(
          "--spool-limit", flags.spool_mib,

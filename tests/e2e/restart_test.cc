@@ -40,6 +40,13 @@ void expect_every_line_once_and_in_order(const std::vector<std::string>& lines) 
   EXPECT_EQ(lines.back(), str_cat("sum ", lines.size() - 1));
 }
 
+std::vector<pid_t> wait_for_four(Cluster& cluster, const std::string& file) {
+  std::vector<pid_t> pids;
+  pids.reserve(4);
+  for (int rank = 0; rank < 4; ++rank) pids.push_back(cluster.wait_for_touch(file, rank));
+  return pids;
+}
+
 void wait_for_line(ChildProcess& run, size_t number) {
   ASSERT_TRUE(eventually([&] { return lines_of(run.out(), 0).size() >= number; })) << run.err();
 }
@@ -80,8 +87,7 @@ TEST(RestartedWorker, RanksMeetAcrossIt) {
   ChildProcess& run =
       cluster.longhaul({"run", "--ranks", "4", "--", rank_program(), "join", "barrier=a",
                         "touch=up", "0/await=back", "barrier=b", "report=3/3", "leave"});
-  std::vector<pid_t> pids;
-  for (int rank = 0; rank < 4; ++rank) pids.push_back(cluster.wait_for_touch("up", rank));
+  const std::vector<pid_t> pids = wait_for_four(cluster, "up");
   // Ranks 2 and 3 wait in the store, through this worker, when it is killed.
   cluster.restart_worker(1);
   for (const pid_t pid : pids) EXPECT_TRUE(is_running(pid));
@@ -93,8 +99,7 @@ TEST(RestartedWorker, CleansUpWhenItIsTold) {
   Cluster cluster(kOneWorker);
   ChildProcess& run =
       cluster.longhaul({"run", "--ranks", "4", "--", rank_program(), "deaf", "touch=up", "nap"});
-  std::vector<pid_t> pids;
-  for (int rank = 0; rank < 4; ++rank) pids.push_back(cluster.wait_for_touch("up", rank));
+  const std::vector<pid_t> pids = wait_for_four(cluster, "up");
   cluster.restart_worker(0, {"--no-adopt"});
   const std::optional<int> code = run.wait();
   ASSERT_TRUE(code);
