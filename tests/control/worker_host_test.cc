@@ -98,7 +98,7 @@ TEST(RankEnvironment, SpeaksTorchrunsLanguageAndOurs) {
       {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"},
       {"OMP_NUM_THREADS", "2"},
       {"LONGHAUL_JOB_ID", "j7"},
-      {"LONGHAUL_GENERATION", "3"},
+      {"LONGHAUL_GENERATION", "3"},  {"LONGHAUL_ATTEMPT", "1"},
       {"LONGHAUL_HOST_ADDRESS", "10.0.0.2"},
       {"LONGHAUL_AGENT", "unix:/tmp/a.sock"},
       {"LONGHAUL_AGENT_TOKEN", "secret"},

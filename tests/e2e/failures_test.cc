@@ -296,8 +296,9 @@ TEST(RestartedMaster, AWaitingJobStillWaitsAndThenRuns) {
 
 TEST(RestartedMaster, KilledAgainAndAgain) {
   Cluster cluster;
-  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "touch=up", "await=go", "barrier=b",
-                                         "barrier=c", "1/exit=5"});
+  ChildProcess& run = run_four(cluster, {"touch=begun", "join", "barrier=a", "touch=up", "await=go",
+                                         "barrier=b", "barrier=c", "1/exit=5"});
+  wait_for_all(cluster, "begun");
   for (int round = 0; round < 6; ++round) cluster.restart_master();
   wait_for_all(cluster, "up");
   std::ofstream(cluster.file("go")) << "\n";
@@ -400,6 +401,7 @@ TEST(FullDisk, RunningJobsGoOnNewOnesAreRefusedAndNothingIsLost) {
     // The end of the job cannot be written down, so nobody is told of it yet.
     std::ofstream(cluster.file("go")) << "\n";
     ASSERT_TRUE(eventually([&] { return cluster.logs().find("takes nothing") != std::string::npos; }));
+    EXPECT_EQ(cluster.longhaul_to_end({"ps"}), 0) << "whoever only looks is answered";
     EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "true"}), 70);
     EXPECT_THAT(cluster.last().err(), HasSubstr("takes no new jobs"));
     EXPECT_FALSE(run.wait(std::chrono::milliseconds(300)));

@@ -190,7 +190,11 @@ TEST_F(ClusterStateTest, JobsAreFoundByIdNamePrefixAndLast) {
   spec.command = {"x"};
   for (int i = 0; i < 12; ++i) {
     spec.name = i % 2 == 0 ? "even" : "";
-    ASSERT_TRUE(on_.state.submit(spec, "", on_.now()));
+    const Result<JobId> job = on_.submit(spec);
+    ASSERT_TRUE(job);
+    // A name is free again when its job has ended.
+    on_.stop(*job);
+    on_.pass(60'000, {a_, b_});
   }
   EXPECT_EQ(*on_.state.find("last"), "j12");
   EXPECT_EQ(*on_.state.find("even"), "j11");

@@ -33,13 +33,20 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
 
  private:
   // Runs `work` on the owner thread and finishes the call with what it returns, once that is
-  // durable. The request and the reply live until then.
-  template <typename Work>
+  // durable. The request and the reply live until then. A refusal promises nothing and goes out at
+  // once; so does what was only looked up while the disk takes nothing.
+  enum class Call { kChanges, kLooksUp };
+  template <Call kCall = Call::kChanges, typename Work>
   grpc::ServerUnaryReactor* on_owner_thread(grpc::CallbackServerContext* context, Work work) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     const bool posted = core_->post(
         [core = core_, reactor, work = std::move(work)](ClusterState& state, Now now) {
-          core->when_durable([reactor, status = work(state, now)](bool durable) {
+          const grpc::Status status = work(state, now);
+          if (!status.ok() || (kCall == Call::kLooksUp && core->trouble())) {
+            reactor->Finish(status);
+            return;
+          }
+          core->when_durable([reactor, status](bool durable) {
             reactor->Finish(durable ? status : not_durable());
           });
         });
