@@ -11,7 +11,7 @@ if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
       CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
       ${LONGHAUL_CCACHE})
     # Lets ccache see what a precompiled header holds.
-    add_compile_options($<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+    add_compile_options($<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fpch-preprocess>)
   endif()
 endif()
 
@@ -23,7 +23,9 @@ endif()
 add_library(longhaul_warnings INTERFACE)
 target_compile_options(longhaul_warnings INTERFACE
   -Wall -Wextra
-  $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety$<SEMICOLON>-Wno-missing-designated-field-initializers>
+  $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wthread-safety$<SEMICOLON>-Wno-missing-designated-field-initializers>
   # g++ 12 warns of overlapping copies in its own std::string (GCC bug 105651).
-  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>
-  $<$<BOOL:${LONGHAUL_WERROR}>:-Werror>)
+  $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>
+  # nvcc has a -Werror of its own.
+  $<$<AND:$<BOOL:${LONGHAUL_WERROR}>,$<NOT:$<COMPILE_LANGUAGE:CUDA>>>:-Werror>
+  $<$<AND:$<BOOL:${LONGHAUL_WERROR}>,$<COMPILE_LANGUAGE:CUDA>>:-Werror=all-warnings$<SEMICOLON>-Xcompiler=-Werror>)

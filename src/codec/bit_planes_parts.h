@@ -5,6 +5,7 @@
 #include <array>
 
 #include "codec/bit_planes.h"
+#include "codec/host_device.h"
 #include "codec/prefetch.h"
 
 namespace longhaul {
@@ -18,11 +19,11 @@ struct BlockHead {
   bool escaped = false;  // symbols behind the last unary plane send their other bits
 };
 
-inline uint8_t pack(const BlockHead& head) {
+LONGHAUL_HOST_DEVICE inline uint8_t pack(const BlockHead& head) {
   return static_cast<uint8_t>(head.k | head.unary << 3 | (head.escaped ? 0x80U : 0U));
 }
 
-inline BlockHead unpack_head(uint8_t byte) {
+LONGHAUL_HOST_DEVICE inline BlockHead unpack_head(uint8_t byte) {
   return {byte & 7U, byte >> 3 & 15U, (byte & 0x80) != 0};
 }
 
@@ -34,7 +35,7 @@ inline bool sound(const BlockHead& head) {
 // and 1.62 for a geometric distribution, the next from twice as much and a half. The first is taken
 // a little early: the blocks of a Gaussian at a step of half its RMS have a mean of 1.58 and should
 // not fall on both sides.
-inline uint32_t rice_parameter(uint32_t sum, size_t groups) {
+LONGHAUL_HOST_DEVICE inline uint32_t rice_parameter(uint32_t sum, size_t groups) {
   constexpr std::array<uint32_t, 7> kFirstSums = {92, 232, 490, 1000, 2025, 4075, 8175};
   const uint32_t per_group = sum / static_cast<uint32_t>(groups);
   uint32_t k = 0;

@@ -1,68 +1,13 @@
 #include "codec/convert.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
 
+#include "codec/convert_element.h"
 #include "codec/convert_x86.h"
 #include "longhaul/base/check.h"
 
 namespace longhaul {
 namespace {
-
-constexpr uint32_t kSignBit = 0x80000000;
-constexpr uint32_t kInfinity = 0x7F800000;
-
-bool is_nan(uint32_t bits) {
-  return (bits & ~kSignBit) > kInfinity;
-}
-
-float float_of_bfloat16(uint16_t bits) {
-  return std::bit_cast<float>(uint32_t{bits} << 16);
-}
-
-uint16_t bfloat16_of(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  if (is_nan(bits)) return static_cast<uint16_t>(bits >> 16 | 0x40);
-  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
-
-uint16_t bfloat16_stochastic(float value, uint32_t random) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  if (is_nan(bits)) return static_cast<uint16_t>(bits >> 16 | 0x40);
-  return static_cast<uint16_t>((bits + (random & 0xFFFF)) >> 16);
-}
-
-float float_of_float16(uint16_t half) {
-  const uint32_t sign = uint32_t{half & 0x8000U} << 16;
-  const uint32_t magnitude = half & 0x7FFFU;
-  if (magnitude >= 0x7C00) {
-    const uint32_t quiet = magnitude > 0x7C00 ? 0x400000U : 0U;
-    return std::bit_cast<float>(sign | kInfinity | (magnitude & 0x3FF) << 13 | quiet);
-  }
-  if (magnitude < 0x400) {  // zero and denormals: whole multiples of 2^-24
-    const float value = static_cast<float>(magnitude) * 0x1p-24F;
-    return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | sign);
-  }
-  return std::bit_cast<float>(sign | ((magnitude << 13) + (uint32_t{127 - 15} << 23)));
-}
-
-uint16_t float16_of(float value) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
-  const uint32_t magnitude = bits & ~kSignBit;
-  if (magnitude > kInfinity) {
-    return static_cast<uint16_t>(sign | 0x7E00 | (magnitude >> 13 & 0x3FF));
-  }
-  if (magnitude >= 0x477FF000) return static_cast<uint16_t>(sign | 0x7C00);  // from 65520 on
-  if (magnitude < 0x38800000) {
-    // Denormals: 0.5 has its unit at 2^-24, so the sum rounds to whole multiples of it.
-    const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
-    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3F000000));
-  }
-  const uint32_t rounded = magnitude + 0xFFF + (magnitude >> 13 & 1);
-  return static_cast<uint16_t>(sign | (rounded - (uint32_t{127 - 15} << 23)) >> 13);
-}
 
 float load_as_float(ElementType type, const uint8_t* elements, size_t i) {
   switch (type) {

@@ -25,22 +25,17 @@ BlockStatistics block_statistics(const uint8_t* x, size_t n) {
   return {lanes[0], largest};
 }
 
-int8_t to_code(float steps) {
-  return static_cast<int8_t>(std::clamp(steps, -kLargestCode, kLargestCode));
-}
-
 void round_nearest(const uint8_t* x, size_t n, float inverse, int8_t* codes) {
   for (size_t i = 0; i < n; ++i) {
-    codes[i] = to_code(std::nearbyint(load<float>(x + i * sizeof(float)) * inverse));
+    codes[i] = nearest_code(load<float>(x + i * sizeof(float)), inverse);
   }
 }
 
 void round_stochastic(const uint8_t* x, size_t n, float inverse, const RoundingKey& key,
                       uint32_t first, int8_t* codes) {
   for (size_t i = 0; i < n; ++i) {
-    const uint32_t random = random_bits(key, first + static_cast<uint32_t>(i)) >> 8;
-    const float fraction = static_cast<float>(random) * 0x1p-24F;
-    codes[i] = to_code(std::floor(load<float>(x + i * sizeof(float)) * inverse + fraction));
+    const uint32_t random = random_bits(key, first + static_cast<uint32_t>(i));
+    codes[i] = stochastic_code(load<float>(x + i * sizeof(float)), inverse, random);
   }
 }
 

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "codec/host_device.h"
 #include "codec/rounding_random.h"
 #include "codec/simd.h"
 
@@ -43,7 +44,7 @@ inline constexpr uint16_t kLargestStep = 0x7B80;
 constexpr bool is_step(uint16_t bits) {
   return bits >= kSmallestStep && bits <= kLargestStep;
 }
-inline float step_value(uint16_t bits) {
+LONGHAUL_HOST_DEVICE inline float step_value(uint16_t bits) {
   return std::bit_cast<float>(uint32_t{bits} << 16);
 }
 
@@ -62,7 +63,8 @@ struct BlockStatistics {
 };
 
 // The step of a block of `count` elements.
-inline uint16_t choose_step(const QuantizeRule& rule, size_t count, const BlockStatistics& seen) {
+LONGHAUL_HOST_DEVICE inline uint16_t choose_step(const QuantizeRule& rule, size_t count,
+                                                 const BlockStatistics& seen) {
   constexpr uint32_t kInfinityBits = 0x7F800000;
   if (seen.largest_bits > rule.largest_bits) return kRawBlock;
   if (seen.largest_bits == 0) return kZeroBlock;
@@ -74,6 +76,19 @@ inline uint16_t choose_step(const QuantizeRule& rule, size_t count, const BlockS
   }
   const uint32_t up = (std::bit_cast<uint32_t>(step) + 0xFFFF) >> 16;
   return up < kSmallestStep ? kSmallestStep : static_cast<uint16_t>(up);
+}
+
+// How an element becomes a code. `inverse` is 1 / step, `random` 32 random bits.
+LONGHAUL_HOST_DEVICE inline int8_t clamped_code(float steps) {
+  const float capped = steps > kLargestCode ? kLargestCode : steps;
+  return static_cast<int8_t>(capped < -kLargestCode ? -kLargestCode : capped);
+}
+LONGHAUL_HOST_DEVICE inline int8_t nearest_code(float element, float inverse) {
+  return clamped_code(std::nearbyint(element * inverse));
+}
+LONGHAUL_HOST_DEVICE inline int8_t stochastic_code(float element, float inverse, uint32_t random) {
+  const float fraction = static_cast<float>(random >> 8) * 0x1p-24F;
+  return clamped_code(std::floor(element * inverse + fraction));
 }
 
 // `elements` are fp32 at any alignment. Writes one step per block, and padded_codes(count) codes,

@@ -10,16 +10,6 @@
 namespace longhaul {
 namespace {
 
-// Formats of a stored tile: format byte, a step per block, raw blocks, codes.
-constexpr uint8_t kPackedTile = 1;
-constexpr uint8_t kRiceTile = 2;
-constexpr uint8_t kHuffmanTile = 3;
-
-// Up to here a block's largest code times its step stays finite in the type.
-uint32_t largest_bits(ElementType type) {
-  return std::bit_cast<uint32_t>(type == ElementType::kFloat16 ? 0x1p15F : 0x1p126F);
-}
-
 template <typename... Args>
 Failure corrupt(const Args&... what) {
   return {ErrorKind::kCorrupt, str_cat(what...)};
@@ -55,15 +45,8 @@ size_t QuantizedCoder::encode(const EncodeContext& context, ElementType type, By
     to_float32(type, level_, elements.data(), count, floats_.get());
     floats = floats_.get();
   }
-  QuantizeRule rule;
-  rule.rms = spec_.kind == CodecSpec::Kind::kRms;
-  rule.step = spec_.step;
-  rule.block = spec_.block;
-  rule.largest_bits = largest_bits(type);
-  rule.stochastic = spec_.rounding == CodecSpec::Rounding::kStochastic;
-  if (rule.stochastic) rule.key = rounding_key(context);
-  quantize(level_, rule, floats, count, static_cast<uint32_t>(context.first_element), codes(),
-           steps_);
+  quantize(level_, quantize_rule(spec_, type, context), floats, count,
+           static_cast<uint32_t>(context.first_element), codes(), steps_);
 
   const size_t step_bytes = blocks(count) * sizeof(uint16_t);
   std::memcpy(to.data() + 1, steps_, step_bytes);

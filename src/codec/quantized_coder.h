@@ -4,15 +4,12 @@
 // step of 0. Format: docs/wire.md.
 #pragma once
 
-#include "codec/quantize.h"
+#include "codec/quantized_tile.h"
 #include "codec/scratch.h"
 #include "codec/tile_coder.h"
 #include "codec/zstd_coder.h"
 
 namespace longhaul {
-
-// 64 KiB of fp32: they, their codes and what becomes of those stay in L2, a block in L1.
-inline constexpr uint32_t kQuantizedTileElements = 16 * 1024;
 
 class QuantizedCoder final : public TileCoder {
  public:
@@ -25,8 +22,6 @@ class QuantizedCoder final : public TileCoder {
                           float scale) override;
 
  private:
-  static constexpr size_t kMostBlocks = kQuantizedTileElements / 64;
-
   // A stored tile, read: steps, then where its raw blocks and its codes are.
   struct Tile {
     const uint8_t* raw = nullptr;
@@ -50,7 +45,7 @@ class QuantizedCoder final : public TileCoder {
   ZstdCoder zstd_;
   Scratch floats_;  // a tile of another type as fp32
   Scratch codes_;
-  uint16_t steps_[kMostBlocks] = {};
+  uint16_t steps_[kMostQuantizedBlocks] = {};
 
   int8_t* codes() const { return reinterpret_cast<int8_t*>(codes_.get()); }
 };

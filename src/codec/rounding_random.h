@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "codec/host_device.h"
 #include "longhaul/codec/codec.h"
 
 namespace longhaul {
@@ -20,7 +21,7 @@ inline constexpr uint32_t kFirstFactor = 0x7FEB352D;
 inline constexpr uint32_t kSecondFactor = 0x846CA68B;
 
 // 32 random bits for one element; `index` counts modulo 2^32.
-inline uint32_t random_bits(const RoundingKey& key, uint32_t index) {
+LONGHAUL_HOST_DEVICE inline uint32_t random_bits(const RoundingKey& key, uint32_t index) {
   uint32_t hash = index * kIndexFactor + key.start;
   hash ^= hash >> 16;
   hash = hash * kFirstFactor ^ key.middle;
