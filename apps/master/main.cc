@@ -38,6 +38,7 @@ struct Flags {
   bool in_memory = false;
   std::string backup_to;
   double lease_seconds = 5;
+  size_t keep_jobs = 200;
   std::string log_level = "info";
 };
 
@@ -56,6 +57,10 @@ void add_flags(CLI::App* app, Flags* flags) {
                   "seconds of silence after which a worker counts as lost")
       ->check(CLI::Range(0.5, 3600.0))
       ->capture_default_str();
+  app->add_option("--keep-jobs", flags->keep_jobs,
+                  "jobs that have ended to keep, with their output and results; older ones are dropped")
+      ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
   app->add_option("--log-level", flags->log_level, "what to log to stderr")
       ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
       ->capture_default_str();
@@ -65,6 +70,7 @@ MasterOptions options_from(const Flags& flags) {
   MasterOptions options;
   options.listen = flags.listen;
   if (!flags.in_memory) options.state_folder = flags.state;
+  options.core.cluster.keep_ended_jobs = flags.keep_jobs;
   WorkerOptions& workers = options.core.cluster.workers;
   workers.lease = milliseconds(static_cast<int64_t>(flags.lease_seconds * 1000));
   // Three may be missed before a worker is unreachable, and then there is still time left.

@@ -39,7 +39,7 @@ def free_port():
 
 class Campaign:
     def __init__(self, binaries, folder, seed):
-        self.bin, self.folder, self.random = pathlib.Path(binaries), pathlib.Path(folder), random.Random(seed)
+        self.bin, self.folder, self.random = pathlib.Path(binaries).resolve(), pathlib.Path(folder), random.Random(seed)
         self.address = f"127.0.0.1:{free_port()}"
         self.mark = f"{os.getpid()}-{seed}-{time.time_ns()}"
         self.env = dict(os.environ, LONGHAUL_MASTER=self.address, TMPDIR=str(folder), **{MARK: self.mark})
@@ -61,7 +61,7 @@ class Campaign:
 
     def start_master(self):
         return self.spawn("master", "longhaul-master", "--listen", self.address, "--state", str(self.folder / "master"),
-                          "--lease", str(LEASE))
+                          "--lease", str(LEASE), "--keep-jobs", "100000")
 
     def start_worker(self, i):
         return self.spawn(f"worker-{i}", "longhaul-worker", "--master", self.address, "--name", f"w{i}", "--slots", str(SLOTS),
@@ -183,8 +183,8 @@ class Campaign:
             if row["kind"] == "array":
                 self.read_results(row["job"])
             else:
-                self.tell("log", job=row["job"], text=self.cli("logs", row["job"]).stdout,
-                          lost_workers=status["node_restarts"])
+                lost = status["node_restarts"] + sum(rank["state"] == "lost" for rank in status["ranks"])
+                self.tell("log", job=row["job"], text=self.cli("logs", row["job"]).stdout, lost_workers=lost)
 
     def end(self):
         for process in [*self.workers, self.master]:
@@ -235,8 +235,10 @@ def main():
     finally:
         campaign.end()
     findings = checker.check(folder)
-    for finding in findings:
+    for finding in findings[:50]:
         print(finding, file=sys.stderr)
+    if len(findings) > 50:
+        print(f"... and {len(findings) - 50} more", file=sys.stderr)
     arrays = [row for row in campaign.jobs if row["kind"] == "array"]
     print(json.dumps({"bench": "chaos", "seed": options.seed, "faults": campaign.faults, "jobs": len(campaign.jobs),
                       "arrays": len(arrays), "tasks": sum(row["tasks"] for row in arrays), "findings": len(findings),
