@@ -29,8 +29,7 @@ using namespace longhaul;
 
 constexpr int kChannels = 8;
 
-class SimulatedWorker final
-    : public grpc::ClientBidiReactor<v1::WorkerMessage, v1::MasterMessage> {
+class SimulatedWorker final : public grpc::ClientBidiReactor<v1::WorkerMessage, v1::MasterMessage> {
  public:
   SimulatedWorker(v1::WorkerService::Stub* stub, int number, int slots,
                   std::atomic<int>* registered)
@@ -140,8 +139,8 @@ int main(int argc, char** argv) {
   std::atomic<int> registered{0};
   std::vector<std::unique_ptr<SimulatedWorker>> workers;
   for (int i = 0; i < count; ++i) {
-    workers.push_back(std::make_unique<SimulatedWorker>(stubs[static_cast<size_t>(i % kChannels)].get(), i,
-                                                        std::atoi(argv[3]), &registered));
+    workers.push_back(std::make_unique<SimulatedWorker>(
+        stubs[static_cast<size_t>(i % kChannels)].get(), i, std::atoi(argv[3]), &registered));
   }
   std::atomic<bool> over{false};
   std::thread heart([&] {

@@ -95,8 +95,8 @@ Result<ArrayRequested> make_array(const ArrayRequest& request, const fs::path& h
   if (!inputs) return inputs.failure();
   if (inputs->empty()) return Failure{ErrorKind::kInvalid, "there is not one input"};
   if (inputs->size() > kMaxTasks) {
-    return Failure{ErrorKind::kInvalid, str_cat("an array has ", kMaxTasks, " tasks at most, not ",
-                                                inputs->size())};
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("an array has ", kMaxTasks, " tasks at most, not ", inputs->size())};
   }
   array.tasks = static_cast<TaskIndex>(inputs->size());
   made.inputs = std::move(*inputs);

@@ -11,10 +11,10 @@ namespace longhaul::cli {
 struct ArrayRequest {
   JobRequest job;
   // Where the tasks come from; exactly one of them.
-  std::string indices;      // "0-999%50"
-  std::string each_line;    // a file, "-" for stdin
-  std::string from_json;    // a file with a JSON array, "-" for stdin
-  std::string each_file;    // a folder
+  std::string indices;    // "0-999%50"
+  std::string each_line;  // a file, "-" for stdin
+  std::string from_json;  // a file with a JSON array, "-" for stdin
+  std::string each_file;  // a folder
   int batch = 1;
   int max_attempts = 3;
   uint64_t max_result_mib = 8;

@@ -197,8 +197,8 @@ class Follower {
       finish(128 + signals_.first());
     } else if (count == 1 && options_.detach_first && signals_.first() == SIGINT) {
       detach_at_ = clock_.now() + kSecondThoughts;
-      screen_.message(str_cat("leaving job ", name(), " to run on in ", kSecondThoughts.count() / 1000,
-                              " s (Ctrl-C once more stops it)"));
+      screen_.message(str_cat("leaving job ", name(), " to run on in ",
+                              kSecondThoughts.count() / 1000, " s (Ctrl-C once more stops it)"));
     } else if (!stop_asked_) {
       detach_at_.reset();
       stop_asked_ = true;
@@ -213,8 +213,8 @@ class Follower {
   void detach() {
     flush_lines();
     screen_.show_line("");
-    screen_.message(str_cat("job ", name(), " runs on: `longhaul logs ", name(), " -f` shows it, `longhaul stop ",
-                            name(), "` ends it"));
+    screen_.message(str_cat("job ", name(), " runs on: `longhaul logs ", name(),
+                            " -f` shows it, `longhaul stop ", name(), "` ends it"));
     finish(128 + SIGINT);
   }
 

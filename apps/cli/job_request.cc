@@ -80,7 +80,8 @@ Result<milliseconds> join_timeout_of(const JobRequest& request) {
     if (pair.substr(0, equals) != "join_timeout" || request.join_timeout.count() > 0) continue;
     if (value.empty() || value.size() > 6 ||
         value.find_first_not_of("0123456789") != std::string::npos) {
-      return Failure{ErrorKind::kInvalid, "--rdzv-conf join_timeout: '" + value + "' are no seconds"};
+      return Failure{ErrorKind::kInvalid,
+                     "--rdzv-conf join_timeout: '" + value + "' are no seconds"};
     }
     found = std::chrono::seconds(std::stoi(value));
   }

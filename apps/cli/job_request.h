@@ -23,7 +23,7 @@ struct JobRequest {
   int max_restarts = 0;
   std::optional<int> max_node_restarts;  // default: kNodeRestarts when there are restarts at all
   milliseconds time_limit{0};
-  std::vector<std::string> env;       // "NAME=VALUE", or "NAME" to pass the caller's on
+  std::vector<std::string> env;  // "NAME=VALUE", or "NAME" to pass the caller's on
   std::string chdir;
   bool fail_when_full = false;
   milliseconds join_timeout{0};

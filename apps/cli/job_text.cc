@@ -83,12 +83,11 @@ std::string render_jobs(const std::vector<JobStatus>& jobs, int64_t now_unix_ms)
   std::vector<Row> rows;
   rows.reserve(jobs.size());
   for (const JobStatus& job : jobs) {
-    rows.push_back({job.id, job.spec.name.empty() ? "-" : job.spec.name,
-                    std::string(to_string(job.state)),
-                    job.spec.array ? str_cat(job.spec.array->tasks, " tasks")
-                                   : std::to_string(job.spec.ranks),
-                    age(job.unix_ms_submitted, now_unix_ms), exit_column(job),
-                    shorten(job.reason.empty() ? quote_command(job.spec.command) : job.reason)});
+    rows.push_back(
+        {job.id, job.spec.name.empty() ? "-" : job.spec.name, std::string(to_string(job.state)),
+         job.spec.array ? str_cat(job.spec.array->tasks, " tasks") : std::to_string(job.spec.ranks),
+         age(job.unix_ms_submitted, now_unix_ms), exit_column(job),
+         shorten(job.reason.empty() ? quote_command(job.spec.command) : job.reason)});
   }
   return render_table({"JOB", "NAME", "STATE", "RANKS", "AGE", "EXIT", "REASON OR COMMAND"}, rows);
 }

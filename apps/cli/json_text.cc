@@ -112,7 +112,8 @@ Json job_value(const JobStatus& job) {
   Json ranks = Json::array();
   for (const RankRecord& rank : job.ranks) ranks.push_back(rank_json(rank));
   Json earlier = Json::array();
-  for (const FailureReport& failure : job.earlier_failures) earlier.push_back(failure_json(failure));
+  for (const FailureReport& failure : job.earlier_failures)
+    earlier.push_back(failure_json(failure));
   return {{"job", job.id},
           {"state", name(to_string(job.state))},
           {"reason", job.reason},

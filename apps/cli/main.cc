@@ -43,7 +43,8 @@ int run(int argc, char** argv) {
   const std::optional<std::vector<std::string>> after_dashes = cut_at_dashes(&argc, argv);
   add_run(app, &action, after_dashes);
   add_map(app, &action, after_dashes);
-  for (const auto add : {add_results, add_ps, add_status, add_logs, add_stop, add_wait, add_nodes}) {
+  for (const auto add :
+       {add_results, add_ps, add_status, add_logs, add_stop, add_wait, add_nodes}) {
     add(app, &action);
   }
   if (const std::optional<int> exit_code = longhaul::parse_flags(app, argc, argv)) {

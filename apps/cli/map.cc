@@ -19,11 +19,15 @@ struct MapFlags {
 
 constexpr const char* kFooter =
     "longhaul map [OPTIONS] [--] PROGRAM [ARGUMENTS]\n"
-    "Runs PROGRAM once for each task, wherever there is a free slot. `{}` in its arguments becomes the\n"
-    "task's input, which is in LONGHAUL_INPUT too. What it prints to stdout is its result, or what it\n"
-    "writes to the file $LONGHAUL_RESULT; each result is kept once, whatever dies meanwhile. A task that\n"
+    "Runs PROGRAM once for each task, wherever there is a free slot. `{}` in its arguments becomes "
+    "the\n"
+    "task's input, which is in LONGHAUL_INPUT too. What it prints to stdout is its result, or what "
+    "it\n"
+    "writes to the file $LONGHAUL_RESULT; each result is kept once, whatever dies meanwhile. A "
+    "task that\n"
     "fails is tried again, and given up and reported after --max-attempts.\n"
-    "Ctrl-C leaves the job to run on, a second one stops it. Results, also while it runs: longhaul\n"
+    "Ctrl-C leaves the job to run on, a second one stops it. Results, also while it runs: "
+    "longhaul\n"
     "results JOB.\n"
     "Examples:\n"
     "  longhaul map --array 0-999%50 -- ./simulate --seed {}\n"
@@ -64,9 +68,11 @@ void add_map(CLI::App& app, Action* action,
   CLI::App* command = app.add_subcommand("map", "run a program on each of many inputs");
   command->prefix_command();
   add_master_flag(*command, &flags->master);
-  command->add_option("--array", request->indices, "indices: 0-999, 1-9:2,20; %N: N at once at most")
+  command
+      ->add_option("--array", request->indices, "indices: 0-999, 1-9:2,20; %N: N at once at most")
       ->type_name("SPEC");
-  command->add_option("--each-line", request->each_line, "a task for each line of a file (-: stdin)")
+  command
+      ->add_option("--each-line", request->each_line, "a task for each line of a file (-: stdin)")
       ->type_name("FILE");
   command
       ->add_option("--from-json", request->from_json,

@@ -52,17 +52,16 @@ int results(const ResultsFlags& flags) {
   }
   bool written = true;
   uint64_t count = 0;
-  const Result<void> read =
-      client.results(flags.job, flags.options, [&](const TaskResult& result) {
-        ++count;
-        if (!flags.out.empty()) {
-          written = write_file(flags.out, result);
-        } else {
-          const std::string text = flags.jsonl ? json_line(result) : result.data;
-          written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-        }
-        return written;
-      });
+  const Result<void> read = client.results(flags.job, flags.options, [&](const TaskResult& result) {
+    ++count;
+    if (!flags.out.empty()) {
+      written = write_file(flags.out, result);
+    } else {
+      const std::string text = flags.jsonl ? json_line(result) : result.data;
+      written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+    }
+    return written;
+  });
   written = std::fflush(stdout) == 0 && written;
   if (!read) return report_failure(read.failure(), screen);
   if (!written) {
@@ -77,16 +76,20 @@ int results(const ResultsFlags& flags) {
 
 void add_results(CLI::App& app, Action* action) {
   auto flags = std::make_shared<ResultsFlags>();
-  CLI::App* command = app.add_subcommand("results", "what the tasks of an array gave, in task order");
+  CLI::App* command =
+      app.add_subcommand("results", "what the tasks of an array gave, in task order");
   add_job_argument(*command, &flags->job);
   add_master_flag(*command, &flags->master);
-  CLI::Option* out = command->add_option("--out", flags->out, "a file for each task, called by its number")
-                         ->type_name("FOLDER");
+  CLI::Option* out =
+      command->add_option("--out", flags->out, "a file for each task, called by its number")
+          ->type_name("FOLDER");
   command->add_flag("--jsonl", flags->jsonl, "a line of JSON for each task")->excludes(out);
   command->add_flag("-f,--follow", flags->options.follow, "go on until the job has ended");
-  command->add_option("--from", flags->options.first_task, "the first task wanted")->type_name("TASK");
+  command->add_option("--from", flags->options.first_task, "the first task wanted")
+      ->type_name("TASK");
   command->footer(
-      "Without --follow it gives what there is now without a gap. Tasks that were given up have no\n"
+      "Without --follow it gives what there is now without a gap. Tasks that were given up have "
+      "no\n"
       "result: longhaul status names them.\n"
       "Examples:\n"
       "  longhaul results last --jsonl\n"

@@ -28,7 +28,8 @@ std::string default_state_folder() {
   const char* state = std::getenv("XDG_STATE_HOME");
   if (state != nullptr && *state == '/') return str_cat(state, "/longhaul/master");
   const char* home = std::getenv("HOME");
-  return str_cat(home != nullptr && *home != '\0' ? home : "/root", "/.local/state/longhaul/master");
+  return str_cat(home != nullptr && *home != '\0' ? home : "/root",
+                 "/.local/state/longhaul/master");
 }
 
 struct Flags {
@@ -57,8 +58,9 @@ void add_flags(CLI::App* app, Flags* flags) {
                   "seconds of silence after which a worker counts as lost")
       ->check(CLI::Range(0.5, 3600.0))
       ->capture_default_str();
-  app->add_option("--keep-jobs", flags->keep_jobs,
-                  "jobs that have ended to keep, with their output and results; older ones are dropped")
+  app->add_option(
+         "--keep-jobs", flags->keep_jobs,
+         "jobs that have ended to keep, with their output and results; older ones are dropped")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
   app->add_option("--log-level", flags->log_level, "what to log to stderr")
@@ -136,9 +138,13 @@ int main(int argc, char** argv) {
   add_flags(&app, &flags);
   CLI::App* backup_command = app.add_subcommand(
       "backup", "copies the database of --state to a new file, also while a master runs on it");
-  backup_command->add_option("--state", flags.state, "folder of the database")->capture_default_str();
-  backup_command->add_option("FILE", flags.backup_to, "the copy; put it as master.db into a folder of "
-                             "its own to start a master on it")->required();
+  backup_command->add_option("--state", flags.state, "folder of the database")
+      ->capture_default_str();
+  backup_command
+      ->add_option("FILE", flags.backup_to,
+                   "the copy; put it as master.db into a folder of "
+                   "its own to start a master on it")
+      ->required();
   if (const auto exit_code = parse_flags(app, argc, argv)) return *exit_code;
   LogLevel level = LogLevel::kInfo;
   parse_log_level(flags.log_level, &level);

@@ -190,8 +190,8 @@ void ClusterState::review_array(Job& job, Now now) {
   } else if (job.tasks->stalled()) {
     fail(job,
          {FailureClass::kTasks, std::nullopt, "",
-          str_cat("none of the last ", options_.stall_after, " attempts succeeded; the last one: ",
-                  job.last_fault),
+          str_cat("none of the last ", options_.stall_after,
+                  " attempts succeeded; the last one: ", job.last_fault),
           false},
          now);
   }

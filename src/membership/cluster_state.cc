@@ -165,10 +165,11 @@ std::vector<NodeStatus> ClusterState::nodes() const {
     NodeStatus node{worker, used_slots(id), {}};
     for (const JobStatus* job : list(false)) {
       const Job& whole = jobs_.at(job->id);
-      const bool here = std::any_of(job->ranks.begin(), job->ranks.end(),
-                                    [&](const RankRecord& rank) { return rank.worker == id; }) ||
-                        std::any_of(whole.batches.begin(), whole.batches.end(),
-                                    [&](const auto& one) { return one.second.holder.worker == id; });
+      const bool here =
+          std::any_of(job->ranks.begin(), job->ranks.end(),
+                      [&](const RankRecord& rank) { return rank.worker == id; }) ||
+          std::any_of(whole.batches.begin(), whole.batches.end(),
+                      [&](const auto& one) { return one.second.holder.worker == id; });
       if (here) node.jobs.push_back(job->id);
     }
     nodes.push_back(std::move(node));
@@ -211,7 +212,8 @@ void ClusterState::restore(ClusterMemory memory, Now now) {
       job.give_up_at = now.instant + options_.workers.return_grace + options_.prepare_timeout;
     } else if (job.status.state == JobState::kStopping) {
       job.store.fail(job.status.reason);
-      job.give_up_at = now.instant + options_.workers.return_grace + job.stop_grace + options_.stop_margin;
+      job.give_up_at =
+          now.instant + options_.workers.return_grace + job.stop_grace + options_.stop_margin;
     }
     note("job ", id, " is taken up again: ", to_string(job.status.state));
   }
@@ -306,7 +308,8 @@ void ClusterState::schedule(Now now) {
 PlacementDecision ClusterState::place(const Job& job, std::vector<WorkerRoom> rooms) {
   const JobSpec& spec = job.status.spec;
   if (spec.min_nodes > 0) {
-    return place_nodes(spec.min_nodes, spec.max_nodes(), spec.max_ranks_per_worker, std::move(rooms));
+    return place_nodes(spec.min_nodes, spec.max_nodes(), spec.max_ranks_per_worker,
+                       std::move(rooms));
   }
   return place_gang(spec.ranks, spec.max_ranks_per_worker, std::move(rooms));
 }

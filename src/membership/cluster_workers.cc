@@ -80,8 +80,7 @@ void ClusterState::resume(const WorkerRecord& worker, Now now) {
     if (job.status.state == JobState::kStarting) {
       job.prepared.erase(worker.id);
       prepare(job, worker.id);
-    } else if (!runs && job.status.state == JobState::kRunning &&
-               never_heard_of(job, worker.id)) {
+    } else if (!runs && job.status.state == JobState::kRunning && never_heard_of(job, worker.id)) {
       // The launch may have been lost on the way; a worker that has it ignores the second.
       for (size_t share = 0; share < job.shares.size(); ++share) {
         if (job.shares[share].worker == worker.id) send_launch(job, share);

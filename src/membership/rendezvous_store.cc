@@ -184,8 +184,8 @@ void RendezvousStore::keep_answer(const StoreCaller& caller, const StoreResult& 
   if (caller.worker.empty() || result.failure) return;
   std::map<uint64_t, StoreResult>& answers = answered_[caller.worker];
   answers[caller.call_id] = result;
-  changes_.push_back({answer_row(caller.worker, caller.call_id),
-                      str_cat(result.amount, " ", result.value)});
+  changes_.push_back(
+      {answer_row(caller.worker, caller.call_id), str_cat(result.amount, " ", result.value)});
   if (answers.size() <= kKeptAnswers) return;
   changes_.push_back({answer_row(caller.worker, answers.begin()->first), std::nullopt});
   answers.erase(answers.begin());

@@ -55,7 +55,8 @@ void WorkerTable::restore(WorkerRecord worker, Now now) {
   if (worker.state != WorkerState::kLost) {
     worker.state = WorkerState::kUnreachable;
     // As if heard in the future: its lease ends with the grace.
-    worker.last_heard = now.instant + std::max(milliseconds(0), options_.return_grace - options_.lease);
+    worker.last_heard =
+        now.instant + std::max(milliseconds(0), options_.return_grace - options_.lease);
   }
   workers_[worker.id] = std::move(worker);
 }

@@ -121,7 +121,8 @@ void expect_refused(const char* sql, const std::string& why) {
   contents_of(folder.path().string());
   const std::string path = folder.path().string() + "/master.db";
   {
-    auto database = std::move(Database::open(path, Database::Mode::kReadWriteCreate)).value_or_throw();
+    auto database =
+        std::move(Database::open(path, Database::Mode::kReadWriteCreate)).value_or_throw();
     ASSERT_TRUE(database.execute(sql));
     ASSERT_TRUE(database.execute("PRAGMA journal_mode=DELETE"));
   }
@@ -194,7 +195,8 @@ TEST(LedgerTest, KilledAtAnyMomentItLosesNothingThatItAcknowledged) {
     }
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
-    for (uint64_t number = 0; ::read(told[0], &number, sizeof(number)) == sizeof(number);) last = number;
+    for (uint64_t number = 0; ::read(told[0], &number, sizeof(number)) == sizeof(number);)
+      last = number;
     ::close(told[0]);
     const LedgerContents contents = contents_of(folder.path().string());
     EXPECT_GE(contents.jobs.size(), last);

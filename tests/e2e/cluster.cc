@@ -30,7 +30,8 @@ std::string rank_program() {
 
 void cancel(ChildProcess& run) {
   run.kill(SIGINT);
-  EXPECT_TRUE(eventually([&] { return run.err().find("once more stops it") != std::string::npos; }));
+  EXPECT_TRUE(
+      eventually([&] { return run.err().find("once more stops it") != std::string::npos; }));
   run.kill(SIGINT);
 }
 

@@ -21,8 +21,8 @@ class Cluster {
   struct Options {
     bool daemons = true;  // false: command lines only
     int workers = 2;
-    int slots = 2;            // of each worker
-    std::string lease = "3";  // seconds
+    int slots = 2;                              // of each worker
+    std::string lease = "3";                    // seconds
     std::string master_state = "master-state";  // the master's state folder, in the test's
     bool keep_state = false;  // a worker's state folder outlives it, for restart_worker()
   };

@@ -276,8 +276,8 @@ TEST(RestartedMaster, RanksThatEndedMeanwhileAreReportedWithTheirTrueCode) {
 TEST(RestartedMaster, InTheMiddleOfTheRendezvous) {
   Cluster cluster;
   ChildProcess& run =
-      run_four(cluster, {"join", "0/touch=up", "1/touch=up", "2/touch=up", "3/touch=up", "3/await=go",
-                         "barrier=a", "barrier=b", "leave"});
+      run_four(cluster, {"join", "0/touch=up", "1/touch=up", "2/touch=up", "3/touch=up",
+                         "3/await=go", "barrier=a", "barrier=b", "leave"});
   wait_for_all(cluster, "up");
   cluster.restart_master();
   std::ofstream(cluster.file("go")) << "\n";
@@ -308,8 +308,8 @@ TEST(RestartedMaster, KilledAgainAndAgain) {
 
 TEST(RestartedMaster, EndedJobsAreStillThereWithTheirOutput) {
   Cluster cluster;
-  EXPECT_EQ(cluster.longhaul_to_end({"run", "--name", "first", "--", rank_program(), "out=hello",
-                                     "exit=3"}),
+  EXPECT_EQ(cluster.longhaul_to_end(
+                {"run", "--name", "first", "--", rank_program(), "out=hello", "exit=3"}),
             3);
   cluster.restart_master();
   EXPECT_EQ(cluster.longhaul_to_end({"wait", "first"}), 3);
@@ -340,8 +340,9 @@ ChildProcess& run_again(Cluster& cluster, std::vector<std::string> flags,
 
 TEST(RestartedGang, AfterARankFailed) {
   Cluster cluster;
-  ChildProcess& run = run_again(cluster, {"--ranks", "4", "--max-restarts", "1"},
-                                {"join", "barrier=a", "out=here", "2/once=failed", "barrier=b", "leave"});
+  ChildProcess& run =
+      run_again(cluster, {"--ranks", "4", "--max-restarts", "1"},
+                {"join", "barrier=a", "out=here", "2/once=failed", "barrier=b", "leave"});
   EXPECT_EQ(run.wait(), 0);
   EXPECT_THAT(run.err(), HasSubstr("rank 2 on w1"));
   EXPECT_THAT(run.err(), HasSubstr("forming the gang again, attempt 2"));
@@ -352,8 +353,8 @@ TEST(RestartedGang, AfterARankFailed) {
 
 TEST(RestartedGang, UntilTheBudgetIsSpent) {
   Cluster cluster;
-  ChildProcess& run =
-      run_again(cluster, {"--ranks", "2", "--max-restarts", "2"}, {"join", "barrier=a", "1/exit=9", "nap"});
+  ChildProcess& run = run_again(cluster, {"--ranks", "2", "--max-restarts", "2"},
+                                {"join", "barrier=a", "1/exit=9", "nap"});
   EXPECT_EQ(run.wait(), 9);
   EXPECT_THAT(run.err(), HasSubstr("attempt 3"));
   EXPECT_EQ(cluster.longhaul_to_end({"status", "last"}), 0);
@@ -362,9 +363,9 @@ TEST(RestartedGang, UntilTheBudgetIsSpent) {
 
 TEST(RestartedGang, AfterALostWorkerOnThoseThatAreLeft) {
   Cluster cluster({.workers = 3, .slots = 2});
-  ChildProcess& run = run_again(
-      cluster, {"--nproc-per-node", "2", "--nnodes", "2:3", "--max-node-restarts", "1"},
-      {"join", "barrier=a", "touch=up", "await=go", "barrier=b", "out=done", "leave"});
+  ChildProcess& run =
+      run_again(cluster, {"--nproc-per-node", "2", "--nnodes", "2:3", "--max-node-restarts", "1"},
+                {"join", "barrier=a", "touch=up", "await=go", "barrier=b", "out=done", "leave"});
   for (int rank = 0; rank < 6; ++rank) cluster.wait_for_touch("up", rank);
   cluster.worker(1).kill(SIGKILL);
   ASSERT_TRUE(eventually([&] { return run.err().find("attempt 2") != std::string::npos; }));
@@ -390,8 +391,8 @@ TEST(FullDisk, RunningJobsGoOnNewOnesAreRefusedAndNothingIsLost) {
   }
   {
     Cluster cluster({.workers = 1, .slots = 2, .master_state = disk.file("state")});
-    ChildProcess& run = cluster.longhaul(
-        {"run", "--ranks", "2", "--", rank_program(), "join", "barrier=a", "touch=up", "await=go", "1/exit=6"});
+    ChildProcess& run = cluster.longhaul({"run", "--ranks", "2", "--", rank_program(), "join",
+                                          "barrier=a", "touch=up", "await=go", "1/exit=6"});
     for (int rank = 0; rank < 2; ++rank) cluster.wait_for_touch("up", rank);
     {
       std::ofstream filler(disk.file("filler"), std::ios::binary);
@@ -400,7 +401,8 @@ TEST(FullDisk, RunningJobsGoOnNewOnesAreRefusedAndNothingIsLost) {
     }
     // The end of the job cannot be written down, so nobody is told of it yet.
     std::ofstream(cluster.file("go")) << "\n";
-    ASSERT_TRUE(eventually([&] { return cluster.logs().find("takes nothing") != std::string::npos; }));
+    ASSERT_TRUE(
+        eventually([&] { return cluster.logs().find("takes nothing") != std::string::npos; }));
     EXPECT_EQ(cluster.longhaul_to_end({"ps"}), 0) << "whoever only looks is answered";
     EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "true"}), 70);
     EXPECT_THAT(cluster.last().err(), HasSubstr("takes no new jobs"));

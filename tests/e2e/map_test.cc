@@ -40,16 +40,21 @@ TEST(Map, GathersEveryResultInTaskOrder) {
 TEST(Map, TakesLinesFilesAndJson) {
   Cluster cluster;
   std::ofstream(cluster.file("lines")) << "one two\nthree\n";
-  EXPECT_EQ(cluster.longhaul_to_end({"map", "--each-line", cluster.file("lines"), "--", "echo", "<{}>"}), 0);
+  EXPECT_EQ(
+      cluster.longhaul_to_end({"map", "--each-line", cluster.file("lines"), "--", "echo", "<{}>"}),
+      0);
   EXPECT_EQ(results_of(cluster, "last"), "<one two>\n<three>\n");
   std::ofstream(cluster.file("json")) << R"(["text", 7, {"a": [1, 2]}])";
-  EXPECT_EQ(cluster.longhaul_to_end({"map", "--from-json", cluster.file("json"), "--batch", "2", "--",
-                                     "sh", "-c", "printf '%s\\n' \"$LONGHAUL_INPUT\""}),
+  EXPECT_EQ(cluster.longhaul_to_end({"map", "--from-json", cluster.file("json"), "--batch", "2",
+                                     "--", "sh", "-c", "printf '%s\\n' \"$LONGHAUL_INPUT\""}),
             0);
   EXPECT_EQ(results_of(cluster, "last"), "text\n7\n{\"a\":[1,2]}\n");
   std::filesystem::create_directory(cluster.file("folder"));
-  for (const char* name : {"b", "a"}) std::ofstream(cluster.file("folder") + "/" + name) << name << "\n";
-  EXPECT_EQ(cluster.longhaul_to_end({"map", "--each-file", cluster.file("folder"), "--", "cat", "{}"}), 0);
+  for (const char* name : {"b", "a"})
+    std::ofstream(cluster.file("folder") + "/" + name) << name << "\n";
+  EXPECT_EQ(
+      cluster.longhaul_to_end({"map", "--each-file", cluster.file("folder"), "--", "cat", "{}"}),
+      0);
   EXPECT_EQ(results_of(cluster, "last"), "a\nb\n");
 }
 
@@ -69,10 +74,12 @@ TEST(Map, AFileCanBeTheResultAndEveryByteOfItComesBack) {
 
 TEST(Map, ATaskThatKeepsFailingIsGivenUpAndReportedAndTheOthersGoOn) {
   Cluster cluster;
-  EXPECT_EQ(cluster.longhaul_to_end({"map", "--array", "0-19", "--max-attempts", "2", "--", "sh", "-c",
-                                     "[ {} != 13 ] || { echo unlucky >&2; exit 4; }; echo {}"}),
-            1);
-  EXPECT_THAT(cluster.last().err(), HasSubstr("1 of 20 tasks was given up; task 13: exited with code 4: unlucky"));
+  EXPECT_EQ(
+      cluster.longhaul_to_end({"map", "--array", "0-19", "--max-attempts", "2", "--", "sh", "-c",
+                               "[ {} != 13 ] || { echo unlucky >&2; exit 4; }; echo {}"}),
+      1);
+  EXPECT_THAT(cluster.last().err(),
+              HasSubstr("1 of 20 tasks was given up; task 13: exited with code 4: unlucky"));
   EXPECT_EQ(results_of(cluster, "last"), numbers(0, 12) + numbers(14, 19));
   EXPECT_EQ(cluster.longhaul_to_end({"status", "last", "-o", "json"}), 0);
   const nlohmann::json status = nlohmann::json::parse(cluster.last().out());
@@ -90,20 +97,22 @@ TEST(Map, AProgramThatNeverWorksStopsTheJob) {
 
 TEST(Map, AResultOverItsCapFailsItsTaskAlone) {
   Cluster cluster;
-  EXPECT_EQ(cluster.longhaul_to_end({"map", "--array", "0-3", "--max-result", "1", "--max-attempts", "1",
-                                     "--", "sh", "-c",
+  EXPECT_EQ(cluster.longhaul_to_end({"map", "--array", "0-3", "--max-result", "1", "--max-attempts",
+                                     "1", "--", "sh", "-c",
                                      "[ {} != 2 ] || head -c 2000000 /dev/zero; echo {}"}),
             1);
-  EXPECT_THAT(cluster.last().err(), HasSubstr("task 2: its result has 2.00 MB, more than the 1.05 MB"));
+  EXPECT_THAT(cluster.last().err(),
+              HasSubstr("task 2: its result has 2.00 MB, more than the 1.05 MB"));
   EXPECT_EQ(results_of(cluster, "last"), "0\n1\n3\n");
 }
 
 TEST(Map, AtMostSoManyAtOnce) {
   Cluster cluster;
-  EXPECT_EQ(cluster.longhaul_to_end({"map", "--array", "0-11%2", "--", "sh", "-c",
-                                     "mkdir running.$$ && ls -d running.* | wc -l; sleep 0.05; rmdir "
-                                     "running.$$"}),
-            0);
+  EXPECT_EQ(
+      cluster.longhaul_to_end({"map", "--array", "0-11%2", "--", "sh", "-c",
+                               "mkdir running.$$ && ls -d running.* | wc -l; sleep 0.05; rmdir "
+                               "running.$$"}),
+      0);
   for (const char line : results_of(cluster, "last")) {
     if (line != '\n') {
       EXPECT_LE(line, '2');
@@ -113,8 +122,8 @@ TEST(Map, AtMostSoManyAtOnce) {
 
 TEST(Map, StoppedItCancelsWhatIsLeft) {
   Cluster cluster;
-  ChildProcess& map = cluster.longhaul({"map", "--array", "0-99", "--", "sh", "-c",
-                                        "touch up.0; sleep 1000"});
+  ChildProcess& map =
+      cluster.longhaul({"map", "--array", "0-99", "--", "sh", "-c", "touch up.0; sleep 1000"});
   ASSERT_TRUE(eventually([&] { return std::filesystem::exists(cluster.file("up.0")); }));
   cancel(map);
   EXPECT_EQ(map.wait(), 130);
@@ -161,8 +170,9 @@ TEST(MapUnderFire, EveryResultOnceWhileMasterAndWorkersAreKilled) {
 
 TEST(MapUnderFire, ResultsAreReadWhileItRunsAndAcrossARestart) {
   Cluster cluster;
-  ChildProcess& map = cluster.longhaul(
-      {"map", "--array", "0-39", "--", "sh", "-c", "while [ {} -ge 20 ] && [ ! -e go ]; do sleep 0.05; done; echo {}"});
+  ChildProcess& map =
+      cluster.longhaul({"map", "--array", "0-39", "--", "sh", "-c",
+                        "while [ {} -ge 20 ] && [ ! -e go ]; do sleep 0.05; done; echo {}"});
   ASSERT_TRUE(eventually([&] { return map.err().find("20/40 tasks") != std::string::npos; }));
   EXPECT_EQ(results_of(cluster, "last"), numbers(0, 19));
   cluster.restart_master();

@@ -1,7 +1,7 @@
 // Random lives of a cluster. Workers behave, but anything may break at any moment: ranks die in
 // every way, streams are cut, workers restart or fall silent, users stop jobs, messages are lost
-// with their streams, and the master is killed and goes on with what was durable. Whatever happens: slots are never over-committed, every job ends, and no rank
-// is both culprit and victim.
+// with their streams, and the master is killed and goes on with what was durable. Whatever happens:
+// slots are never over-committed, every job ends, and no rank is both culprit and victim.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -78,7 +78,8 @@ class RandomLife {
       for (const LaunchId& launch : registered.unknown) worker.running.erase(launch);
     }
     for (const RankEventMessage& event : std::exchange(worker.unsent, {})) {
-      on_.says(*worker.session, event.launch.job, event.rank, event.change, event.launch.generation);
+      on_.says(*worker.session, event.launch.job, event.rank, event.change,
+               event.launch.generation);
     }
   }
 
@@ -107,7 +108,8 @@ class RandomLife {
     std::advance(task, pick(static_cast<int>(worker.tasks.size())));
     // Some are ended twice, some are poison.
     const bool poison = task->second.held.lease.task % 7 == 3;
-    end_task(worker, task->second.held, task->second.exit_code.value_or(poison || pick(6) == 0 ? 1 : 0));
+    end_task(worker, task->second.held,
+             task->second.exit_code.value_or(poison || pick(6) == 0 ? 1 : 0));
   }
 
   void submit_array() {
@@ -266,7 +268,8 @@ class RandomLife {
       }
       for (const StopRanksMessage& stop : on_.take<StopRanksMessage>(session)) {
         for (const auto& [epoch, task] : std::map(worker.tasks)) {
-          if (task.held.launch == stop.launch) end_task(worker, task.held, task.exit_code.value_or(143));
+          if (task.held.launch == stop.launch)
+            end_task(worker, task.held, task.exit_code.value_or(143));
         }
         const auto running = worker.running.find(stop.launch);
         if (running == worker.running.end()) continue;

@@ -384,7 +384,8 @@ class RestartTest : public ClusterStateTest {
   // Four ranks, launched, in their present generation.
   void start(const JobId& job) {
     const Generation generation = on_.job(job).generation;
-    for (const RankRecord& rank : std::vector(on_.job(job).ranks)) prepared_.insert(session(rank.worker));
+    for (const RankRecord& rank : std::vector(on_.job(job).ranks))
+      prepared_.insert(session(rank.worker));
     for (const SessionId one : prepared_) on_.prepared(one, job);
     prepared_.clear();
     for (const RankRecord& rank : std::vector(on_.job(job).ranks)) {
@@ -399,7 +400,8 @@ class RestartTest : public ClusterStateTest {
   void die(const JobId& job, Rank culprit) {
     const Generation generation = on_.job(job).generation;
     const std::vector<RankRecord> ranks = on_.job(job).ranks;
-    on_.exits(session(ranks[static_cast<size_t>(culprit)].worker), job, culprit, 7, 0, false, generation);
+    on_.exits(session(ranks[static_cast<size_t>(culprit)].worker), job, culprit, 7, 0, false,
+              generation);
     on_.pass(400, {a_, b_});
     ASSERT_EQ(on_.job(job).state, JobState::kStopping);
     for (const RankRecord& rank : ranks) {
@@ -501,7 +503,8 @@ TEST_F(RestartTest, AStoppedJobStaysStopped) {
   ASSERT_EQ(on_.job(job).state, JobState::kStopping);
   on_.stop(job);
   for (const Rank rank : {1, 2, 3}) {
-    on_.exits(session(on_.job(job).ranks[static_cast<size_t>(rank)].worker), job, rank, 0, SIGTERM, true);
+    on_.exits(session(on_.job(job).ranks[static_cast<size_t>(rank)].worker), job, rank, 0, SIGTERM,
+              true);
   }
   EXPECT_EQ(on_.job(job).state, JobState::kFailed);
 }
@@ -535,7 +538,8 @@ TEST_F(RestartTest, TheTimeLimitEndsItWith124AlsoAcrossARestartOfTheMaster) {
   on_.pass(2'000, {a_, b_});
   EXPECT_EQ(on_.job(job).state, JobState::kStopping);
   for (const Rank rank : {0, 1, 2, 3}) {
-    on_.exits(session(on_.job(job).ranks[static_cast<size_t>(rank)].worker), job, rank, 0, SIGTERM, true);
+    on_.exits(session(on_.job(job).ranks[static_cast<size_t>(rank)].worker), job, rank, 0, SIGTERM,
+              true);
   }
   EXPECT_EQ(on_.job(job).state, JobState::kFailed);
   EXPECT_EQ(on_.job(job).exit_code, 124);

@@ -93,8 +93,11 @@ TEST(Placement, NeverTakesMoreThanThereIsWhateverTheOrderOfWorkers) {
 // --- Elastic gangs and node ranks ---------------------------------------------------------------
 
 TEST(PlaceNodes, TakesAsManyWorkersAsThereAreBetweenMinAndMax) {
-  const std::vector<WorkerRoom> rooms = {
-      {"a", 4, 4, true}, {"b", 4, 1, true}, {"c", 4, 4, true}, {"d", 4, 4, false}, {"e", 2, 2, true}};
+  const std::vector<WorkerRoom> rooms = {{"a", 4, 4, true},
+                                         {"b", 4, 1, true},
+                                         {"c", 4, 4, true},
+                                         {"d", 4, 4, false},
+                                         {"e", 2, 2, true}};
   EXPECT_EQ(place_nodes(1, 4, 4, rooms).shares,
             (std::vector<RankShare>{{"a", {0, 1, 2, 3}}, {"c", {4, 5, 6, 7}}}));
   EXPECT_EQ(place_nodes(1, 1, 4, rooms).shares, (std::vector<RankShare>{{"a", {0, 1, 2, 3}}}));

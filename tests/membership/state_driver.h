@@ -36,11 +36,11 @@ class StateDriver {
   SessionId connect(const std::string& id, int slots, const std::string& incarnation = "",
                     std::vector<LaunchId> inventory = {}, std::vector<HeldLease> leases = {}) {
     const SessionId session = ++sessions_;
-    state.register_worker(
-        session,
-        {id, incarnation.empty() ? id + "-1" : incarnation, "host-" + id,
-         "10.0.0." + std::to_string(session), slots, 1, "0.1.0", std::move(inventory), std::move(leases)},
-        now());
+    state.register_worker(session,
+                          {id, incarnation.empty() ? id + "-1" : incarnation, "host-" + id,
+                           "10.0.0." + std::to_string(session), slots, 1, "0.1.0",
+                           std::move(inventory), std::move(leases)},
+                          now());
     collect();
     return session;
   }

@@ -104,9 +104,9 @@ struct HeartbeatMessage {
   uint64_t sequence = 0;
 };
 
-using ToWorker = std::variant<RegisteredMessage, RefusedMessage, PrepareMessage, LaunchMessage,
-                              StopRanksMessage, GrantTasksMessage, TaskAnswerMessage,
-                              StoreAnswerMessage, HeartbeatMessage>;
+using ToWorker =
+    std::variant<RegisteredMessage, RefusedMessage, PrepareMessage, LaunchMessage, StopRanksMessage,
+                 GrantTasksMessage, TaskAnswerMessage, StoreAnswerMessage, HeartbeatMessage>;
 
 // From workers.
 
@@ -157,8 +157,8 @@ struct CloseEffect {
   SessionId session = 0;
 };
 
-// Somebody watching this job should hear of it; progress alone is not urgent. What is urgent is also
-// what a restarted master must know: ClusterState::record(job) is to be made durable.
+// Somebody watching this job should hear of it; progress alone is not urgent. What is urgent is
+// also what a restarted master must know: ClusterState::record(job) is to be made durable.
 struct JobChangedEffect {
   JobId job;
   bool urgent = true;
@@ -195,7 +195,8 @@ struct JobForgottenEffect {
   JobId job;
 };
 
-using Effect = std::variant<SendEffect, CloseEffect, JobChangedEffect, WorkerChangedEffect,
-                            StoreChangedEffect, StoreDroppedEffect, TasksChangedEffect, NoteEffect, JobForgottenEffect>;
+using Effect =
+    std::variant<SendEffect, CloseEffect, JobChangedEffect, WorkerChangedEffect, StoreChangedEffect,
+                 StoreDroppedEffect, TasksChangedEffect, NoteEffect, JobForgottenEffect>;
 
 }  // namespace longhaul

@@ -25,7 +25,7 @@ struct Now {
 // Many independent tasks instead of one gang.
 struct ArrayJobSpec {
   TaskIndex tasks = 0;
-  std::string indices;        // what they are called (array_spec.h); empty: each has an input of its own
+  std::string indices;  // what they are called (array_spec.h); empty: each has an input of its own
   TaskIndex max_at_once = 0;  // 0: as many as there are slots
   int batch = 1;              // tasks that are given to a slot together
   int max_attempts = 3;       // of a task that fails by itself; then it is given up and reported
@@ -44,13 +44,13 @@ struct JobSpec {
   milliseconds join_timeout{0};  // from the first rank's join to the last one's; 0: the default
   milliseconds grace{0};         // from SIGTERM to SIGKILL; 0: the default
   int max_ranks_per_worker = 0;  // 0: as many as it has slots
-  // Elastic: from so many workers on, each with max_ranks_per_worker ranks, up to `ranks` in all. 0:
-  // always `ranks`.
+  // Elastic: from so many workers on, each with max_ranks_per_worker ranks, up to `ranks` in all.
+  // 0: always `ranks`.
   int min_nodes = 0;
   // How often the gang is formed again after a failure of its own, and after a lost worker.
   int max_restarts = 0;
   int max_node_restarts = 0;
-  milliseconds time_limit{0};  // from the first start on; 0: none
+  milliseconds time_limit{0};         // from the first start on; 0: none
   std::optional<ArrayJobSpec> array;  // absent: a gang
 
   int max_nodes() const {

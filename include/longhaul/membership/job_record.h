@@ -17,7 +17,7 @@ struct JobRecord {
   uint64_t number = 0;  // in order of submission; the id is "j<number>"
   JobStatus status;
   std::string submission_key;
-  std::vector<RankShare> shares;  // in rank order; empty until placed
+  std::vector<RankShare> shares;     // in rank order; empty until placed
   std::vector<WorkerId> node_order;  // of the attempt before, by node rank
   int64_t best_step = -1;            // that any attempt has reported
   int attempts_without_progress = 0;

@@ -34,8 +34,8 @@ struct PlacementDecision {
 // `rooms`.
 PlacementDecision place_gang(int ranks, int max_per_worker, std::vector<WorkerRoom> rooms);
 
-// The same number of ranks on each of MIN to MAX workers (torchrun's --nnodes MIN:MAX), on as many as
-// there is room for now.
+// The same number of ranks on each of MIN to MAX workers (torchrun's --nnodes MIN:MAX), on as many
+// as there is room for now.
 PlacementDecision place_nodes(int min_nodes, int max_nodes, int ranks_per_node,
                               std::vector<WorkerRoom> rooms);
 

@@ -19,8 +19,8 @@ enum class WorkerState { kReady, kUnreachable, kLost };
 
 struct WorkerOptions {
   milliseconds heartbeat_interval{1000};
-  int missed_heartbeats = 3;  // then it is UNREACHABLE
-  milliseconds lease{5000};   // of silence; then it is LOST
+  int missed_heartbeats = 3;          // then it is UNREACHABLE
+  milliseconds lease{5000};           // of silence; then it is LOST
   milliseconds return_grace{30'000};  // after a master's restart, for workers to dial again
   size_t keep_lost = 100;             // lost workers shown to people
 };
@@ -85,7 +85,8 @@ class WorkerTable {
 
   WorkerOptions options_;
   std::map<WorkerId, WorkerRecord> workers_;
-  std::unordered_map<SessionId, WorkerRecord*> by_session_;  // nodes of workers_ stay where they are
+  std::unordered_map<SessionId, WorkerRecord*>
+      by_session_;  // nodes of workers_ stay where they are
 };
 
 }  // namespace longhaul

@@ -86,9 +86,12 @@ v1::ArraySpec to_proto(const ArrayJobSpec& array) {
 }
 
 ArrayJobSpec from_proto(const v1::ArraySpec& proto) {
-  return {proto.tasks(),         proto.indices(),
-          proto.max_at_once(),   to_int(proto.batch()),
-          to_int(proto.max_attempts()), proto.max_result_bytes()};
+  return {proto.tasks(),
+          proto.indices(),
+          proto.max_at_once(),
+          to_int(proto.batch()),
+          to_int(proto.max_attempts()),
+          proto.max_result_bytes()};
 }
 
 constexpr std::pair<TaskState, void (v1::ArrayStatus::*)(uint32_t)> kTaskCounts[] = {

@@ -30,7 +30,8 @@ Result<UniqueFd> lock_folder(const std::string& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) {
-    return Failure{ErrorKind::kUnavailable, str_cat("state folder ", folder, ": ", error.message())};
+    return Failure{ErrorKind::kUnavailable,
+                   str_cat("state folder ", folder, ": ", error.message())};
   }
   ::chmod(folder.c_str(), S_IRWXU);
   const std::string path = folder + "/lock";
@@ -146,7 +147,8 @@ struct Ledger::Statements {
         {&statements->put_store, "INSERT OR REPLACE INTO store VALUES(?, ?, ?)"},
         {&statements->erase_store, "DELETE FROM store WHERE job=? AND key=?"},
         {&statements->drop_store, "DELETE FROM store WHERE job=?"},
-        {&statements->put_task, "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
+        {&statements->put_task,
+         "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
         {&statements->put_result, "INSERT INTO results VALUES(?, ?, ?, ?, ?, ?)"},
         {&statements->put_inputs, "INSERT OR REPLACE INTO inputs VALUES(?, ?, ?)"},
         {&statements->drop_tasks, "DELETE FROM tasks WHERE job=?"},
@@ -255,8 +257,8 @@ Result<void> Ledger::write_rows(const LedgerBatch& batch) {
   Statements& to = *statements_;
   for (const auto& [number, record] : batch.jobs) {
     const auto key = static_cast<int64_t>(number);
-    Result<void> done = record ? to.put_job.bind(key).bind(*record).run()
-                               : to.drop_job.bind(key).run();
+    Result<void> done =
+        record ? to.put_job.bind(key).bind(*record).run() : to.drop_job.bind(key).run();
     // Numbers of forgotten jobs are not given again.
     if (done && record) done = to.set_meta.bind_text("last_job").bind(key).run();
     for (Statement* drop : {&to.drop_store, &to.drop_tasks, &to.drop_results, &to.drop_inputs}) {
@@ -327,7 +329,10 @@ Result<std::vector<ResultRow>> ResultReader::read(uint64_t job, TaskIndex first,
       "SELECT task, attempt, epoch, bytes, result FROM results"
       " WHERE job=? AND task>=? AND task<? ORDER BY task LIMIT ?");
   if (!statement) return statement.failure();
-  statement->bind(static_cast<int64_t>(job)).bind(first).bind(end).bind(static_cast<int64_t>(limit));
+  statement->bind(static_cast<int64_t>(job))
+      .bind(first)
+      .bind(end)
+      .bind(static_cast<int64_t>(limit));
   std::vector<ResultRow> rows;
   while (true) {
     const Result<bool> more = statement->next();
@@ -347,8 +352,7 @@ Result<void> Ledger::backup(const std::string& folder, const std::string& path) 
   if (!fs::exists(database_path(folder))) {
     return Failure{ErrorKind::kInvalid, str_cat(folder, ": holds no master.db")};
   }
-  Result<Database> database =
-      Database::open(database_path(folder), Database::Mode::kReadOnly);
+  Result<Database> database = Database::open(database_path(folder), Database::Mode::kReadOnly);
   if (!database) return database.failure();
   return database->copy_to(path);
 }

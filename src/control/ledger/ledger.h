@@ -69,8 +69,8 @@ struct LedgerBatch {
 
 // All that was durable when the database was opened.
 struct LedgerContents {
-  uint64_t boot = 0;       // how often this database has been opened by a master, this time included
-  uint64_t last_job = 0;   // the highest number ever given
+  uint64_t boot = 0;      // how often this database has been opened by a master, this time included
+  uint64_t last_job = 0;  // the highest number ever given
   std::map<uint64_t, std::string> jobs;
   std::map<std::string, std::string> workers;
   std::map<uint64_t, std::map<std::string, std::string>> stores;

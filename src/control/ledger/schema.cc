@@ -61,17 +61,16 @@ Result<void> migrate(Database& database) {
     return Failure{ErrorKind::kInvalid, "it is a database of another program; it is left as it is"};
   }
   if (*version > schema_version()) {
-    return Failure{ErrorKind::kInvalid,
-                   str_cat("its schema has version ", *version, ", this program knows ",
-                           schema_version(),
-                           " at most; it is left as it is. Start the newer master, or restore a "
-                           "backup of the older one")};
+    return Failure{
+        ErrorKind::kInvalid,
+        str_cat("its schema has version ", *version, ", this program knows ", schema_version(),
+                " at most; it is left as it is. Start the newer master, or restore a "
+                "backup of the older one")};
   }
   for (int64_t next = *version; next < schema_version(); ++next) {
-    const std::string sql =
-        str_cat("BEGIN IMMEDIATE;", kMigrations[static_cast<size_t>(next)],
-                "PRAGMA application_id=", kApplicationId, ";PRAGMA user_version=", next + 1,
-                ";COMMIT;");
+    const std::string sql = str_cat("BEGIN IMMEDIATE;", kMigrations[static_cast<size_t>(next)],
+                                    "PRAGMA application_id=", kApplicationId,
+                                    ";PRAGMA user_version=", next + 1, ";COMMIT;");
     Result<void> done = database.execute(sql.c_str());
     if (!done) return done;
   }

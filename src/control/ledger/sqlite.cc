@@ -24,8 +24,8 @@ Result<Database> Database::open(const std::string& path, Mode mode) {
   Database database;
   database.path_ = path;
   sqlite3* handle = nullptr;
-  const int flags = mode == Mode::kReadOnly ? SQLITE_OPEN_READONLY
-                                            : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+  const int flags =
+      mode == Mode::kReadOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
   const int code = sqlite3_open_v2(path.c_str(), &handle, flags, nullptr);
   database.handle_.reset(handle);
   if (code != SQLITE_OK) return database.failure("cannot be opened");
@@ -88,8 +88,8 @@ Result<bool> Statement::next() {
   if (code == SQLITE_ROW) return true;
   if (code == SQLITE_DONE) return false;
   sqlite3* database = sqlite3_db_handle(handle_.get());
-  Failure failure{ErrorKind::kUnavailable, str_cat(sqlite3_db_filename(database, "main"), ": ",
-                                                   sqlite3_errmsg(database))};
+  Failure failure{ErrorKind::kUnavailable,
+                  str_cat(sqlite3_db_filename(database, "main"), ": ", sqlite3_errmsg(database))};
   reset();
   return failure;
 }

@@ -120,8 +120,8 @@ void Core::collect() {
       dirty_workers_.insert(worker->worker);
       continue;
     } else if (auto* store = std::get_if<StoreChangedEffect>(&effect)) {
-      batch_.store.push_back({job_number(store->job), std::move(store->change.key),
-                              std::move(store->change.value)});
+      batch_.store.push_back(
+          {job_number(store->job), std::move(store->change.key), std::move(store->change.value)});
       continue;
     } else if (const auto* tasks = std::get_if<TasksChangedEffect>(&effect)) {
       dirty_tasks_.insert(tasks->job);

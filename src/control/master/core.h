@@ -55,8 +55,8 @@ class Core {
   };
 
   // `ledger` may be null: then nothing outlives this object. `memory` is what it held.
-  Core(Options options, const Clock& clock, std::string incarnation,
-       std::unique_ptr<Ledger> ledger, MasterMemory memory);
+  Core(Options options, const Clock& clock, std::string incarnation, std::unique_ptr<Ledger> ledger,
+       MasterMemory memory);
   ~Core();
 
   using Task = std::function<void(ClusterState& state, Now now)>;

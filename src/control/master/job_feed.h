@@ -32,15 +32,15 @@ class FeedListener {
 
 class JobFeed {
  public:
-  // Keeps at most `max_bytes` of output, counting a little for each piece, and the same on disk: what
-  // is in the log at `log_path` already is taken up. An empty path: in memory only.
+  // Keeps at most `max_bytes` of output, counting a little for each piece, and the same on disk:
+  // what is in the log at `log_path` already is taken up. An empty path: in memory only.
   explicit JobFeed(size_t max_bytes, const std::string& log_path = "");
 
   // Writing.
 
   void publish(v1::JobStatus status, bool ended);
-  // Pieces of one (generation, rank, stream) that came before are dropped by their offset: after a reconnect a
-  // worker sends again what was not acknowledged.
+  // Pieces of one (generation, rank, stream) that came before are dropped by their offset: after a
+  // reconnect a worker sends again what was not acknowledged.
   void append(const v1::Output& output);
   // Throws away what is kept; watchers are told how much that was.
   void clear_output();

@@ -39,8 +39,8 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
   template <Call kCall = Call::kChanges, typename Work>
   grpc::ServerUnaryReactor* on_owner_thread(grpc::CallbackServerContext* context, Work work) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    const bool posted = core_->post(
-        [core = core_, reactor, work = std::move(work)](ClusterState& state, Now now) {
+    const bool posted =
+        core_->post([core = core_, reactor, work = std::move(work)](ClusterState& state, Now now) {
           const grpc::Status status = work(state, now);
           if (!status.ok() || (kCall == Call::kLooksUp && core->trouble())) {
             reactor->Finish(status);

@@ -20,8 +20,8 @@ constexpr uint32_t kMaxEntry = 16 << 20;  // no message of a worker is larger
 }  // namespace
 
 void OutputLog::open(const std::string& path, int flags) {
-  fd_.reset(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags,
-                   S_IRUSR | S_IWUSR));
+  fd_.reset(
+      ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, S_IRUSR | S_IWUSR));
   complained_ = false;
 }
 

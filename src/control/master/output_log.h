@@ -22,7 +22,8 @@ class OutputLog {
   // `path` empty: nothing is kept.
   explicit OutputLog(std::string path) : path_(std::move(path)) {}
 
-  // Every whole entry that is there; a last one that was cut by a crash is dropped. Before append().
+  // Every whole entry that is there; a last one that was cut by a crash is dropped. Before
+  // append().
   std::vector<v1::Output> load();
 
   // What the disk does not take is dropped; it is logged once.

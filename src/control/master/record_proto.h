@@ -1,4 +1,5 @@
-// What the master keeps in its ledger, as values and as the bytes of proto/longhaul/v1/ledger.proto.
+// What the master keeps in its ledger, as values and as the bytes of
+// proto/longhaul/v1/ledger.proto.
 #pragma once
 
 #include <string>

@@ -19,8 +19,8 @@ Result<TaskInputs> TaskInputs::make(const ArrayJobSpec& array, std::vector<std::
     return made;
   }
   if (inputs.size() != array.tasks) {
-    return Failure{ErrorKind::kInvalid, str_cat("an array of ", array.tasks, " tasks has ",
-                                                inputs.size(), " inputs")};
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("an array of ", array.tasks, " tasks has ", inputs.size(), " inputs")};
   }
   for (size_t task = 0; task < inputs.size(); ++task) {
     if (task % kChunk == 0) made.chunks_.emplace_back();

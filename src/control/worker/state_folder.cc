@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 
 #include "control/worker/launch_record.h"
@@ -21,6 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kPrefix = "longhaul-worker-";
+constexpr const char* kUnlockedPrefix = "longhaul-starting-";
 constexpr const char* kSocketLink = "socket-folder";
 
 Failure failure(const std::string& path, int error_number) {
@@ -33,8 +35,8 @@ fs::path temporary_root() {
   return error ? fs::path("/tmp") : root;
 }
 
-Result<std::string> make_temporary(const fs::path& root) {
-  std::string path = (root / (std::string(kPrefix) + "XXXXXX")).string();
+Result<std::string> make_temporary(const fs::path& root, const char* prefix = kPrefix) {
+  std::string path = (root / (std::string(prefix) + "XXXXXX")).string();
   if (::mkdtemp(path.data()) == nullptr) return failure(path, errno);
   return path;
 }
@@ -81,7 +83,7 @@ Result<StateFolder> StateFolder::open(const std::string& path) {
   folder.path_ = path;
   if (path.empty()) {
     remove_left_behind(temporary_root());
-    Result<std::string> made = make_temporary(temporary_root());
+    Result<std::string> made = make_temporary(temporary_root(), kUnlockedPrefix);
     if (!made) return made.failure();
     folder.path_ = *made;
     folder.temporary_ = true;
@@ -90,6 +92,14 @@ Result<StateFolder> StateFolder::open(const std::string& path) {
   fs::create_directories(folder.spools(), error);
   if (error) return failure(folder.path_, error.value());
   folder.lock_ = try_lock(folder.path_, true);
+  // Only now under the name by which other workers would take it for left behind.
+  if (folder.temporary_ && folder.lock_.valid()) {
+    const fs::path draft = folder.path_;
+    folder.path_ = draft.parent_path() /
+                   (kPrefix + draft.filename().string().substr(std::strlen(kUnlockedPrefix)));
+    fs::rename(draft, folder.path_, error);
+    if (error) return failure(draft.string(), error.value());
+  }
   if (!folder.lock_.valid()) {
     return Failure{ErrorKind::kInvalid, str_cat("state folder ", folder.path_,
                                                 ": used by another worker, or not writable")};

@@ -68,7 +68,8 @@ std::string TaskRunner::folder_of(LeaseEpoch epoch) const {
 }
 
 void TaskRunner::grant(const v1::GrantTasks& grant) {
-  const auto job = std::make_shared<const Job>(Job{{grant.job_id(), grant.generation()}, grant.spec()});
+  const auto job =
+      std::make_shared<const Job>(Job{{grant.job_id(), grant.generation()}, grant.spec()});
   for (const v1::TaskBatch& batch : grant.batches()) {
     if (batch.tasks().empty()) continue;
     const LeaseEpoch id = batch.tasks(0).lease().epoch();
@@ -183,7 +184,8 @@ void TaskRunner::finish(LeaseEpoch epoch, RankEnd end) {
 }
 
 // The file that it wrote, or else what it printed.
-void TaskRunner::add_result(const Task& task, const RankFolder& folder, v1::TaskEnded* ended) const {
+void TaskRunner::add_result(const Task& task, const RankFolder& folder,
+                            v1::TaskEnded* ended) const {
   const uint64_t cap = task.job->spec.array().max_result_bytes();
   std::error_code no_file;
   const uint64_t file_bytes = fs::file_size(result_path(folder), no_file);

@@ -1,6 +1,6 @@
-// The tasks of arrays on this host: each batch that the master grants runs in a slot of its own, its
-// tasks one after the other, each a process behind a shim. How a task ended, with its result, is
-// said again after a reconnect until the master answers; then it is forgotten.
+// The tasks of arrays on this host: each batch that the master grants runs in a slot of its own,
+// its tasks one after the other, each a process behind a shim. How a task ended, with its result,
+// is said again after a reconnect until the master answers; then it is forgotten.
 //
 // A task dies with its worker: one that is started again holds no lease, and the master grants what
 // it held to somebody else.
@@ -91,8 +91,8 @@ class TaskRunner {
   const TaskSite site_;
   const Send send_;
   const std::function<void()> progressed_;
-  std::map<LeaseEpoch, Task> tasks_;                          // by the epoch of the lease
-  std::map<LeaseEpoch, std::deque<LeaseEpoch>> batches_;      // what has not begun
+  std::map<LeaseEpoch, Task> tasks_;                      // by the epoch of the lease
+  std::map<LeaseEpoch, std::deque<LeaseEpoch>> batches_;  // what has not begun
   std::map<LeaseEpoch, std::unique_ptr<Running>> running_;
   v1::WorkerMessage ends_;  // not sent yet
   EventLoop::TimerId ends_timer_ = 0;
