@@ -189,7 +189,7 @@ TEST(LedgerTest, KilledAtAnyMomentItLosesNothingThatItAcknowledged) {
     }
     ::close(told[1]);
     uint64_t last = 0;
-    for (uint64_t number = 0; last < static_cast<uint64_t>(50 * round + 1);) {
+    for (uint64_t number = 0; last < uint64_t{50} * static_cast<uint64_t>(round) + 1;) {
       ASSERT_EQ(::read(told[0], &number, sizeof(number)), static_cast<ssize_t>(sizeof(number)));
       last = number;
     }

@@ -69,6 +69,7 @@ class RandomLife {
     inventory.reserve(worker.running.size());
     for (const auto& [launch, ranks] : worker.running) inventory.push_back(launch);
     std::vector<HeldLease> leases;
+    leases.reserve(worker.tasks.size());
     for (const auto& [epoch, task] : worker.tasks) leases.push_back(task.held);
     worker.session = on_.connect(worker.id, worker.slots, worker.incarnation, inventory, leases);
     for (auto& [epoch, task] : std::map(worker.tasks)) {

@@ -26,7 +26,7 @@ uint64_t job_number(const JobId& id) {
 
 }  // namespace
 
-Core::Core(Options options, const Clock& clock, std::string incarnation,
+Core::Core(const Options& options, const Clock& clock, std::string incarnation,
            std::unique_ptr<Ledger> ledger, MasterMemory memory)
     : options_(options),
       clock_(clock),
@@ -52,10 +52,10 @@ void Core::close() {
   thread_.join();
   // Its last callbacks find the queue closed.
   ledger_.reset();
-  for (Held& held : std::exchange(in_flight_, {})) {
+  for (const Held& held : std::exchange(in_flight_, {})) {
     const bool durable = durable_after_close_ > 0;
     if (durable) --durable_after_close_;
-    carry_out(std::move(held), durable);
+    carry_out(held, durable);
   }
 }
 
@@ -161,7 +161,7 @@ void Core::seal() {
   LedgerBatch batch = std::exchange(batch_, {});
   Held held = std::exchange(held_, {});
   if (ledger_ == nullptr || gave_up_ || (batch.empty() && in_flight_.empty())) {
-    carry_out(std::move(held), ledger_ == nullptr || batch.empty());
+    carry_out(held, ledger_ == nullptr || batch.empty());
   } else if (!batch.empty()) {
     in_flight_.push_back(std::move(held));
     ledger_->write(std::move(batch), [this] {
@@ -177,12 +177,12 @@ void Core::seal() {
 
 void Core::durable() {
   if (in_flight_.empty()) return;  // given up on
-  Held held = std::move(in_flight_.front());
+  const Held held = std::move(in_flight_.front());
   in_flight_.pop_front();
-  carry_out(std::move(held), true);
+  carry_out(held, true);
 }
 
-void Core::carry_out(Held held, bool durable) {
+void Core::carry_out(const Held& held, bool durable) {
   if (durable) {
     // A worker that ends many tasks hears of all of them in one message.
     std::map<SessionId, v1::MasterMessage> answers;
@@ -207,7 +207,7 @@ void Core::give_up_writing() {
   post([this](ClusterState&, Now) {
     if (!trouble()) return;
     gave_up_ = true;
-    for (Held& held : std::exchange(in_flight_, {})) carry_out(std::move(held), false);
+    for (const Held& held : std::exchange(in_flight_, {})) carry_out(held, false);
   });
 }
 

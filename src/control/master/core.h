@@ -55,8 +55,8 @@ class Core {
   };
 
   // `ledger` may be null: then nothing outlives this object. `memory` is what it held.
-  Core(Options options, const Clock& clock, std::string incarnation, std::unique_ptr<Ledger> ledger,
-       MasterMemory memory);
+  Core(const Options& options, const Clock& clock, std::string incarnation,
+       std::unique_ptr<Ledger> ledger, MasterMemory memory);
   ~Core();
 
   using Task = std::function<void(ClusterState& state, Now now)>;
@@ -112,7 +112,7 @@ class Core {
   // Hands the batch to the ledger, or carries it out when there is nothing to wait for.
   void seal();
   void durable();
-  void carry_out(Held held, bool durable);
+  void carry_out(const Held& held, bool durable);
   void perform(const Effect& effect);
   void fill_inputs(v1::GrantTasks& grant) const;
   void publish(bool all);

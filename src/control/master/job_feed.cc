@@ -77,6 +77,7 @@ void JobFeed::rewrite_log() {
     mark.set_offset(offset);
   }
   std::vector<const v1::Output*> entries;
+  entries.reserve(marks.size() + pieces_.size());
   for (const v1::Output& mark : marks) entries.push_back(&mark);
   for (const Piece& piece : pieces_) entries.push_back(&piece.output);
   log_.rewrite(entries);

@@ -41,6 +41,7 @@ TaskInputs TaskInputs::restore(const ArrayJobSpec& array, const std::vector<Inpu
 
 std::vector<InputRow> TaskInputs::rows(uint64_t job) const {
   std::vector<InputRow> rows;
+  rows.reserve(chunks_.size());
   for (const v1::TaskInputs& chunk : chunks_) {
     rows.push_back({job, static_cast<TaskIndex>(rows.size()) * kChunk, chunk.SerializeAsString()});
   }

@@ -158,7 +158,7 @@ void TaskRunner::process_ended(LeaseEpoch epoch, const RankEnd& end) {
   });
 }
 
-void TaskRunner::finish(LeaseEpoch epoch, RankEnd end) {
+void TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
   const Task& task = tasks_.at(epoch);
   v1::TaskEnded ended;
   ended.set_job_id(task.job->launch.job);

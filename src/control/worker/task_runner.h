@@ -79,7 +79,7 @@ class TaskRunner {
   Result<void> start(LeaseEpoch epoch, const Task& task);
   Result<RankCommand> command_for(const Task& task, const RankFolder& folder) const;
   void process_ended(LeaseEpoch epoch, const RankEnd& end);
-  void finish(LeaseEpoch epoch, RankEnd end);
+  void finish(LeaseEpoch epoch, const RankEnd& end);
   void tell(LeaseEpoch epoch, v1::TaskEnded ended);
   void send_ends();
   void add_result(const Task& task, const RankFolder& folder, v1::TaskEnded* ended) const;
