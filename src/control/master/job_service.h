@@ -2,14 +2,25 @@
 // into values, asks the owner thread, and answers from there.
 #pragma once
 
+#include <functional>
+
 #include "control/master/core.h"
+#include "longhaul/base/queue.h"
+#include "longhaul/base/thread.h"
 #include "longhaul/v1/job_service.grpc.pb.h"
 
 namespace longhaul {
 
 class JobServiceImpl final : public v1::JobService::CallbackService {
  public:
-  explicit JobServiceImpl(Core* core) : core_(core) {}
+  explicit JobServiceImpl(Core* core)
+      : core_(core), lookup_thread_("lh-results", [this] {
+          while (const auto lookup = lookups_.pop()) (*lookup)();
+        }) {}
+  ~JobServiceImpl() override {
+    lookups_.close();
+    lookup_thread_.join();
+  }
 
   grpc::ServerUnaryReactor* SubmitJob(grpc::CallbackServerContext* context,
                                       const v1::SubmitJobRequest* request,
@@ -63,6 +74,8 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
   }
 
   Core* const core_;
+  Queue<std::function<void()>> lookups_;  // what reads the disk, off the owner thread
+  Thread lookup_thread_;                  // last: it starts when all else is there
 };
 
 }  // namespace longhaul

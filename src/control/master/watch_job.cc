@@ -4,94 +4,43 @@
 #include <utility>
 
 #include "control/common/grpc_error.h"
+#include "control/master/feed_stream.h"
 #include "control/master/job_service.h"
 
 namespace longhaul {
 namespace {
 
-class Watcher final : public grpc::ServerWriteReactor<v1::WatchJobEvent>, public FeedListener {
+class Watcher final : public FeedStream<v1::WatchJobEvent> {
  public:
-  static std::shared_ptr<Watcher> make() {
-    auto watcher = std::make_shared<Watcher>();
-    watcher->self_ = watcher;
-    return watcher;
-  }
-
+  // Before the first wake().
   void attach(std::shared_ptr<JobFeed> feed, JobFeed::Cursor cursor) {
-    MutexLock lock(mutex_);
     feed_ = std::move(feed);
     cursor_ = std::move(cursor);
-    proceed();
   }
-
-  void refuse(const grpc::Status& status) {
-    MutexLock lock(mutex_);
-    finish(status);
-  }
-
-  void wake() override {
-    MutexLock lock(mutex_);
-    proceed();
-  }
-
-  void OnWriteDone(bool ok) override {
-    MutexLock lock(mutex_);
-    writing_ = false;
-    if (!ok) finish({grpc::StatusCode::CANCELLED, "the watcher is gone"});
-    proceed();
-  }
-
-  void OnCancel() override {
-    MutexLock lock(mutex_);
-    cancelled_ = true;
-    proceed();
-  }
-
-  void OnDone() override { self_.reset(); }
 
  private:
-  void proceed() LONGHAUL_REQUIRES(mutex_) {
-    if (writing_ || finished_) return;
-    if (cancelled_) {
-      finish({grpc::StatusCode::CANCELLED, "the watcher is gone"});
-      return;
-    }
-    if (feed_ == nullptr) return;
-    event_.Clear();
-    switch (feed_->next(&cursor_, &event_)) {
+  Next next(v1::WatchJobEvent* event, grpc::Status* /*status*/) override {
+    switch (feed_->next(&cursor_, event)) {
       case JobFeed::Next::kEvent:
-        writing_ = true;
-        StartWrite(&event_);
-        break;
+        return Next::kMessage;
       case JobFeed::Next::kNothingYet:
-        break;
+        return Next::kNothingYet;
       case JobFeed::Next::kEnd:
-        finish(grpc::Status::OK);
         break;
     }
+    return Next::kEnd;
   }
 
-  void finish(const grpc::Status& status) LONGHAUL_REQUIRES(mutex_) {
-    if (finished_) return;
-    finished_ = true;
-    Finish(status);
-  }
-
-  std::shared_ptr<Watcher> self_;  // gRPC holds a plain pointer until OnDone()
-  Mutex mutex_;
-  std::shared_ptr<JobFeed> feed_ LONGHAUL_GUARDED_BY(mutex_);
-  JobFeed::Cursor cursor_ LONGHAUL_GUARDED_BY(mutex_);
-  v1::WatchJobEvent event_ LONGHAUL_GUARDED_BY(mutex_);
-  bool writing_ LONGHAUL_GUARDED_BY(mutex_) = false;
-  bool finished_ LONGHAUL_GUARDED_BY(mutex_) = false;
-  bool cancelled_ LONGHAUL_GUARDED_BY(mutex_) = false;
+  std::shared_ptr<JobFeed> feed_;
+  JobFeed::Cursor cursor_;
 };
 
 }  // namespace
 
 grpc::ServerWriteReactor<v1::WatchJobEvent>* JobServiceImpl::WatchJob(
     grpc::CallbackServerContext* /*context*/, const v1::WatchJobRequest* request) {
-  const std::shared_ptr<Watcher> watcher = Watcher::make();
+  const auto watcher = std::make_shared<Watcher>();
+  watcher->hold(watcher);
   const bool posted = core_->post([this, watcher, request = *request](ClusterState& state, Now) {
     const Result<JobId> id = state.find(request.job());
     if (!id) {
@@ -100,10 +49,10 @@ grpc::ServerWriteReactor<v1::WatchJobEvent>* JobServiceImpl::WatchJob(
     }
     const std::shared_ptr<JobFeed> feed = core_->feed(*id);
     std::set<uint32_t> only_ranks(request.only_ranks().begin(), request.only_ranks().end());
-    JobFeed::Cursor cursor = feed->start(request.output(), request.from_start(), request.follow(),
-                                         std::move(only_ranks));
+    watcher->attach(feed, feed->start(request.output(), request.from_start(), request.follow(),
+                                      std::move(only_ranks)));
     feed->listen(watcher);
-    watcher->attach(feed, std::move(cursor));
+    watcher->wake();
   });
   if (!posted) watcher->refuse(closing());
   return watcher.get();
