@@ -41,6 +41,11 @@ class Master:
         return high_water(self.process.pid)
 
 
+    def cpu_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def high_water(pid):
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM"):
@@ -91,9 +96,10 @@ def rate(options, slots, tasks, batch):
             said = simulation.said
             command = max(command_megabytes(master, "status", "last"), command_megabytes(master, "ps", "--all"))
             megabytes = master.megabytes()
+            cpu = master.cpu_seconds() / tasks
             master.kill()
             return {"submission": said["submitted"] - said["submitting"], "rate": tasks / (said["ended"] - said["submitting"]),
-                    "master": megabytes, "command": command, "serving": master.start()}
+                    "master": megabytes, "cpu": cpu, "command": command, "serving": master.start()}
         finally:
             master.kill()
 
@@ -105,6 +111,7 @@ def measure_rates(options):
         emit_median("control", name, "durable tasks per second", [run["rate"] for run in runs], "1/s", target)
         emit_median("control", name, f"submission of {tasks} tasks", [run["submission"] for run in runs], "s", 3)
         emit_median("control", name, "serving again after kill -9, all tasks done", [run["serving"] for run in runs], "s", 1)
+        emit_median("control", name, "processor time of the master a task", [1e6 * run["cpu"] for run in runs], "us")
         emit("control", name, "memory of the master, peak", round(max(run["master"] for run in runs), 1), "MiB", len(runs))
         emit("control", name, "memory of status and ps, peak", round(max(run["command"] for run in runs), 1), "MiB", len(runs))
 
