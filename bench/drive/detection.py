@@ -27,8 +27,8 @@ STALL = 0.5
 class Watcher:
     """bench_detection on a host of its own: when was what seen?"""
 
-    def __init__(self, host, master):
-        self.process = host.start([BIN / "bench_detection", master], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def __init__(self, host, binaries, master):
+        self.process = host.start([binaries / "bench_detection", master], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.changed = threading.Condition()
         self.events = []  # (what, seconds on the monotonic clock)
         self.reader = threading.Thread(target=self.read)
@@ -69,27 +69,27 @@ class Watcher:
 class Cluster:
     """A master on host 0, workers w1, w2, ... on the next ones, the client on the last."""
 
-    def __init__(self, hosts, lease, folder):
-        self.hosts, self.folder = hosts, pathlib.Path(folder)
+    def __init__(self, hosts, binaries, lease, folder):
+        self.bin, self.folder = pathlib.Path(binaries), pathlib.Path(folder)
         self.address = f"{hosts[0].address}:{PORT}"
         self.client = hosts[-1]
         self.log = open(self.folder / "log", "w", encoding="utf-8")
         self.master = self.start(hosts[0], "longhaul-master", "--listen", self.address, "--state", self.folder / "master",
                                  "--lease", lease)
         self.workers = {host: self.start_worker(host) for host in hosts[1:-1]}
-        self.watcher = Watcher(self.client, self.address)
+        self.watcher = Watcher(self.client, self.bin, self.address)
         for host in self.workers:
             self.watcher.await_event(f"node {host.name} ready", 0)
 
     def start(self, host, program, *words):
-        return host.start([BIN / program, *words], stdout=self.log, stderr=self.log)
+        return host.start([self.bin / program, *words], stdout=self.log, stderr=self.log)
 
     def start_worker(self, host):
         return self.start(host, "longhaul-worker", "--master", self.address, "--slots", 16, "--address", host.address,
                           "--state-dir", self.folder / host.name)
 
     def cli(self, *words):
-        done = subprocess.run([*self.client.enter, BIN / "longhaul", words[0], "--master", self.address, *words[1:]],
+        done = subprocess.run([*self.client.enter, self.bin / "longhaul", words[0], "--master", self.address, *words[1:]],
                               capture_output=True, text=True, timeout=60)
         if done.returncode:
             raise SystemExit(f"longhaul {' '.join(words)}: exit code {done.returncode}: {done.stderr}")
@@ -118,9 +118,9 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster_of(hosts, lease):
+def cluster_of(hosts, binaries, lease):
     with tempfile.TemporaryDirectory(prefix="longhaul-detection-") as folder:
-        cluster = Cluster(hosts, lease, folder)
+        cluster = Cluster(hosts, binaries, lease, folder)
         try:
             yield cluster
         finally:
@@ -217,11 +217,12 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/bench.sh detection", description=__doc__)
     parser.add_argument("--injections", type=int, default=60, help="of each kind, at least")
     parser.add_argument("--workers", type=int, default=10)
+    parser.add_argument("--binaries", default=BIN, help="folder of the programs (build/bench/bin)")
     options = parser.parse_args()
     if why_not():
         sys.exit(f"detection: {why_not()}")
     with Hosts(options.workers + 2) as hosts:
-        with cluster_of(hosts, 5) as cluster:
+        with cluster_of(hosts, options.binaries, 5) as cluster:
             bench_exits(cluster, options.injections)
             job = cluster.run(options.workers)
             before = cluster.await_running(job)
@@ -233,7 +234,7 @@ def main():
                  "jobs", 1, target=0)
             cluster.cli("stop", job, "--force")
             bench_silence(cluster, options.injections, 5)
-        with cluster_of(hosts, 3) as cluster:
+        with cluster_of(hosts, options.binaries, 3) as cluster:
             bench_stalls(cluster, options.injections, 3)
             bench_silence(cluster, options.injections, 3)
 
