@@ -202,7 +202,7 @@ def bench_stalls(cluster, count, lease):
         words = [what.split()[2] for what, _ in cluster.watcher.since(begun) if what.startswith("node ")]
         for state in ("unreachable", "lost"):
             emit("detection", f"{name} for {STALL:g} s, lease {lease} s", f"seen as {state.upper()}", words.count(state), "times",
-                 stalls, target=0)
+                 stalls, target=0 if state == "lost" else None)
 
 
 def bench_silence(cluster, count, lease):

@@ -71,19 +71,24 @@ class Campaign:
 
     # --- Work ---------------------------------------------------------------------------------------
 
+    def submit_array(self, tasks, batch):
+        self.submit_job({"kind": "array", "tasks": tasks, "exit": 0},
+                        ["map", "-d", "--array", f"0-{tasks - 1}", "--batch", str(batch), "--max-attempts", "100", "--", "sh", "-c",
+                         "sleep 0.02; echo result of task {}"])
+
     def submit(self):
         if self.random.random() < 0.5:
-            tasks = self.random.randint(20, 80)
-            row = {"kind": "array", "tasks": tasks, "exit": 0}
-            words = ["map", "-d", "--array", f"0-{tasks - 1}", "--batch", str(self.random.randint(1, 4)), "--max-attempts", "20",
-                     "--", "sh", "-c", "sleep 0.02; echo result of task {}"]
+            self.submit_array(self.random.randint(20, 80), self.random.randint(1, 4))
         else:
             code = self.random.choice([0, 0, 7])
             row = {"kind": "gang", "tasks": 0, "exit": code}
             # A rank that is killed is no failure of the program's own making: the budget is large; one that exits with its
             # own code is tried again as often, so those run without restarts and are left alone by kill_rank.
-            words = ["run", "-d", "--ranks", "3", "--env", f"JOURNAL={self.folder}/journal", "--env", f"CODE={code}",
-                     *(["--max-restarts", "1000"] if code == 0 else []), "--max-node-restarts", "1000", "--", "sh", "-c", GANG]
+            self.submit_job(row, ["run", "-d", "--ranks", "3", "--env", f"JOURNAL={self.folder}/journal", "--env", f"CODE={code}",
+                                  *(["--max-restarts", "1000"] if code == 0 else []), "--max-node-restarts", "1000", "--", "sh",
+                                  "-c", GANG])
+
+    def submit_job(self, row, words):
         done = self.cli(*words)
         if done.returncode == 0:  # acknowledged
             job = done.stdout.strip()
@@ -110,6 +115,16 @@ class Campaign:
             return False
         pids = [rank["pid"] for job in json.loads(status.stdout)["jobs"] for rank in job["ranks"]
                 if job["spec"]["max_restarts"] > 0 and rank["pid"] > 0 and rank["exit_code"] is None]
+        if not pids:
+            return False
+        try:
+            os.kill(self.random.choice(pids), signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def kill_task(self):
+        pids = [pid for pid, command in self.marked() if "sh -c sleep 0.02; echo result" in command and "shim" not in command]
         if not pids:
             return False
         try:
@@ -193,7 +208,7 @@ class Campaign:
         return True
 
     def fault(self):
-        kinds = {self.kill_rank: 8, self.kill_worker: 4, self.kill_master: 4, self.lose_worker: 1, self.stall_worker: 3,
+        kinds = {self.kill_rank: 8, self.kill_task: 4, self.kill_worker: 4, self.kill_master: 4, self.lose_worker: 1, self.stall_worker: 3,
                  self.stop_worker: 1, self.stop_master: 2}
         if isinstance(self.place, places.SeveralHosts):
             kinds |= {self.cut_link: 2, self.mute_link: 2, self.deafen_link: 2, self.step_clock: 3, self.fill_disk: 3}
@@ -210,6 +225,14 @@ class Campaign:
             self.fault()
             self.look()
             time.sleep(self.random.uniform(0, 0.2))
+
+    def run_map(self, tasks):
+        """One array, and faults until it has ended."""
+        while not self.jobs:
+            self.submit_array(tasks, 20)
+        while self.active():
+            self.fault()
+            self.look()
 
     def active(self):
         listed = self.cli("ps", "-o", "json")
@@ -266,6 +289,7 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/chaos.sh", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument("--faults", type=int, default=1000)
+    parser.add_argument("--map", type=int, metavar="TASKS", help="instead: one array of so many tasks, and faults until it has ended")
     parser.add_argument("--hosts", action="store_true", help="on hosts of their own, with links, clocks and a disk to spoil (root)")
     parser.add_argument("--binaries", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--keep", help="folder to leave history, journals, logs and database in")
@@ -283,7 +307,10 @@ def main():
     try:
         campaign = Campaign(options.binaries, folder, options.seed, place)
         try:
-            campaign.run(options.faults)
+            if options.map:
+                campaign.run_map(options.map)
+            else:
+                campaign.run(options.faults)
             campaign.settle()
         finally:
             campaign.end()
