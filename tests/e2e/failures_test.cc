@@ -424,9 +424,9 @@ TEST(FullDisk, OutputThatFoundNoRoomIsThereAfterTheMasterWasKilled) {
   }
   {
     Cluster cluster({.workers = 1, .slots = 1, .lease = "20", .master_state = disk.file("state")});
-    ChildProcess& run = cluster.longhaul({"run", "--", rank_program(), "out=early", "touch=up",
-                                          "await=go", "out=" + std::string(9000, 'x'), "await=end",
-                                          "out=late"});
+    ChildProcess& run =
+        cluster.longhaul({"run", "--", rank_program(), "out=early", "touch=up", "await=go",
+                          "out=" + std::string(9000, 'x'), "await=end", "out=late"});
     cluster.wait_for_touch("up", 0);
     ASSERT_TRUE(eventually([&] { return run.out() == "[0] early\n"; }));
     fill(disk.file("filler"));

@@ -51,7 +51,8 @@ class ThreeHosts:
     def trainer(self):
         """The char_gpt example, where it was built; its ranks exchange gradients over the hosts' addresses."""
         return self.type("run", "--name", "char_gpt", "--nnodes", 3, "--nproc-per-node", 1, "--env", "GLOO_SOCKET_IFNAME=eth0",
-                         "--env", "OMP_NUM_THREADS=1", "--", self.bin / "char_gpt", "--steps", 10, "--sample", 0)
+                         "--env", "OMP_NUM_THREADS=1", "--", self.bin / "char_gpt", "--text", HERE.parents[1] / "docs", "--steps", 10,
+                         "--sample", 0)
 
     def array(self):
         return self.type("map", "--name", "squares", "--array", "0-11", "--", "sh", "-c",
