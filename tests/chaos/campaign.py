@@ -175,7 +175,8 @@ class Campaign:
         """Nothing passes between one host and the others, or only one way, for less or for more than a lease."""
         host = self.place.hosts[self.random.choice(["master", *(f"w{i}" for i in range(WORKERS))])]
         getattr(host, kind)()
-        time.sleep(self.random.choice([self.random.uniform(0.1, 0.5), self.random.uniform(1.2, 1.6) * LEASE]))
+        short, long = self.random.uniform(0.1, 0.5), self.random.uniform(1.2, 1.6) * LEASE
+        time.sleep(self.random.choice([short, long]))
         host.mend()
         return True
 
@@ -208,8 +209,8 @@ class Campaign:
         return True
 
     def fault(self):
-        kinds = {self.kill_rank: 8, self.kill_task: 4, self.kill_worker: 4, self.kill_master: 4, self.lose_worker: 1, self.stall_worker: 3,
-                 self.stop_worker: 1, self.stop_master: 2}
+        kinds = {self.kill_rank: 8, self.kill_task: 4, self.kill_worker: 4, self.kill_master: 4, self.lose_worker: 1,
+                 self.stall_worker: 3, self.stop_worker: 1, self.stop_master: 2}
         if isinstance(self.place, places.SeveralHosts):
             kinds |= {self.cut_link: 2, self.mute_link: 2, self.deafen_link: 2, self.step_clock: 3, self.fill_disk: 3}
         kind = self.random.choices(list(kinds), list(kinds.values()))[0]
@@ -289,8 +290,10 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/chaos.sh", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument("--faults", type=int, default=1000)
-    parser.add_argument("--map", type=int, metavar="TASKS", help="instead: one array of so many tasks, and faults until it has ended")
-    parser.add_argument("--hosts", action="store_true", help="on hosts of their own, with links, clocks and a disk to spoil (root)")
+    parser.add_argument("--map", type=int, metavar="TASKS",
+                        help="instead: one array of so many tasks, and faults until it has ended")
+    parser.add_argument("--hosts", action="store_true",
+                        help="on hosts of their own, with links, clocks and a disk to spoil (root)")
     parser.add_argument("--binaries", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--keep", help="folder to leave history, journals, logs and database in")
     options = parser.parse_args()

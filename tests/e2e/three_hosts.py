@@ -17,7 +17,7 @@ from hosts import Hosts, why_not  # noqa: E402,F401
 
 
 class ThreeHosts:
-    """`longhaul` as typed on host-0. Each call is kept: (words, exit code, what it printed)."""
+    """A cluster on three hosts, and `longhaul` as typed on host-0."""
 
     def __init__(self, binaries, folder, show=lambda text: None):
         self.bin, self.folder, self.show = pathlib.Path(binaries).resolve(), pathlib.Path(folder), show
@@ -37,8 +37,8 @@ class ThreeHosts:
 
     def type(self, *words, quiet=False):
         """(exit code, output) of a `longhaul` command."""
-        done = subprocess.run([*self.hosts[0].enter, self.bin / "longhaul", words[0], "--master", self.address, *map(str, words[1:])],
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+        command = [*self.hosts[0].enter, self.bin / "longhaul", words[0], "--master", self.address, *map(str, words[1:])]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
         if not quiet:
             self.show(f"$ longhaul {' '.join(map(str, words))}\n{done.stdout}")
         return done.returncode, done.stdout
@@ -51,8 +51,8 @@ class ThreeHosts:
     def trainer(self):
         """The char_gpt example, where it was built; its ranks exchange gradients over the hosts' addresses."""
         return self.type("run", "--name", "char_gpt", "--nnodes", 3, "--nproc-per-node", 1, "--env", "GLOO_SOCKET_IFNAME=eth0",
-                         "--env", "OMP_NUM_THREADS=1", "--", self.bin / "char_gpt", "--text", HERE.parents[1] / "docs", "--steps", 10,
-                         "--sample", 0)
+                         "--env", "OMP_NUM_THREADS=1", "--", self.bin / "char_gpt", "--text", HERE.parents[1] / "docs",
+                         "--steps", 10, "--sample", 0)
 
     def array(self):
         return self.type("map", "--name", "squares", "--array", "0-11", "--", "sh", "-c",
