@@ -18,6 +18,7 @@ Usage: scripts/bench.sh NAME [options of that benchmark; NAME --help lists them]
   wan_ddp    step time over slow, far and lossy links, against Python's DDP and its hooks  (root, installs peers)
   wan_picture  time to the same loss against the link, drawn from wan_ddp's and learning's output  (installs peers)
   control    durable tasks a second, launches, memory and recovery, with a thousand simulated workers
+  detection  how soon dead ranks, workers and silent hosts are noticed; are stalls taken for deaths?  (root)
   linkem     are emulated links true to rate, RTT and loss, and how much passes?  (root)
   build      cold and warm build time of the presets release and test
 
@@ -55,6 +56,7 @@ case "$name" in
   codecs) targets=(bench_codecs bench_gradients bench_torch_quantize char_gpt) peers=no ;;
   linkem) targets=(linkem) peers=no ;;
   control) targets=(bench_control bench_launch bench_stamp longhaul-master longhaul-worker longhaul-shim longhaul-cli) peers=no ;;
+  detection) targets=(bench_detection longhaul-master longhaul-worker longhaul-shim longhaul-cli) peers=no ;;
   convergence) targets=(char_gpt) peers=no ;;
   learning) targets=(bench_learning) peers=yes ;;
   allreduce) targets=(bench_allreduce linkem) peers=no ;;
@@ -63,7 +65,7 @@ case "$name" in
   wan_picture) targets=() peers=yes ;;
   build) targets=() peers=no ;;
   *) die "no benchmark '$name'; there are parity, ddp_step, lossless, codecs, convergence,
-  learning, allreduce, overlap, wan_ddp, wan_picture, linkem, control, build" ;;
+  learning, allreduce, overlap, wan_ddp, wan_picture, linkem, control, detection, build" ;;
 esac
 for argument in "$@"; do
   case "$argument" in -h | --help) exec python3 "bench/drive/$name.py" --help ;; esac

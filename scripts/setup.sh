@@ -7,7 +7,7 @@ usage() {
   cat <<'EOF'
 Usage: scripts/setup.sh [--tests] [--bench] [--libtorch auto|wheel]
 
-  --tests            also what the tests need (GoogleTest, clang-format, clang-tidy, iproute2)
+  --tests            also what the tests need (GoogleTest, clang-format, clang-tidy, iproute2, libfaketime)
   --bench            also what benchmarks compare with and work on (lz4, iproute2)
   --libtorch auto    use LIBTORCH, Torch_DIR or CMAKE_PREFIX_PATH, else a Python torch, else the wheel
   --libtorch wheel   fetch the pinned wheel into .deps/ whatever else is there
@@ -39,7 +39,7 @@ packages=(g++ cmake ninja-build ccache mold pkg-config python3 python3-pip ca-ce
   libgloo-dev libzstd-dev libxxhash-dev libspdlog-dev nlohmann-json3-dev
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libcli11-dev libsqlite3-dev)
 if [ "$tests" = yes ]; then
-  packages+=(libgtest-dev libgmock-dev clang-format-19 clang-tidy-19 clang-19 libclang-rt-19-dev iproute2 git)
+  packages+=(libgtest-dev libgmock-dev clang-format-19 clang-tidy-19 clang-19 libclang-rt-19-dev iproute2 libfaketime git)
 fi
 if [ "$bench" = yes ]; then packages+=(liblz4-dev iproute2); fi
 

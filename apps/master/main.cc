@@ -77,6 +77,7 @@ MasterOptions options_from(const Flags& flags) {
   workers.lease = milliseconds(static_cast<int64_t>(flags.lease_seconds * 1000));
   // Three may be missed before a worker is unreachable, and then there is still time left.
   workers.heartbeat_interval = std::min(milliseconds(1000), workers.lease / 5);
+  workers.most_margin = workers.lease;
   return options;
 }
 

@@ -136,8 +136,8 @@ void ClusterState::worker_lost(const WorkerId& id, const std::string& why, Now n
   }
 }
 
-bool ClusterState::heard(SessionId session, Now now) {
-  if (workers_.heard(session, now)) {
+bool ClusterState::heard(SessionId session, Now now, bool is_heartbeat) {
+  if (is_heartbeat ? workers_.heartbeat(session, now) : workers_.heard(session, now)) {
     note("worker ", workers_.by_session(session)->id, " is ready again");
     schedule(now);
   }
@@ -146,7 +146,9 @@ bool ClusterState::heard(SessionId session, Now now) {
 }
 
 void ClusterState::heartbeat(SessionId session, uint64_t sequence, Now now) {
-  if (heard(session, now)) effects_.emplace_back(SendEffect{session, HeartbeatMessage{sequence}});
+  if (heard(session, now, true)) {
+    effects_.emplace_back(SendEffect{session, HeartbeatMessage{sequence}});
+  }
 }
 
 // The job of a launch that runs, when the stream's worker holds some of its ranks.

@@ -45,7 +45,8 @@ WorkerTable::Registration WorkerTable::register_worker(SessionId session,
     }
   }
   if (worker->session) by_session_.erase(*worker->session);
-  *worker = {result.id, registration, WorkerState::kReady, session, now.instant, now.unix_ms, ""};
+  *worker = {result.id, registration, WorkerState::kReady, session, now.instant, now.unix_ms, "",
+             {}};
   by_session_[session] = worker;
   return result;
 }
@@ -83,6 +84,21 @@ bool WorkerTable::heard(SessionId session, Now now) {
   return changed;
 }
 
+bool WorkerTable::heartbeat(SessionId session, Now now) {
+  WorkerRecord* worker = session_owner(session);
+  if (worker != nullptr) worker->jitter.arrived(now.instant, options_.heartbeat_interval);
+  return heard(session, now);
+}
+
+milliseconds WorkerTable::unreachable_after(const WorkerRecord& worker) const {
+  return options_.missed_heartbeats * options_.heartbeat_interval +
+         worker.jitter.margin(options_.most_margin);
+}
+
+milliseconds WorkerTable::lost_after(const WorkerRecord& worker) const {
+  return options_.lease + worker.jitter.margin(options_.most_margin);
+}
+
 void WorkerTable::session_closed(SessionId session, bool goodbye) {
   WorkerRecord* worker = session_owner(session);
   if (worker == nullptr) return;
@@ -98,15 +114,14 @@ std::vector<WorkerId> WorkerTable::sweep(Instant now) {
   for (auto& [id, worker] : workers_) {
     const auto silence = std::chrono::duration_cast<milliseconds>(now - worker.last_heard);
     const WorkerState before = worker.state;
-    if (before == WorkerState::kReady &&
-        silence > options_.missed_heartbeats * options_.heartbeat_interval) {
+    if (before == WorkerState::kReady && silence > unreachable_after(worker)) {
       worker.state = WorkerState::kUnreachable;
     }
-    if (worker.state == WorkerState::kUnreachable && silence >= options_.lease) {
+    if (worker.state == WorkerState::kUnreachable && silence >= lost_after(worker)) {
       worker.state = WorkerState::kLost;
       worker.why_lost =
           str_cat("silent for ", format_seconds(static_cast<double>(silence.count()) / 1000),
-                  ", its lease was ", options_.lease.count(), " ms");
+                  ", its lease was ", lost_after(worker).count(), " ms");
     }
     if (worker.state != before) changed.push_back(id);
   }
@@ -119,17 +134,18 @@ std::optional<Instant> WorkerTable::next_deadline() const {
   for (const auto& [id, worker] : workers_) {
     if (worker.state == WorkerState::kLost) continue;
     const Instant at = worker.state == WorkerState::kReady
-                           ? worker.last_heard +
-                                 options_.missed_heartbeats * options_.heartbeat_interval +
-                                 milliseconds(1)
-                           : worker.last_heard + options_.lease;
+                           ? worker.last_heard + unreachable_after(worker) + milliseconds(1)
+                           : worker.last_heard + lost_after(worker);
     if (!next || at < *next) next = at;
   }
   return next;
 }
 
 void WorkerTable::forgive_silence(milliseconds gap) {
-  for (auto& [id, worker] : workers_) worker.last_heard += gap;
+  for (auto& [id, worker] : workers_) {
+    worker.last_heard += gap;
+    worker.jitter.forgive(gap);
+  }
 }
 
 void WorkerTable::forget_oldest_lost(std::vector<WorkerId>& forgotten) {
@@ -169,7 +185,7 @@ std::optional<Instant> WorkerTable::lease_ends(const WorkerRecord& worker, Insta
   const bool fresh =
       worker.session && now - worker.last_heard <= options_.heartbeat_interval * 3 / 2;
   if (fresh) return std::nullopt;
-  return worker.last_heard + options_.lease;
+  return worker.last_heard + lost_after(worker);
 }
 
 }  // namespace longhaul

@@ -1,15 +1,17 @@
 """A chaos campaign: real daemons, array and gang jobs, and faults drawn from a seed: kill -9 of ranks, workers and the master,
-SIGSTOP of workers and the master for less and for more than a lease. Then all is left in peace, everything has to end,
-and checker.py judges. Prints a line of JSON. A failing seed can be run again: --seed."""
+SIGSTOP of workers and the master for less and for more than a lease. With --hosts they run on hosts in network namespaces
+(root), and there are cut links, links that work one way only, steps of wall clocks and a full disk of the master too. Then
+all is left in peace, everything has to end, and checker.py judges. Prints a line of JSON. A failing seed can be run again:
+--seed."""
 
 import argparse
+import collections
 import json
 import os
 import pathlib
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ import threading
 import time
 
 import checker
+import places
 
 MARK = "LONGHAUL_CHAOS"
 WORKERS, SLOTS, LEASE = 3, 3, 2.0
@@ -31,21 +34,15 @@ exit $CODE
 """
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Campaign:
-    def __init__(self, binaries, folder, seed):
+    def __init__(self, binaries, folder, seed, place):
         self.bin, self.folder, self.random = pathlib.Path(binaries).resolve(), pathlib.Path(folder), random.Random(seed)
-        self.address = f"127.0.0.1:{free_port()}"
+        self.place, self.address = place, place.master_address
         self.mark = f"{os.getpid()}-{seed}-{time.time_ns()}"
         self.env = dict(os.environ, LONGHAUL_MASTER=self.address, TMPDIR=str(folder), **{MARK: self.mark})
         self.history_lock = threading.Lock()
         self.history = open(self.folder / "history.jsonl", "w", encoding="utf-8")
-        self.faults = 0
+        self.faults = collections.Counter()
         self.jobs = []
         self.master = self.start_master()
         self.workers = [self.start_worker(i) for i in range(WORKERS)]
@@ -57,35 +54,41 @@ class Campaign:
 
     def spawn(self, name, *words):
         log = open(self.folder / f"{name}.log", "a", encoding="utf-8")
-        return subprocess.Popen([self.bin / words[0], *words[1:]], env=self.env, stdout=log, stderr=log, cwd=self.folder)
+        return subprocess.Popen(self.place.command(name, [self.bin / words[0], *words[1:]]), stdout=log, stderr=log,
+                                env=self.env | self.place.environment(name), cwd=self.folder)
 
     def start_master(self):
         return self.spawn("master", "longhaul-master", "--listen", self.address, "--state", str(self.folder / "master"),
                           "--lease", str(LEASE), "--keep-jobs", "100000")
 
     def start_worker(self, i):
-        return self.spawn(f"worker-{i}", "longhaul-worker", "--master", self.address, "--name", f"w{i}", "--slots", str(SLOTS),
-                          "--state-dir", str(self.folder / f"w{i}"), "--address", "127.0.0.1")
+        return self.spawn(f"w{i}", "longhaul-worker", "--master", self.address, "--name", f"w{i}", "--slots", str(SLOTS),
+                          "--state-dir", str(self.folder / f"w{i}"), "--address", self.place.address(f"w{i}"))
 
     def cli(self, *words, timeout=60):
-        return subprocess.run([self.bin / "longhaul", *words], env=self.env, cwd=self.folder, capture_output=True,
-                              text=True, timeout=timeout)
+        return subprocess.run(self.place.command("client", [self.bin / "longhaul", *words]), env=self.env, cwd=self.folder,
+                              capture_output=True, text=True, timeout=timeout)
 
     # --- Work ---------------------------------------------------------------------------------------
 
+    def submit_array(self, tasks, batch):
+        self.submit_job({"kind": "array", "tasks": tasks, "exit": 0},
+                        ["map", "-d", "--array", f"0-{tasks - 1}", "--batch", str(batch), "--max-attempts", "100", "--", "sh", "-c",
+                         "sleep 0.02; echo result of task {}"])
+
     def submit(self):
         if self.random.random() < 0.5:
-            tasks = self.random.randint(20, 80)
-            row = {"kind": "array", "tasks": tasks, "exit": 0}
-            words = ["map", "-d", "--array", f"0-{tasks - 1}", "--batch", str(self.random.randint(1, 4)), "--max-attempts", "20",
-                     "--", "sh", "-c", "sleep 0.02; echo result of task {}"]
+            self.submit_array(self.random.randint(20, 80), self.random.randint(1, 4))
         else:
             code = self.random.choice([0, 0, 7])
             row = {"kind": "gang", "tasks": 0, "exit": code}
             # A rank that is killed is no failure of the program's own making: the budget is large; one that exits with its
             # own code is tried again as often, so those run without restarts and are left alone by kill_rank.
-            words = ["run", "-d", "--ranks", "3", "--env", f"JOURNAL={self.folder}/journal", "--env", f"CODE={code}",
-                     *(["--max-restarts", "1000"] if code == 0 else []), "--max-node-restarts", "1000", "--", "sh", "-c", GANG]
+            self.submit_job(row, ["run", "-d", "--ranks", "3", "--env", f"JOURNAL={self.folder}/journal", "--env", f"CODE={code}",
+                                  *(["--max-restarts", "1000"] if code == 0 else []), "--max-node-restarts", "1000", "--", "sh",
+                                  "-c", GANG])
+
+    def submit_job(self, row, words):
         done = self.cli(*words)
         if done.returncode == 0:  # acknowledged
             job = done.stdout.strip()
@@ -112,6 +115,16 @@ class Campaign:
             return False
         pids = [rank["pid"] for job in json.loads(status.stdout)["jobs"] for rank in job["ranks"]
                 if job["spec"]["max_restarts"] > 0 and rank["pid"] > 0 and rank["exit_code"] is None]
+        if not pids:
+            return False
+        try:
+            os.kill(self.random.choice(pids), signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def kill_task(self):
+        pids = [pid for pid, command in self.marked() if "sh -c sleep 0.02; echo result" in command and "shim" not in command]
         if not pids:
             return False
         try:
@@ -149,23 +162,78 @@ class Campaign:
         process.send_signal(signal.SIGCONT)
         return True
 
+    def stall_worker(self):
+        return self.stop(self.random.choice(self.workers), self.random.uniform(0.1, 0.5))
+
+    def stop_worker(self):
+        return self.stop(self.random.choice(self.workers), self.random.uniform(1.2, 1.6) * LEASE)
+
+    def stop_master(self):
+        return self.stop(self.master, self.random.uniform(0.1, 1.5))
+
+    def spoil_link(self, kind):
+        """Nothing passes between one host and the others, or only one way, for less or for more than a lease."""
+        host = self.place.hosts[self.random.choice(["master", *(f"w{i}" for i in range(WORKERS))])]
+        getattr(host, kind)()
+        short, long = self.random.uniform(0.1, 0.5), self.random.uniform(1.2, 1.6) * LEASE
+        time.sleep(self.random.choice([short, long]))
+        host.mend()
+        return True
+
+    def cut_link(self):
+        return self.spoil_link("cut")
+
+    def mute_link(self):
+        return self.spoil_link("mute")
+
+    def deafen_link(self):
+        return self.spoil_link("deafen")
+
+    def step_clock(self):
+        name = self.random.choice(["master", *(f"w{i}" for i in range(WORKERS))])
+        self.place.step_clock(name, self.random.choice([-86400, -3600, -10, 10, 3600, 86400]))
+        return True
+
+    def fill_disk(self):
+        self.place.fill_disk()
+        if self.random.random() < 0.3:
+            self.submit()  # a refusal is an answer, too
+        time.sleep(self.random.uniform(0.1, 1.5))
+        killed = self.random.random() < 0.3
+        if killed:
+            self.master.kill()
+            self.master.wait()
+        self.place.free_disk()
+        if killed:
+            self.master = self.start_master()
+        return True
+
     def fault(self):
-        kinds = [self.kill_rank, self.kill_rank, self.kill_worker, self.kill_master, self.lose_worker,
-                 lambda: self.stop(self.random.choice(self.workers), self.random.uniform(0.1, 0.5)),
-                 lambda: self.stop(self.random.choice(self.workers), self.random.uniform(1.2, 1.6) * LEASE),
-                 lambda: self.stop(self.master, self.random.uniform(0.1, 1.5))]
-        weights = [4, 4, 4, 4, 1, 3, 1, 2]
-        self.faults += bool(self.random.choices(kinds, weights)[0]())
+        kinds = {self.kill_rank: 8, self.kill_task: 4, self.kill_worker: 4, self.kill_master: 4, self.lose_worker: 1,
+                 self.stall_worker: 3, self.stop_worker: 1, self.stop_master: 2}
+        if isinstance(self.place, places.SeveralHosts):
+            kinds |= {self.cut_link: 2, self.mute_link: 2, self.deafen_link: 2, self.step_clock: 3, self.fill_disk: 3}
+        kind = self.random.choices(list(kinds), list(kinds.values()))[0]
+        if kind():
+            self.faults[kind.__name__] += 1
 
     # --- The whole ----------------------------------------------------------------------------------
 
     def run(self, faults):
-        while self.faults < faults:
+        while self.faults.total() < faults:
             if self.active() < 4:
                 self.submit()
             self.fault()
             self.look()
             time.sleep(self.random.uniform(0, 0.2))
+
+    def run_map(self, tasks):
+        """One array, and faults until it has ended."""
+        while not self.jobs:
+            self.submit_array(tasks, 20)
+        while self.active():
+            self.fault()
+            self.look()
 
     def active(self):
         listed = self.cli("ps", "-o", "json")
@@ -222,25 +290,43 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/chaos.sh", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
     parser.add_argument("--faults", type=int, default=1000)
+    parser.add_argument("--map", type=int, metavar="TASKS",
+                        help="instead: one array of so many tasks, and faults until it has ended")
+    parser.add_argument("--hosts", action="store_true",
+                        help="on hosts of their own, with links, clocks and a disk to spoil (root)")
     parser.add_argument("--binaries", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--keep", help="folder to leave history, journals, logs and database in")
     options = parser.parse_args()
+    if options.hosts:
+        if places.why_not():
+            sys.exit(f"chaos: {places.why_not()}")
+        if not pathlib.Path(places.FAKETIME).exists():
+            sys.exit("chaos: --hosts needs libfaketime; scripts/setup.sh --tests installs it")
+        places.enter_private_mounts()
     folder = options.keep or tempfile.mkdtemp(prefix="longhaul-chaos-")
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    campaign = Campaign(options.binaries, folder, options.seed)
+    place = (places.SeveralHosts if options.hosts else places.OneMachine)(folder, [f"w{i}" for i in range(WORKERS)])
     try:
-        campaign.run(options.faults)
-        campaign.settle()
+        campaign = Campaign(options.binaries, folder, options.seed, place)
+        try:
+            if options.map:
+                campaign.run_map(options.map)
+            else:
+                campaign.run(options.faults)
+            campaign.settle()
+        finally:
+            campaign.end()
     finally:
-        campaign.end()
+        place.close()
     findings = checker.check(folder)
     for finding in findings[:50]:
         print(finding, file=sys.stderr)
     if len(findings) > 50:
         print(f"... and {len(findings) - 50} more", file=sys.stderr)
     arrays = [row for row in campaign.jobs if row["kind"] == "array"]
-    print(json.dumps({"bench": "chaos", "seed": options.seed, "faults": campaign.faults, "jobs": len(campaign.jobs),
+    print(json.dumps({"bench": "chaos", "seed": options.seed, "faults": campaign.faults.total(),
+                      "kinds": dict(sorted(campaign.faults.items())), "jobs": len(campaign.jobs),
                       "arrays": len(arrays), "tasks": sum(row["tasks"] for row in arrays), "findings": len(findings),
                       "seconds": round(time.monotonic() - begun, 1)}))
     if not options.keep:

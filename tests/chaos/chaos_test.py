@@ -1,4 +1,4 @@
-"""A short campaign, and the checker on histories with planted bugs: it finds each of them and nothing in a good one."""
+"""Short campaigns, and the checker on histories with planted bugs: it finds each of them and nothing in a good one."""
 
 import json
 import pathlib
@@ -10,17 +10,22 @@ import tempfile
 import unittest
 
 import checker
+import places
 
 HERE = pathlib.Path(__file__).resolve().parent
 BINARIES = sys.argv.pop(1)
+
+
+def campaign(*flags):
+    return subprocess.run([sys.executable, HERE / "campaign.py", "--binaries", BINARIES, *flags], capture_output=True, text=True,
+                          timeout=600)
 
 
 class Chaos(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.good = pathlib.Path(tempfile.mkdtemp(prefix="longhaul-chaos-test-"))
-        cls.done = subprocess.run([sys.executable, HERE / "campaign.py", "--binaries", BINARIES, "--seed", "7", "--faults", "25",
-                                   "--keep", cls.good], capture_output=True, text=True, timeout=600)
+        cls.done = campaign("--seed", "7", "--faults", "25", "--keep", cls.good)
 
     @classmethod
     def tearDownClass(cls):
@@ -31,6 +36,21 @@ class Chaos(unittest.TestCase):
         summary = json.loads(self.done.stdout)
         self.assertGreaterEqual(summary["faults"], 25)
         self.assertGreater(summary["tasks"], 0)
+
+    def test_a_map_gathers_every_result_once_while_everything_is_killed(self):
+        done = campaign("--seed", "3", "--map", "600")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        summary = json.loads(done.stdout)
+        self.assertEqual((summary["jobs"], summary["tasks"]), (1, 600))
+        self.assertGreater(summary["faults"], 0)
+
+    def test_a_short_campaign_on_hosts_finds_nothing(self):
+        if places.why_not() or not pathlib.Path(places.FAKETIME).exists():
+            self.skipTest(places.why_not() or "libfaketime is not installed")
+        done = campaign("--seed", "8", "--faults", "20", "--hosts")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        spoiled = json.loads(done.stdout)["kinds"].keys() & {"cut_link", "mute_link", "deafen_link", "step_clock", "fill_disk"}
+        self.assertGreaterEqual(len(spoiled), 3)
 
     def plant(self, sql=(), history=None):
         """What the checker says of a copy of the good campaign with a bug in it."""

@@ -384,6 +384,13 @@ TEST(RestartedGang, TheTimeLimitEndsItWith124) {
 
 // --- The master's disk is full -----------------------------------------------------------------
 
+// Until not one page more fits.
+void fill(const std::string& file) {
+  std::ofstream filler(file, std::ios::binary);
+  while (filler << std::string(4096, 'x') << std::flush) {
+  }
+}
+
 TEST(FullDisk, RunningJobsGoOnNewOnesAreRefusedAndNothingIsLost) {
   TempDir disk;
   if (::mount("tmpfs", disk.path().c_str(), "tmpfs", 0, "size=1m") != 0) {
@@ -394,11 +401,7 @@ TEST(FullDisk, RunningJobsGoOnNewOnesAreRefusedAndNothingIsLost) {
     ChildProcess& run = cluster.longhaul({"run", "--ranks", "2", "--", rank_program(), "join",
                                           "barrier=a", "touch=up", "await=go", "1/exit=6"});
     for (int rank = 0; rank < 2; ++rank) cluster.wait_for_touch("up", rank);
-    {
-      std::ofstream filler(disk.file("filler"), std::ios::binary);
-      while (filler << std::string(4096, 'x') << std::flush) {
-      }
-    }
+    fill(disk.file("filler"));
     // The end of the job cannot be written down, so nobody is told of it yet.
     std::ofstream(cluster.file("go")) << "\n";
     ASSERT_TRUE(
@@ -410,6 +413,36 @@ TEST(FullDisk, RunningJobsGoOnNewOnesAreRefusedAndNothingIsLost) {
     std::filesystem::remove(disk.file("filler"));
     EXPECT_EQ(run.wait(), 6);
     EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "true"}), 0);
+  }
+  ::umount(disk.path().c_str());
+}
+
+TEST(FullDisk, OutputThatFoundNoRoomIsThereAfterTheMasterWasKilled) {
+  TempDir disk;
+  if (::mount("tmpfs", disk.path().c_str(), "tmpfs", 0, "size=1m") != 0) {
+    GTEST_SKIP() << "mounting a tmpfs needs root";
+  }
+  {
+    Cluster cluster({.workers = 1, .slots = 1, .lease = "20", .master_state = disk.file("state")});
+    ChildProcess& run =
+        cluster.longhaul({"run", "--", rank_program(), "out=early", "touch=up", "await=go",
+                          "out=" + std::string(9000, 'x'), "await=end", "out=late"});
+    cluster.wait_for_touch("up", 0);
+    ASSERT_TRUE(eventually([&] { return run.out() == "[0] early\n"; }));
+    fill(disk.file("filler"));
+    std::ofstream(cluster.file("go")) << "\n";
+    ASSERT_TRUE(
+        eventually([&] { return cluster.logs().find("waiting for room") != std::string::npos; }));
+    EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "true"}), 70);
+    cluster.master().kill(SIGKILL);
+    std::filesystem::remove(disk.file("filler"));
+    cluster.restart_master();
+    std::ofstream(cluster.file("end")) << "\n";
+    EXPECT_EQ(run.wait(), 0);
+    const std::string all = "[0] early\n[0] " + std::string(9000, 'x') + "\n[0] late\n";
+    EXPECT_EQ(run.out(), all);
+    EXPECT_EQ(cluster.longhaul_to_end({"logs", "last"}), 0);
+    EXPECT_EQ(cluster.last().out(), all);
   }
   ::umount(disk.path().c_str());
 }

@@ -151,7 +151,7 @@ class ClusterState {
   // cluster_workers.cc: streams and silence.
   void worker_lost(const WorkerId& id, const std::string& why, Now now);
   void resume(const WorkerRecord& worker, Now now);
-  bool heard(SessionId session, Now now);
+  bool heard(SessionId session, Now now, bool is_heartbeat = false);
   Job* job_on(SessionId session, const LaunchId& launch, const WorkerRecord** worker);
 
   // cluster_arrays.cc: tasks of arrays.

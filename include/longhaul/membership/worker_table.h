@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "longhaul/membership/cluster_messages.h"
+#include "longhaul/membership/heartbeat_jitter.h"
 
 namespace longhaul {
 
@@ -21,6 +22,7 @@ struct WorkerOptions {
   milliseconds heartbeat_interval{1000};
   int missed_heartbeats = 3;          // then it is UNREACHABLE
   milliseconds lease{5000};           // of silence; then it is LOST
+  milliseconds most_margin{5000};     // that irregular heartbeats may add to both
   milliseconds return_grace{30'000};  // after a master's restart, for workers to dial again
   size_t keep_lost = 100;             // lost workers shown to people
 };
@@ -33,6 +35,7 @@ struct WorkerRecord {
   Instant last_heard;
   uint64_t unix_ms_last_heard = 0;
   std::string why_lost;
+  HeartbeatJitter jitter;
 };
 
 class WorkerTable {
@@ -59,6 +62,8 @@ class WorkerTable {
   // Anything that came on the stream counts as a sign of life. Returns true when that made it
   // READY.
   bool heard(SessionId session, Now now);
+  // The same for a heartbeat, whose regularity tells how much silence means something.
+  bool heartbeat(SessionId session, Now now);
 
   // The stream broke, or (`goodbye`) was ended by the worker, which is LOST then.
   void session_closed(SessionId session, bool goodbye);
@@ -80,6 +85,8 @@ class WorkerTable {
 
  private:
   WorkerRecord* session_owner(SessionId session);
+  milliseconds unreachable_after(const WorkerRecord& worker) const;
+  milliseconds lost_after(const WorkerRecord& worker) const;
   WorkerId free_id(const WorkerRegistration& registration) const;
   void forget_oldest_lost(std::vector<WorkerId>& forgotten);
 

@@ -96,6 +96,7 @@ void Core::run() {
 }
 
 std::optional<std::string> Core::trouble() const {
+  if (output_waits_) return str_cat(options_.output_folder, ": the disk is full");
   return ledger_ == nullptr ? std::nullopt : ledger_->trouble();
 }
 
@@ -142,7 +143,18 @@ void Core::collect() {
   }
 }
 
+bool Core::write_output() {
+  std::erase_if(unwritten_, [this](const JobId& job) {
+    const auto found = feeds_.find(job);
+    return found == feeds_.end() || found->second->write_log();
+  });
+  output_waits_ = !unwritten_.empty();
+  return unwritten_.empty();
+}
+
 void Core::seal() {
+  const bool written = write_output();
+  if (!written && !gave_up_ && !tasks_.closed()) return;
   for (const JobId& id : std::exchange(dirty_jobs_, {})) {
     const JobRecord* record = state_.record(id);
     std::optional<std::string>& row = batch_.jobs[job_number(id)];
@@ -161,7 +173,7 @@ void Core::seal() {
   LedgerBatch batch = std::exchange(batch_, {});
   Held held = std::exchange(held_, {});
   if (ledger_ == nullptr || gave_up_ || (batch.empty() && in_flight_.empty())) {
-    carry_out(held, ledger_ == nullptr || batch.empty());
+    carry_out(held, written && (ledger_ == nullptr || batch.empty()));
   } else if (!batch.empty()) {
     in_flight_.push_back(std::move(held));
     ledger_->write(std::move(batch), [this] {
@@ -331,18 +343,29 @@ void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& 
   if (state.rank_output(session, launch, static_cast<Rank>(output.output().rank()), now)) {
     v1::Output piece = output.output();
     piece.set_generation(launch.generation);
-    feed(launch.job)->append(piece);
+    const std::shared_ptr<JobFeed> kept = feed(launch.job);
+    kept->append(piece);
+    if (!kept->write_log()) unwritten_.insert(launch.job);
   }
   // Acknowledged in any case: what nobody wants must not stop the worker's window.
   const auto found = sessions_.find(session);
   if (found == sessions_.end()) return;
   uint64_t& taken = found->second.output_bytes[launch];
   taken += output.output().data().size();
+  if (unwritten_.empty()) return acknowledge_output(session, launch, taken);
+  when_durable([this, session, launch, taken](bool durable) {
+    if (durable) acknowledge_output(session, launch, taken);
+  });
+}
+
+void Core::acknowledge_output(SessionId session, const LaunchId& launch, uint64_t bytes) {
+  const auto found = sessions_.find(session);
+  if (found == sessions_.end()) return;
   v1::MasterMessage message;
   v1::OutputAck* ack = message.mutable_output_ack();
   ack->set_job_id(launch.job);
   ack->set_generation(launch.generation);
-  ack->set_bytes(taken);
+  ack->set_bytes(bytes);
   found->second.sink->send(std::move(message));
 }
 

@@ -9,6 +9,7 @@
 // from any thread; the rest only inside a posted task.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <map>
@@ -109,8 +110,11 @@ class Core {
   Instant next_wakeup() const;
   // Sorts what has happened into what is written and what is held.
   void collect();
-  // Hands the batch to the ledger, or carries it out when there is nothing to wait for.
+  // Hands the batch to the ledger, or carries it out when there is nothing to wait for. It waits
+  // for output that came before and found the disk full.
   void seal();
+  bool write_output();
+  void acknowledge_output(SessionId session, const LaunchId& launch, uint64_t bytes);
   void durable();
   void carry_out(const Held& held, bool durable);
   void perform(const Effect& effect);
@@ -138,6 +142,8 @@ class Core {
   std::set<JobId> dirty_tasks_;
   Held held_;
   std::deque<Held> in_flight_;  // one for each batch that the ledger has
+  std::set<JobId> unwritten_;   // jobs with output that found the disk full
+  std::atomic<bool> output_waits_ = false;
   bool gave_up_ = false;
   size_t durable_after_close_ = 0;  // the ledger's thread's, then close()'s
   bool stopping_ = false;

@@ -17,6 +17,7 @@ JobFeed::JobFeed(size_t max_bytes, const std::string& log_path)
     : max_bytes_(max_bytes), log_(log_path) {
   MutexLock lock(mutex_);
   for (v1::Output& output : log_.load()) take(std::move(output));
+  logged_ = end_;
 }
 
 void JobFeed::publish(v1::JobStatus status, bool ended) {
@@ -33,11 +34,29 @@ void JobFeed::append(const v1::Output& output) {
   {
     MutexLock lock(mutex_);
     if (output.data().empty() || !take(output)) return;
-    log_.append(pieces_.back().output);
+    write_missing();
     trim(max_bytes_);
     if (log_.bytes() > 2 * max_bytes_) rewrite_log();
   }
   wake_listeners();
+}
+
+bool JobFeed::write_log() {
+  MutexLock lock(mutex_);
+  return write_missing();
+}
+
+bool JobFeed::write_missing() {
+  if (logged_ == end_) return true;
+  auto piece = std::lower_bound(
+      pieces_.begin(), pieces_.end(), logged_,
+      [](const Piece& candidate, uint64_t byte) { return candidate.begin < byte; });
+  for (; piece != pieces_.end(); ++piece) {
+    if (!log_.append(piece->output)) return false;
+    logged_ = piece->begin + piece->output.data().size();
+  }
+  logged_ = end_;
+  return true;
 }
 
 // Without data it tells up to where its stream has been received. False: nothing of it is new.
@@ -80,7 +99,7 @@ void JobFeed::rewrite_log() {
   entries.reserve(marks.size() + pieces_.size());
   for (const v1::Output& mark : marks) entries.push_back(&mark);
   for (const Piece& piece : pieces_) entries.push_back(&piece.output);
-  log_.rewrite(entries);
+  if (log_.rewrite(entries)) logged_ = end_;
 }
 
 void JobFeed::clear_output() {

@@ -42,6 +42,8 @@ class JobFeed {
   // Pieces of one (generation, rank, stream) that came before are dropped by their offset: after a
   // reconnect a worker sends again what was not acknowledged.
   void append(const v1::Output& output);
+  // Writes what the log has not taken yet, because the disk was full. False: it still is.
+  bool write_log();
   // Throws away what is kept; watchers are told how much that was.
   void clear_output();
   // The job is forgotten: removes the log.
@@ -82,6 +84,7 @@ class JobFeed {
   bool next_output(Cursor* cursor, v1::WatchJobEvent* event) const LONGHAUL_REQUIRES(mutex_);
   bool take(v1::Output output) LONGHAUL_REQUIRES(mutex_);
   void trim(size_t max_bytes) LONGHAUL_REQUIRES(mutex_);
+  bool write_missing() LONGHAUL_REQUIRES(mutex_);
   void rewrite_log() LONGHAUL_REQUIRES(mutex_);
   void wake_listeners();
 
@@ -95,6 +98,7 @@ class JobFeed {
   size_t kept_ LONGHAUL_GUARDED_BY(mutex_) = 0;     // bytes, with the overhead of pieces
   uint64_t begin_ LONGHAUL_GUARDED_BY(mutex_) = 0;  // of what is kept
   uint64_t end_ LONGHAUL_GUARDED_BY(mutex_) = 0;
+  uint64_t logged_ LONGHAUL_GUARDED_BY(mutex_) = 0;  // up to here the log has it
   std::map<StreamKey, uint64_t> received_ LONGHAUL_GUARDED_BY(mutex_);
   std::vector<std::weak_ptr<FeedListener>> listeners_ LONGHAUL_GUARDED_BY(mutex_);
 };

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <fstream>
+#include <utility>
 
 #include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
@@ -43,8 +44,8 @@ std::vector<v1::Output> OutputLog::load() {
   return entries;
 }
 
-void OutputLog::append(const v1::Output& output) {
-  if (path_.empty()) return;
+bool OutputLog::append(const v1::Output& output) {
+  if (path_.empty()) return true;
   std::string entry(sizeof(uint32_t), '\0');
   const auto size = static_cast<uint32_t>(output.ByteSizeLong());
   ::memcpy(entry.data(), &size, sizeof(size));
@@ -53,27 +54,36 @@ void OutputLog::append(const v1::Output& output) {
   const ssize_t written = fd_.valid() ? ::write(fd_.get(), entry.data(), entry.size()) : -1;
   if (written == static_cast<ssize_t>(entry.size())) {
     bytes_ += entry.size();
-    return;
+    complained_ = false;
+    return true;
   }
+  // A write that was cut short is one that found no room for the rest.
+  const int error = written < 0 ? errno : ENOSPC;
+  const bool full = error == ENOSPC || error == EDQUOT;
   // Half an entry would hide all that follow.
   if (written > 0 && ::ftruncate(fd_.get(), static_cast<off_t>(bytes_)) != 0) fd_.reset();
   if (!complained_) {
-    log(LogLevel::kError, "master", path_, ": ", ::strerror(errno),
-        "; output is kept in memory only");
+    log(LogLevel::kError, "master", path_, ": ", ::strerror(error),
+        full ? "; waiting for room" : "; output is kept in memory only");
   }
   complained_ = true;
+  return !full;
 }
 
-void OutputLog::rewrite(const std::vector<const v1::Output*>& entries) {
-  if (path_.empty()) return;
+bool OutputLog::rewrite(const std::vector<const v1::Output*>& entries) {
+  if (path_.empty()) return true;
   const std::string draft = path_ + ".new";
+  const uint64_t bytes_before = std::exchange(bytes_, 0);
   open(draft, O_TRUNC);
-  bytes_ = 0;
-  for (const v1::Output* entry : entries) append(*entry);
-  if (complained_ || ::rename(draft.c_str(), path_.c_str()) != 0) {
-    ::unlink(draft.c_str());
-    fd_.reset();
+  for (const v1::Output* entry : entries) {
+    append(*entry);
+    if (complained_) break;
   }
+  if (!complained_ && ::rename(draft.c_str(), path_.c_str()) == 0) return true;
+  ::unlink(draft.c_str());
+  fd_.reset();
+  bytes_ = bytes_before;
+  return false;
 }
 
 void OutputLog::remove() {

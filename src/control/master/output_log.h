@@ -26,11 +26,12 @@ class OutputLog {
   // append().
   std::vector<v1::Output> load();
 
-  // What the disk does not take is dropped; it is logged once.
-  void append(const v1::Output& output);
+  // False: the disk is full, and nothing was written. What it does not take for any other reason is
+  // dropped. Either is logged once.
+  bool append(const v1::Output& output);
 
-  // These instead of all that is there; until they are written the old file stays.
-  void rewrite(const std::vector<const v1::Output*>& entries);
+  // These instead of all that is there. False: they could not be written, and the old file stays.
+  bool rewrite(const std::vector<const v1::Output*>& entries);
 
   uint64_t bytes() const { return bytes_; }
   void remove();
