@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "control/ledger/ledger.h"
+#include "control/master/event_journal.h"
 #include "control/master/job_feed.h"
 #include "control/master/task_inputs.h"
 #include "longhaul/base/clock.h"
@@ -33,6 +34,7 @@ namespace longhaul {
 struct MasterMemory {
   ClusterMemory cluster;
   std::map<uint64_t, std::vector<InputRow>> inputs;  // by the number of the job
+  std::vector<v1::Event> events;                     // in order
 };
 
 // A worker's stream as the owner thread sees it. No method blocks.
@@ -52,6 +54,7 @@ class Core {
     std::string output_folder;  // empty: output is kept in memory only
     size_t output_bytes_per_job = size_t{16} << 20;
     size_t output_bytes_of_ended_jobs = size_t{256} << 20;
+    size_t keep_events = 10'000;
   };
 
   // `ledger` may be null: then nothing outlives this object. `memory` is what it held.
@@ -74,6 +77,8 @@ class Core {
   void give_up_writing();
   // Runs what was posted, then ends the thread.
   void close();
+  // What happened, as far as it is durable. May be read from any thread.
+  EventJournal& journal() { return journal_; }
 
   // Inside a task:
 
@@ -107,10 +112,13 @@ class Core {
   void run();
   Now now() const;
   Instant next_wakeup() const;
+  // Into the journal.
+  void happened(ClusterEvent event);
   // Sorts what has happened into what is written and what is held.
   void collect();
   // Hands the batch to the ledger, or carries it out when there is nothing to wait for.
   void seal();
+  void seal_events();
   void durable();
   void carry_out(const Held& held, bool durable);
   void perform(const Effect& effect);
@@ -123,6 +131,7 @@ class Core {
   const std::string incarnation_;
   Queue<Task> tasks_;
   std::unique_ptr<Ledger> ledger_;
+  EventJournal journal_;
 
   // The owner thread's.
   ClusterState state_;
@@ -133,6 +142,7 @@ class Core {
   std::map<JobId, TaskInputs> inputs_;
   Instant published_at_;
   LedgerBatch batch_;  // of what has happened since seal()
+  std::vector<v1::Event> new_events_;
   std::set<JobId> dirty_jobs_;
   std::set<WorkerId> dirty_workers_;
   std::set<JobId> dirty_tasks_;
