@@ -27,6 +27,13 @@ void add_logs(CLI::App& app, Action* action);
 void add_stop(CLI::App& app, Action* action);
 void add_wait(CLI::App& app, Action* action);
 void add_nodes(CLI::App& app, Action* action);
+void add_explain(CLI::App& app, Action* action);
+void add_drain(CLI::App& app, Action* action);
+void add_events(CLI::App& app, Action* action);
+void add_completion(CLI::App& app, Action* action);
+// Hidden: `longhaul __complete -- WORD...`, what the completion scripts ask.
+void add_complete(CLI::App& app, Action* action,
+                  const std::optional<std::vector<std::string>>& after_dashes);
 
 // The program and its arguments: what CLI11 left over of the command's words and what came after
 // the dashes. Throws CLI::ExtrasError for a flag among the former: a typo.
@@ -37,9 +44,11 @@ std::vector<std::string> program_words(const CLI::App& command,
 void add_master_flag(CLI::App& command, std::string* address);
 // -o, --output text|json.
 void add_output_flag(CLI::App& command, bool* json);
-// A number of seconds, kept in milliseconds.
+// A duration, "90" (seconds), "90s", "5m", "2h", kept in milliseconds.
 CLI::Option* add_seconds_flag(CLI::App& command, const std::string& name,
                               std::chrono::milliseconds* value, const std::string& help);
+// --since: a time in the past, or how long ago (time_text.h).
+void add_since_flag(CLI::App& command, uint64_t* unix_ms, const std::string& help);
 // JOB: an id, a unique prefix of one, a name or "last".
 void add_job_argument(CLI::App& command, std::string* job);
 

@@ -1,6 +1,5 @@
-#include <cmath>
-
 #include "apps/cli/command.h"
+#include "apps/cli/time_text.h"
 
 namespace longhaul::cli {
 
@@ -23,15 +22,35 @@ void add_output_flag(CLI::App& command, bool* json) {
 
 CLI::Option* add_seconds_flag(CLI::App& command, const std::string& name,
                               std::chrono::milliseconds* value, const std::string& help) {
+  static constexpr std::chrono::milliseconds kShortest{1};
+  static constexpr std::chrono::milliseconds kLongest{1'000'000'000};
   return command
-      .add_option_function<double>(
-          name,
-          [value](double seconds) {
-            *value = std::chrono::milliseconds(std::llround(seconds * 1000));
-          },
+      .add_option_function<std::string>(
+          name, [value](const std::string& text) { *value = parse_duration(text).value(); }, help)
+      ->type_name("DURATION")
+      ->check([](const std::string& text) {
+        const auto duration = parse_duration(text);
+        const bool fits = duration && *duration >= kShortest && *duration <= kLongest;
+        return fits ? std::string()
+                    : "'" + text + "' is no duration from 1ms to 1000000s: say 90, 90s, 5m or 2h";
+      });
+}
+
+void add_since_flag(CLI::App& command, uint64_t* unix_ms, const std::string& help) {
+  const int64_t now = SystemClock().unix_ms();
+  command
+      .add_option_function<std::string>(
+          "--since",
+          [unix_ms, now](const std::string& text) { *unix_ms = parse_since(text, now).value(); },
           help)
-      ->type_name("SECONDS")
-      ->check(CLI::Range(0.001, 1e6));
+      ->type_name("TIME|DURATION")
+      ->check([now](const std::string& text) {
+        return parse_since(text, now)
+                   ? std::string()
+                   : "'" + text +
+                         "' is no time: say how long ago (90s, 5m, 2h), or when (14:05, "
+                         "\"2026-11-21 14:05\", 2026-11-21T14:05:00Z, @1763733000)";
+      });
 }
 
 void add_job_argument(CLI::App& command, std::string* job) {

@@ -7,7 +7,8 @@ namespace longhaul::cli {
 constexpr int kExitMasterUnreachable = 69;  // EX_UNAVAILABLE
 constexpr int kExitInternal = 70;           // EX_SOFTWARE
 constexpr int kExitCannotCreate = 73;       // EX_CANTCREAT: results cannot be written
-constexpr int kExitNoRoom = 75;             // EX_TEMPFAIL: try later
+constexpr int kExitTryLater = 75;           // EX_TEMPFAIL: no room for a job, or on a disk
+constexpr int kExitDenied = 77;             // EX_NOPERM
 // 64 (kExitUsage, apps/common/flags.h): wrong usage, no such job.
 // 128 + signal: `longhaul run` was told to stop by that signal and stopped its job.
 

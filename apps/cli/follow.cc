@@ -98,8 +98,10 @@ class Follower {
     }
     flush_lines();
     screen_.show_line("");
-    complete_ = !options_.watch.follow || has_ended(status_.state);
-    if (!options_.watch.follow) {
+    // Nothing comes any more of an attempt that is over.
+    const bool over = options_.watch.attempt != 0 && options_.watch.attempt < status_.generation;
+    complete_ = !options_.watch.follow || over || has_ended(status_.state);
+    if (!options_.watch.follow || over) {
       finish(0);
     } else if (!complete_) {
       on_broken_watch({ErrorKind::kUnavailable, "the master ended the watch"});
@@ -136,7 +138,7 @@ class Follower {
 
   void on_broken_watch(const Failure& failure) {
     const bool never_there = status_.id.empty();
-    if (failure.kind == ErrorKind::kInvalid || never_there) {
+    if (failure.kind == ErrorKind::kInvalid || failure.kind == ErrorKind::kDenied || never_there) {
       screen_.show_line("");
       finish(report_failure(failure, screen_));
       return;
@@ -276,7 +278,7 @@ Followed follow(JobClient& client, const std::string& job, const FollowOptions& 
 
 int exit_code_of(const JobStatus& job) {
   if (job.state == JobState::kSucceeded) return 0;
-  if (job.failure && job.failure->failure_class == FailureClass::kNoRoom) return kExitNoRoom;
+  if (job.failure && job.failure->failure_class == FailureClass::kNoRoom) return kExitTryLater;
   if (job.exit_code != 0) return job.exit_code;
   return job.state == JobState::kStopped ? 128 + SIGTERM : 1;
 }
@@ -294,6 +296,10 @@ int report_failure(const Failure& failure, Screen& screen) {
       return kExitMasterUnreachable;
     case ErrorKind::kInvalid:
       return kExitUsage;
+    case ErrorKind::kExhausted:
+      return kExitTryLater;
+    case ErrorKind::kDenied:
+      return kExitDenied;
     default:
       return kExitInternal;
   }

@@ -8,6 +8,7 @@
 #include "apps/cli/names.h"
 #include "apps/cli/progress.h"
 #include "apps/cli/table.h"
+#include "apps/cli/time_text.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/membership/failure.h"
 
@@ -96,12 +97,41 @@ std::string render_nodes(const std::vector<NodeInfo>& nodes, int64_t now_unix_ms
   std::vector<Row> rows;
   rows.reserve(nodes.size());
   for (const NodeInfo& node : nodes) {
-    rows.push_back({node.id, node.host, node.address, std::string(name_of(node.state)),
+    rows.push_back({node.id, node.host, node.address, name_of(node),
                     str_cat(node.used_slots, "/", node.slots),
                     age(node.unix_ms_last_heard, now_unix_ms),
                     node.jobs.empty() ? "-" : join(node.jobs, ",")});
   }
   return render_table({"WORKER", "HOST", "ADDRESS", "STATE", "SLOTS", "HEARD", "JOBS"}, rows);
+}
+
+std::string render_explanation(const Explanation& explanation) {
+  std::string text = str_cat("job ", explanation.job, " ", to_string(explanation.state), "\n");
+  text += "  why     " + explanation.reason + "\n";
+  for (const std::string& help : explanation.help) text += "  help    " + help + "\n";
+  for (const JobAhead& job : explanation.ahead) {
+    text += str_cat("  before  ", job.id, job.name.empty() ? "" : " (" + job.name + ")", " ",
+                    to_string(job.state));
+    if (job.slots_held > 0) text += str_cat(", ", job.slots_held, " slots");
+    text += "\n";
+  }
+  if (explanation.nodes.empty()) return text;
+  std::vector<Row> rows;
+  rows.reserve(explanation.nodes.size());
+  for (const ExplainedNode& node : explanation.nodes) {
+    rows.push_back({node.id, std::to_string(node.slots), std::to_string(node.free), node.verdict});
+  }
+  return text + "\n" + render_table({"WORKER", "SLOTS", "FREE", "NOW"}, rows);
+}
+
+std::string render_event(const ClusterEvent& event) {
+  std::string number = std::to_string(event.number);
+  if (number.size() < 6) number.insert(0, 6 - number.size(), ' ');
+  std::string kind(to_string(event.kind));
+  kind.resize(std::max<size_t>(kind.size(), 18), ' ');
+  const std::string& whom = event.job.empty() ? event.worker : event.job;
+  return str_cat(number, "  ", format_time(event.unix_ms), "  ", kind, "  ", whom,
+                 whom.empty() ? "" : ": ", event.text, "\n");
 }
 
 std::string render_status(const JobStatus& job, int64_t now_unix_ms) {

@@ -14,6 +14,10 @@ std::string render_nodes(const std::vector<NodeInfo>& nodes, int64_t now_unix_ms
 // Everything about one job: its ranks, progress and, when it failed, why.
 std::string render_status(const JobStatus& job, int64_t now_unix_ms);
 
+std::string render_explanation(const Explanation& explanation);
+// One line.
+std::string render_event(const ClusterEvent& event);
+
 // The command as it could be typed into a shell.
 std::string quote_command(const std::vector<std::string>& command);
 

@@ -142,7 +142,10 @@ Json node_value(const NodeInfo& node) {
           {"pid", node.pid},
           {"version", node.version},
           {"unix_ms_last_heard", node.unix_ms_last_heard},
-          {"jobs", node.jobs}};
+          {"jobs", node.jobs},
+          {"drain", !node.drained           ? "no"
+                    : node.empty_for_good() ? "drained"
+                                            : "draining"}};
 }
 
 // Output lines of a rank may hold any bytes; what is not UTF-8 becomes U+FFFD.
@@ -168,6 +171,40 @@ std::string nodes_json(const std::vector<NodeInfo>& nodes) {
 
 std::string job_json(const JobStatus& job) {
   return document(job_value(job));
+}
+
+std::string explanation_json(const Explanation& explanation) {
+  Json nodes = Json::array();
+  for (const ExplainedNode& node : explanation.nodes) {
+    nodes.push_back({{"worker", node.id},
+                     {"slots", node.slots},
+                     {"free", node.free},
+                     {"verdict", node.verdict}});
+  }
+  Json ahead = Json::array();
+  for (const JobAhead& job : explanation.ahead) {
+    ahead.push_back({{"job", job.id},
+                     {"name", job.name},
+                     {"state", name(to_string(job.state))},
+                     {"slots_held", job.slots_held}});
+  }
+  return document({{"job", explanation.job},
+                   {"state", name(to_string(explanation.state))},
+                   {"reason", explanation.reason},
+                   {"help", explanation.help},
+                   {"nodes", std::move(nodes)},
+                   {"ahead", std::move(ahead)}});
+}
+
+std::string event_json(const ClusterEvent& event) {
+  return document({{"number", event.number},
+                   {"unix_ms", event.unix_ms},
+                   {"event", name(to_string(event.kind))},
+                   {"job", event.job},
+                   {"worker", event.worker},
+                   {"generation", event.generation},
+                   {"rank", event.rank ? Json(*event.rank) : Json(nullptr)},
+                   {"text", event.text}});
 }
 
 std::string submitted_json(const JobId& job) {

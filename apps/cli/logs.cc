@@ -34,11 +34,19 @@ void add_logs(CLI::App& app, Action* action) {
       ->type_name("R")
       ->allow_extra_args(false)
       ->check(CLI::NonNegativeNumber);
+  command
+      ->add_option("--attempt", flags->options.watch.attempt,
+                   "only this attempt: 1 is the first, each restart is the next")
+      ->type_name("N")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1'000'000'000}));
+  add_since_flag(*command, &flags->options.watch.since_unix_ms,
+                 "only lines that the master had in full since then");
   command->add_flag("-f,--follow", flags->options.watch.follow, "go on until the job has ended");
   command->footer(
       "Examples:\n"
       "  longhaul logs j3\n"
-      "  longhaul logs last -f --rank 0 --rank 2");
+      "  longhaul logs last -f --rank 0 --rank 2\n"
+      "  longhaul logs j3 --attempt 2 --since 10m");
   command->callback([flags, action] { *action = [flags] { return logs(*flags); }; });
 }
 

@@ -12,7 +12,8 @@ constexpr const char* kFooter =
     "  the job's   `run` and `wait` pass on the code of the rank that failed first (128 + signal)\n"
     "  64          wrong usage, or no such job\n"
     "  69          the master cannot be reached, or was lost while watching\n"
-    "  75          no room (--fail-when-full): try again later\n"
+    "  75          try again later: no room (--fail-when-full), or the master's disk is full\n"
+    "  77          denied\n"
     "  124         the job ran longer than its --time-limit\n"
     "  130, 143    interrupted (Ctrl-C, SIGTERM); what became of the job was said\n"
     "Environment:\n"
@@ -43,10 +44,11 @@ int run(int argc, char** argv) {
   const std::optional<std::vector<std::string>> after_dashes = cut_at_dashes(&argc, argv);
   add_run(app, &action, after_dashes);
   add_map(app, &action, after_dashes);
-  for (const auto add :
-       {add_results, add_ps, add_status, add_logs, add_stop, add_wait, add_nodes}) {
+  for (const auto add : {add_results, add_ps, add_status, add_explain, add_logs, add_stop, add_wait,
+                         add_nodes, add_drain, add_events, add_completion}) {
     add(app, &action);
   }
+  add_complete(app, &action, after_dashes);
   if (const std::optional<int> exit_code = longhaul::parse_flags(app, argc, argv)) {
     return *exit_code;
   }

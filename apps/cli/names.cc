@@ -32,4 +32,11 @@ std::string_view name_of(WorkerState state) {
   return "unknown";
 }
 
+std::string name_of(const NodeInfo& node) {
+  const std::string state(name_of(node.state));
+  if (!node.drained) return state;
+  const std::string drain = node.empty_for_good() ? "drained" : "draining";
+  return node.state == WorkerState::kReady ? drain : state + ", " + drain;
+}
+
 }  // namespace longhaul::cli

@@ -7,6 +7,7 @@
 #include "apps/cli/command.h"
 #include "apps/cli/exit_codes.h"
 #include "apps/cli/follow.h"
+#include "apps/cli/json_text.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {
@@ -24,8 +25,10 @@ struct ResultsFlags {
 
 // What is not UTF-8 becomes U+FFFD; --out gives every byte.
 std::string json_line(const TaskResult& result) {
-  const nlohmann::ordered_json line = {
-      {"task", result.task}, {"attempt", result.attempt}, {"result", result.data}};
+  const nlohmann::ordered_json line = {{"schema", kJsonSchema},
+                                       {"task", result.task},
+                                       {"attempt", result.attempt},
+                                       {"result", result.data}};
   return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 

@@ -37,7 +37,7 @@ void add_stop(CLI::App& app, Action* action) {
       "Returns when the master has taken the request; `longhaul wait JOB` waits for the end.\n"
       "Examples:\n"
       "  longhaul stop j3\n"
-      "  longhaul stop last --grace 60\n"
+      "  longhaul stop last --grace 2m\n"
       "  longhaul stop j3 --force");
   command->callback([flags, action] { *action = [flags] { return stop(*flags); }; });
 }

@@ -40,6 +40,7 @@ struct Flags {
   std::string backup_to;
   double lease_seconds = 5;
   size_t keep_jobs = 200;
+  size_t keep_events = 10'000;
   std::string log_level = "info";
 };
 
@@ -63,6 +64,10 @@ void add_flags(CLI::App* app, Flags* flags) {
          "jobs that have ended to keep, with their output and results; older ones are dropped")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
+  app->add_option("--keep-events", flags->keep_events,
+                  "what happened last: so many events are kept for `longhaul events`")
+      ->check(CLI::Range(100, 1'000'000))
+      ->capture_default_str();
   app->add_option("--log-level", flags->log_level, "what to log to stderr")
       ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
       ->capture_default_str();
@@ -73,6 +78,7 @@ MasterOptions options_from(const Flags& flags) {
   options.listen = flags.listen;
   if (!flags.in_memory) options.state_folder = flags.state;
   options.core.cluster.keep_ended_jobs = flags.keep_jobs;
+  options.core.keep_events = flags.keep_events;
   WorkerOptions& workers = options.core.cluster.workers;
   workers.lease = milliseconds(static_cast<int64_t>(flags.lease_seconds * 1000));
   // Three may be missed before a worker is unreachable, and then there is still time left.

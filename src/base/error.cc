@@ -18,6 +18,10 @@ std::string_view to_string(ErrorKind kind) {
       return "stale";
     case ErrorKind::kInternal:
       return "internal";
+    case ErrorKind::kExhausted:
+      return "exhausted";
+    case ErrorKind::kDenied:
+      return "denied";
   }
   return "unknown";
 }

@@ -64,7 +64,7 @@ void ClusterState::count_tasks(Job& job) {
 
 // Fills the free slots of one worker. Returns whether it got some.
 bool ClusterState::offer_tasks(Job& job, const WorkerRecord& worker, Now now) {
-  if (worker.state != WorkerState::kReady || !worker.session) return false;
+  if (worker.state != WorkerState::kReady || !worker.session || worker.drained) return false;
   const LeaseHolder holder{worker.id, worker.registration.incarnation};
   const auto batch_size = static_cast<size_t>(std::max(1, job.status.spec.array->batch));
   GrantTasksMessage message{job.launch(), job.status.spec, {}};
@@ -78,6 +78,7 @@ bool ClusterState::offer_tasks(Job& job, const WorkerRecord& worker, Now now) {
   if (job.status.state == JobState::kPending) {
     job.status.unix_ms_started = now.unix_ms;
     advance(job, JobEvent::kTasksGranted, now);
+    happened(EventKind::kJobStarted, job, str_cat("the first of ", job.tasks->size(), " tasks"));
   }
   tasks_changed(job, /*urgent=*/false);
   send(worker.id, std::move(message));

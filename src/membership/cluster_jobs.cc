@@ -10,6 +10,19 @@ namespace longhaul {
 namespace {
 
 constexpr size_t kKeepFailures = 20;
+constexpr size_t kNamedShares = 8;
+
+// "gpu-a (4 ranks), gpu-b (4 ranks), ...".
+std::string describe(const std::vector<RankShare>& shares) {
+  std::vector<std::string> parts;
+  for (const RankShare& share : shares) {
+    if (parts.size() == kNamedShares) break;
+    parts.push_back(str_cat(share.worker, " (", share.ranks.size(),
+                            share.ranks.size() == 1 ? " rank)" : " ranks)"));
+  }
+  if (shares.size() > kNamedShares) parts.emplace_back("...");
+  return "on " + join(parts, ", ");
+}
 
 }  // namespace
 
@@ -39,6 +52,7 @@ bool ClusterState::advance(Job& job, JobEvent event, Now now) {
         }
         prepare(job, share.worker);
       }
+      happened(EventKind::kJobPlaced, job, describe(job.shares));
       break;
     case JobAction::kLaunch:
       job.status.state = step->to;
@@ -95,6 +109,8 @@ void ClusterState::launch(Job& job, Now now) {
   job.master_addr = workers_.find(first)->registration.address;
   job.master_port = job.prepared.at(first).port;
   for (size_t share = 0; share < job.shares.size(); ++share) send_launch(job, share);
+  happened(EventKind::kJobStarted, job,
+           str_cat(job.status.ranks.size(), " ranks, attempt ", job.status.generation));
 }
 
 void ClusterState::send_launch(Job& job, size_t share) {
@@ -126,6 +142,7 @@ void ClusterState::stop_ranks(Job& job, Now now) {
   job.give_up_at = now.instant + job.stop_grace + options_.stop_margin;
   if (!job.verdict) job.status.reason = job.stop_reason;
   if (job.verdict) report(job);
+  happened(EventKind::kJobStopping, job, job.status.reason);
   answer(job.store.fail(job.status.reason));
   for (const RankShare& share : job.shares) send_stop(job, share.worker);
   if (job.tasks) {
@@ -173,6 +190,7 @@ void ClusterState::end(Job& job, JobState state, Now now) {
       break;
   }
   note("job ", job.status.id, " ", to_string(state), ": ", job.status.reason);
+  happened(EventKind::kJobEnded, job, str_cat(to_string(state), ": ", job.status.reason));
 }
 
 // Set again after a restart of the master: what counts is when the job was first started.
@@ -204,6 +222,7 @@ void ClusterState::form_again(Job& job, Now now) {
   job.verdict = refine_verdict(*job.verdict, job.status.ranks);
   report(job);
   const bool node_fault = job.verdict->failure_class == FailureClass::kWorkerLost;
+  happened(EventKind::kJobFailedAttempt, job, job.status.failure->message);
   ++(node_fault ? job.status.node_restarts : job.status.restarts);
   std::vector<FailureReport>& earlier = job.status.earlier_failures;
   if (earlier.size() >= kKeepFailures) earlier.erase(earlier.begin());
@@ -244,6 +263,9 @@ void ClusterState::form_again(Job& job, Now now) {
   job.status.reason = str_cat("starts again: ", earlier.back().message);
   note("job ", job.status.id, " is formed again as generation ", job.status.generation, " in ",
        delay.count(), " ms");
+  happened(EventKind::kJobRestarted, job,
+           str_cat("attempt ", job.status.generation, " in ",
+                   format_seconds(static_cast<double>(delay.count()) / 1000)));
 }
 
 void ClusterState::report(Job& job) {

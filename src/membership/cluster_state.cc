@@ -72,6 +72,9 @@ Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submi
   } else {
     note("job ", id, " submitted: ", spec.ranks, " ranks of ", spec.command.front());
   }
+  happened(EventKind::kJobSubmitted, job,
+           str_cat(spec.array ? spec.array->tasks : static_cast<TaskIndex>(spec.ranks),
+                   spec.array ? " tasks of " : " ranks of ", spec.command.front()));
   changed(job);
   schedule(now);
   if (job.status.state == JobState::kPending && spec.fail_when_full) {
@@ -261,7 +264,8 @@ std::vector<WorkerRoom> ClusterState::rooms() const {
     if (worker.state == WorkerState::kLost) continue;
     const int slots = worker.registration.slots;
     rooms.push_back({id, slots, std::max(0, slots - used_slots(id)),
-                     worker.state == WorkerState::kReady && worker.session.has_value()});
+                     worker.state == WorkerState::kReady && worker.session && !worker.drained,
+                     worker.drained});
   }
   return rooms;
 }
@@ -345,6 +349,7 @@ void ClusterState::tick(Now now) {
       worker_lost(id, worker->why_lost, now);
     } else {
       note("worker ", id, " is unreachable");
+      happened(EventKind::kWorkerUnreachable, id, "it is silent");
     }
   }
   for (auto& [id, job] : jobs_) {
@@ -352,6 +357,19 @@ void ClusterState::tick(Now now) {
   }
   schedule(now);
   forget_old_jobs();
+}
+
+void ClusterState::happened(EventKind kind, const Job& job, std::string text) {
+  ClusterEvent event{kind, job.status.id, "", job.status.generation, std::nullopt, std::move(text)};
+  if (job.status.failure) {
+    event.worker = job.status.failure->worker;
+    event.rank = job.status.failure->rank;
+  }
+  effects_.emplace_back(JournalEffect{std::move(event)});
+}
+
+void ClusterState::happened(EventKind kind, const WorkerId& worker, std::string text) {
+  effects_.emplace_back(JournalEffect{{kind, "", worker, 0, std::nullopt, std::move(text)}});
 }
 
 std::optional<Instant> ClusterState::next_wakeup() const {

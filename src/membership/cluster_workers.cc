@@ -49,6 +49,11 @@ void ClusterState::register_worker(SessionId session, const WorkerRegistration& 
   note("worker ", result.id, " on ", registration.host, " (", registration.address,
        ") is ready: ", registration.slots, " slots, ", registration.inventory.size(),
        " launches running, ", registered.unknown.size(), " of them unknown");
+  happened(result.continued ? EventKind::kWorkerReturned : EventKind::kWorkerRegistered, result.id,
+           str_cat("on ", registration.host, " (", registration.address, ") with ",
+                   registration.slots, " slots, ", registration.inventory.size(),
+                   " launches running", result.returned_from_lost ? ", after it was lost" : "",
+                   worker.drained ? "; it is drained" : ""));
   send(result.id, registered);
   // Leases of jobs that have ended or were forgotten are to be dropped too.
   for (const HeldLease& one : registration.leases) {
@@ -104,6 +109,7 @@ void ClusterState::session_closed(SessionId session, bool goodbye, Now now) {
     schedule(now);
   } else {
     note("worker ", id, " is unreachable: its stream broke");
+    happened(EventKind::kWorkerUnreachable, id, "its stream broke");
   }
   for (auto& [job_id, job] : jobs_) {
     if (!has_ended(job.status.state)) review(job, now);
@@ -112,6 +118,7 @@ void ClusterState::session_closed(SessionId session, bool goodbye, Now now) {
 
 void ClusterState::worker_lost(const WorkerId& id, const std::string& why, Now now) {
   note("worker ", id, " is lost: ", why);
+  happened(EventKind::kWorkerLost, id, why);
   if (const WorkerRecord* worker = workers_.find(id);
       worker != nullptr && worker->state == WorkerState::kLost && worker->session) {
     effects_.emplace_back(CloseEffect{*worker->session});
@@ -139,10 +146,29 @@ void ClusterState::worker_lost(const WorkerId& id, const std::string& why, Now n
 bool ClusterState::heard(SessionId session, Now now, bool is_heartbeat) {
   if (is_heartbeat ? workers_.heartbeat(session, now) : workers_.heard(session, now)) {
     note("worker ", workers_.by_session(session)->id, " is ready again");
+    happened(EventKind::kWorkerReturned, workers_.by_session(session)->id, "it is heard again");
     schedule(now);
   }
   const WorkerRecord* worker = workers_.by_session(session);
   return worker != nullptr && worker->state != WorkerState::kLost;
+}
+
+Result<void> ClusterState::drain(const WorkerId& id, bool drained, Now now) {
+  if (!workers_.drain(id, drained)) {
+    std::vector<std::string> ids;
+    for (const auto& [known, worker] : workers_.all()) ids.push_back(known);
+    const std::string near = closest_match(id, ids);
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("no worker '", id, "'",
+                           near.empty() ? "; `longhaul nodes` lists them"
+                                        : str_cat(": did you mean '", near, "'?"))};
+  }
+  note("worker ", id, drained ? " is drained" : " takes new work again");
+  happened(drained ? EventKind::kWorkerDrained : EventKind::kWorkerUndrained, id,
+           drained ? "it gets no new work" : "it takes new work again");
+  effects_.emplace_back(WorkerChangedEffect{id});
+  schedule(now);
+  return {};
 }
 
 void ClusterState::heartbeat(SessionId session, uint64_t sequence, Now now) {

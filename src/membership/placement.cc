@@ -24,9 +24,10 @@ std::string why_it_waits(int ranks, int max_per_worker, const std::vector<Worker
   int free = 0;
   int slots = 0;
   int silent = 0;
+  int drained = 0;
   for (const WorkerRoom& room : rooms) {
     if (!room.ready) {
-      ++silent;
+      ++(room.drained ? drained : silent);
       continue;
     }
     ++ready;
@@ -41,7 +42,11 @@ std::string why_it_waits(int ranks, int max_per_worker, const std::vector<Worker
                      : str_cat("; ", count(ready, "worker"), ready == 1 ? " is" : " are",
                                " ready with ", free, " free of ", slots, ": ", join(parts, ", "));
   if (silent > 0) text += str_cat("; ", count(silent, "worker"), " unreachable");
-  if (impossible && !rooms.empty()) text += "; it is larger than all workers together";
+  if (drained > 0) text += str_cat("; ", count(drained, "worker"), " drained");
+  if (impossible && !rooms.empty()) {
+    text +=
+        drained > 0 ? "; what is left is too small" : "; it is larger than all workers together";
+  }
   return text;
 }
 
@@ -65,7 +70,7 @@ PlacementDecision place_gang(int ranks, int max_per_worker, std::vector<WorkerRo
   int available = 0;
   const WorkerRoom* tightest = nullptr;
   for (const WorkerRoom& room : rooms) {
-    possible += capped(room.slots, max_per_worker);
+    if (!room.drained) possible += capped(room.slots, max_per_worker);
     if (!room.ready) continue;
     const int takes = capped(room.free, max_per_worker);
     available += takes;
@@ -104,7 +109,7 @@ PlacementDecision place_nodes(int min_nodes, int max_nodes, int ranks_per_node,
   PlacementDecision decision;
   int possible = 0;
   for (const WorkerRoom& room : rooms) {
-    if (room.slots >= ranks_per_node) ++possible;
+    if (!room.drained && room.slots >= ranks_per_node) ++possible;
     const bool wanted = static_cast<int>(decision.shares.size()) < max_nodes;
     if (wanted && room.ready && room.free >= ranks_per_node) {
       decision.shares.push_back({room.id, std::vector<Rank>(static_cast<size_t>(ranks_per_node))});

@@ -34,6 +34,7 @@ WorkerTable::Registration WorkerTable::register_worker(SessionId session,
   }
   if (worker != nullptr) {
     result.id = worker->id;
+    result.continued = true;
     result.replaced = worker->session;
     result.returned_from_lost = worker->state == WorkerState::kLost;
   } else {
@@ -45,10 +46,18 @@ WorkerTable::Registration WorkerTable::register_worker(SessionId session,
     }
   }
   if (worker->session) by_session_.erase(*worker->session);
-  *worker = {result.id, registration, WorkerState::kReady, session, now.instant, now.unix_ms, "",
-             {}};
+  const bool drained = worker->drained;
+  *worker = {result.id, registration, WorkerState::kReady, session, now.instant, now.unix_ms,
+             "",        {},        drained};
   by_session_[session] = worker;
   return result;
+}
+
+bool WorkerTable::drain(const WorkerId& id, bool drained) {
+  const auto worker = workers_.find(id);
+  if (worker == workers_.end()) return false;
+  worker->second.drained = drained;
+  return true;
 }
 
 void WorkerTable::restore(WorkerRecord worker, Now now) {
@@ -153,7 +162,8 @@ void WorkerTable::forget_oldest_lost(std::vector<WorkerId>& forgotten) {
     size_t lost = 0;
     auto oldest = workers_.end();
     for (auto it = workers_.begin(); it != workers_.end(); ++it) {
-      if (it->second.state != WorkerState::kLost) continue;
+      // That a worker is drained must be known when it comes back.
+      if (it->second.state != WorkerState::kLost || it->second.drained) continue;
       ++lost;
       if (oldest == workers_.end() || it->second.last_heard < oldest->second.last_heard)
         oldest = it;

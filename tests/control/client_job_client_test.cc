@@ -38,6 +38,7 @@ class HandMaster final : public v1::JobService::Service {
   }
   grpc::Status GetJob(grpc::ServerContext*, const v1::GetJobRequest* request,
                       v1::GetJobReply* reply) override {
+    if (request->job() == "refused") return refusal;
     if (request->job() != "j1") return {grpc::StatusCode::NOT_FOUND, "no job 'j9'"};
     reply->mutable_status()->set_job_id("j1");
     return grpc::Status::OK;
@@ -48,6 +49,42 @@ class HandMaster final : public v1::JobService::Service {
     node->set_worker_id("w");
     node->set_state(v1::NODE_STATE_UNREACHABLE);
     node->set_slots(4);
+    return grpc::Status::OK;
+  }
+  grpc::Status ExplainJob(grpc::ServerContext*, const v1::ExplainJobRequest* request,
+                          v1::ExplainJobReply* reply) override {
+    reply->set_job_id(request->job());
+    reply->set_state(v1::JOB_STATE_PENDING);
+    reply->set_reason("it waits");
+    reply->add_help("wait too");
+    v1::ExplainedNode* node = reply->add_nodes();
+    node->set_worker_id("w");
+    node->set_free(3);
+    v1::ExplainedJob* ahead = reply->add_ahead();
+    ahead->set_job_id("j0");
+    ahead->set_state(v1::JOB_STATE_RUNNING);
+    ahead->set_slots_held(2);
+    return grpc::Status::OK;
+  }
+  grpc::Status DrainNode(grpc::ServerContext*, const v1::DrainNodeRequest* request,
+                         v1::DrainNodeReply* reply) override {
+    reply->mutable_node()->set_worker_id(request->worker_id());
+    reply->mutable_node()->set_drained(!request->undo());
+    return grpc::Status::OK;
+  }
+  grpc::Status WatchEvents(grpc::ServerContext* context, const v1::WatchEventsRequest* request,
+                           grpc::ServerWriter<v1::Event>* writer) override {
+    v1::Event event;
+    for (uint64_t number = request->after_number() + 1; number <= 3; ++number) {
+      event.set_number(number);
+      event.set_kind(v1::EVENT_KIND_WORKER_LOST);
+      event.set_worker_id(request->worker_id());
+      if (number == 3) event.set_rank(7);
+      writer->Write(event);
+    }
+    while (request->follow() && !context->IsCancelled()) {
+      std::this_thread::sleep_for(milliseconds(5));
+    }
     return grpc::Status::OK;
   }
   grpc::Status WatchJob(grpc::ServerContext* context, const v1::WatchJobRequest* request,
@@ -69,6 +106,7 @@ class HandMaster final : public v1::JobService::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status refusal;
   v1::SubmitJobRequest submitted;
   uint64_t output_pieces = 0;
   bool end_watch = true;
@@ -109,6 +147,60 @@ TEST(JobClient, PassesRefusalsOnInTheMastersWords) {
   EXPECT_EQ(missing.failure().kind, ErrorKind::kInvalid);
   EXPECT_EQ(missing.failure().message, "no job 'j9'");
   EXPECT_EQ(client.nodes()->at(0).state, WorkerState::kUnreachable);
+}
+
+TEST(JobClient, ExplainsDrainsAndTellsEvents) {
+  HandMaster master;
+  JobClient client(master.address());
+  const Explanation made = *client.explain("j4");
+  EXPECT_EQ(made.job, "j4");
+  EXPECT_EQ(made.state, JobState::kPending);
+  EXPECT_EQ(made.reason, "it waits");
+  EXPECT_EQ(made.help, std::vector<std::string>{"wait too"});
+  EXPECT_EQ(made.nodes.at(0).free, 3);
+  EXPECT_EQ(made.ahead.at(0).state, JobState::kRunning);
+  EXPECT_EQ(made.ahead.at(0).slots_held, 2);
+  EXPECT_TRUE(client.drain("w")->drained);
+  EXPECT_FALSE(client.drain("w", false)->drained);
+
+  std::vector<ClusterEvent> events;
+  const auto keep = [&](const ClusterEvent& event) {
+    events.push_back(event);
+    return true;
+  };
+  EventOptions options;
+  options.worker = "w";
+  options.after = 1;
+  ASSERT_TRUE(client.events(options, keep));
+  ASSERT_EQ(events.size(), 2U);
+  EXPECT_EQ(events[1].number, 3U);
+  EXPECT_EQ(events[1].kind, EventKind::kWorkerLost);
+  EXPECT_EQ(events[1].worker, "w");
+  EXPECT_EQ(events[1].rank, 7);
+  // A quiet stream is left after its limit, and by a callback that has seen enough.
+  options.follow = true;
+  options.limit = milliseconds(200);
+  const Result<void> quiet = client.events(options, keep);
+  ASSERT_FALSE(quiet);
+  EXPECT_EQ(quiet.failure().kind, ErrorKind::kDeadline);
+  options.limit = milliseconds(0);
+  EXPECT_TRUE(client.events(options, [](const ClusterEvent&) { return false; }));
+}
+
+TEST(JobClient, DeniedFullAndTooLargeAreThreeThings) {
+  HandMaster master;
+  JobClient client(master.address());
+  const auto kind_of = [&](grpc::StatusCode code, const std::string& why) {
+    master.refusal = {code, why};
+    return client.get("refused").failure().kind;
+  };
+  EXPECT_EQ(kind_of(grpc::StatusCode::PERMISSION_DENIED, "no"), ErrorKind::kDenied);
+  EXPECT_EQ(kind_of(grpc::StatusCode::UNAUTHENTICATED, "who?"), ErrorKind::kDenied);
+  EXPECT_EQ(kind_of(grpc::StatusCode::RESOURCE_EXHAUSTED, "the disk is full"),
+            ErrorKind::kExhausted);
+  EXPECT_EQ(kind_of(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                    "Received message larger than max (70000000 vs. 67108864)"),
+            ErrorKind::kInvalid);
 }
 
 TEST(JobClient, SaysWhichAddressItTried) {

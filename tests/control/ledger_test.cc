@@ -135,6 +135,38 @@ void expect_refused(const char* sql, const std::string& why) {
   EXPECT_EQ(bytes_of(path), before);
 }
 
+TEST(LedgerTest, EventsAreKeptUpToACapAndTheOldestGo) {
+  TempDir folder;
+  LedgerContents before;
+  {
+    const auto ledger = open(folder.path().string(), &before);
+    for (uint64_t number = 1; number <= 5; ++number) {
+      LedgerBatch batch;
+      batch.events[number] = std::to_string(number);
+      batch.first_event = number < 3 ? 1 : number - 2;
+      write_and_wait(*ledger, std::move(batch));
+    }
+  }
+  EXPECT_THAT(contents_of(folder.path().string()).events,
+              ElementsAre(Pair(3, "3"), Pair(4, "4"), Pair(5, "5")));
+}
+
+// What a master of version 1 left is taken up.
+TEST(LedgerTest, AnOlderSchemaGetsWhatIsNew) {
+  TempDir folder;
+  LedgerContents contents;
+  write_and_wait(*open(folder.path().string(), &contents), job(7, "seven"));
+  {
+    auto database = std::move(Database::open(folder.path().string() + "/master.db",
+                                             Database::Mode::kReadWriteCreate))
+                        .value_or_throw();
+    ASSERT_TRUE(database.execute("DROP TABLE events; PRAGMA user_version=1"));
+  }
+  const LedgerContents after = contents_of(folder.path().string());
+  EXPECT_THAT(after.jobs, ElementsAre(Pair(7, "seven")));
+  EXPECT_TRUE(after.events.empty());
+}
+
 TEST(LedgerTest, ANewerSchemaIsRefusedUntouched) {
   expect_refused("PRAGMA user_version=99", "its schema has version 99");
 }

@@ -187,6 +187,26 @@ class MasterTest : public ::testing::Test {
     EXPECT_TRUE(status.ok()) << status.error_message();
     return last;
   }
+  grpc::Status drain(const std::string& worker, bool undo = false) {
+    grpc::ClientContext context;
+    context.set_deadline(limit());
+    v1::DrainNodeRequest request;
+    request.set_worker_id(worker);
+    request.set_undo(undo);
+    v1::DrainNodeReply reply;
+    return jobs_->DrainNode(&context, request, &reply);
+  }
+  // What comes until the stream ends, and how it ends.
+  std::vector<v1::Event> events_of(const v1::WatchEventsRequest& request,
+                                   grpc::StatusCode end = grpc::StatusCode::OK) {
+    grpc::ClientContext context;
+    context.set_deadline(limit());
+    const auto reader = jobs_->WatchEvents(&context, request);
+    std::vector<v1::Event> events;
+    for (v1::Event event; reader->Read(&event);) events.push_back(event);
+    EXPECT_EQ(reader->Finish().error_code(), end);
+    return events;
+  }
   std::vector<v1::Node> nodes() {
     grpc::ClientContext context;
     context.set_deadline(limit());
@@ -411,6 +431,71 @@ TEST_F(MasterTest, UnknownJobsAndBadSpecsGetClearAnswers) {
   v1::WatchJobEvent event;
   EXPECT_FALSE(reader->Read(&event));
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(MasterTest, ADrainedWorkerGetsNothingNewAndItIsExplained) {
+  connect(start_master());
+  FakeWorker a(master_->address(), "gpu-a", 2);
+  EXPECT_EQ(drain("gpu-x").error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  ASSERT_TRUE(drain("gpu-a").ok());
+  EXPECT_TRUE(nodes().at(0).drained());
+  const std::string job = submit(2);
+  grpc::ClientContext context;
+  context.set_deadline(limit());
+  v1::ExplainJobRequest request;
+  request.set_job(job);
+  v1::ExplainJobReply reply;
+  ASSERT_TRUE(jobs_->ExplainJob(&context, request, &reply).ok());
+  EXPECT_EQ(reply.state(), v1::JOB_STATE_PENDING);
+  EXPECT_THAT(reply.reason(), HasSubstr("drained"));
+  ASSERT_EQ(reply.nodes_size(), 1);
+  EXPECT_THAT(reply.nodes(0).verdict(), HasSubstr("drained"));
+  ASSERT_TRUE(drain("gpu-a", /*undo=*/true).ok());
+  a.prepare();
+}
+
+TEST_F(MasterTest, TheJournalTellsAJobsLifeInOrder) {
+  connect(start_master());
+  FakeWorker a(master_->address(), "gpu-a", 1);
+  const std::string job = submit(1);
+  a.launch();
+  a.exits(0, 3);
+  v1::WatchEventsRequest request;
+  request.set_job(job);
+  request.set_follow(true);  // until the job has ended
+  const std::vector<v1::Event> events = events_of(request);
+  std::vector<v1::EventKind> kinds;
+  for (const v1::Event& event : events) kinds.push_back(event.kind());
+  EXPECT_THAT(kinds, ElementsAre(v1::EVENT_KIND_JOB_SUBMITTED, v1::EVENT_KIND_JOB_PLACED,
+                                 v1::EVENT_KIND_JOB_STARTED, v1::EVENT_KIND_JOB_STOPPING,
+                                 v1::EVENT_KIND_JOB_ENDED));
+  EXPECT_EQ(events.back().rank(), 0U);
+  EXPECT_EQ(events.back().worker_id(), "gpu-a");
+  EXPECT_THAT(events.back().text(), HasSubstr("exited with code 3"));
+
+  v1::WatchEventsRequest all;
+  const std::vector<v1::Event> whole = events_of(all);
+  ASSERT_GE(whole.size(), 7U);
+  EXPECT_EQ(whole[0].kind(), v1::EVENT_KIND_MASTER_STARTED);
+  EXPECT_EQ(whole[1].kind(), v1::EVENT_KIND_WORKER_REGISTERED);
+  for (size_t i = 0; i < whole.size(); ++i) EXPECT_EQ(whole[i].number(), i + 1);
+  all.set_worker_id("gpu-z");
+  EXPECT_THAT(events_of(all, grpc::StatusCode::INVALID_ARGUMENT), IsEmpty());
+}
+
+TEST_F(MasterTest, LogsOfAnAttemptThatWasNotAreRefused) {
+  connect(start_master());
+  FakeWorker a(master_->address(), "gpu-a", 1);
+  v1::WatchJobRequest request;
+  request.set_job(submit(1));
+  request.set_output(true);
+  request.set_attempt(2);
+  grpc::ClientContext context;
+  context.set_deadline(limit());
+  const auto reader = jobs_->WatchJob(&context, request);
+  v1::WatchJobEvent event;
+  EXPECT_FALSE(reader->Read(&event));
+  EXPECT_THAT(reader->Finish().error_message(), HasSubstr("has had 1 attempt"));
 }
 
 TEST_F(MasterTest, ACleanEndStopsJobsAndSendsEverybodyHome) {

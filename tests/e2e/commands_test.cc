@@ -80,7 +80,7 @@ TEST(Commands, LogsOfOneRankAndLogsThatFollow) {
 
 TEST(Commands, AJobThatIsNotThereIsWrongUsage) {
   Cluster cluster({.workers = 0});
-  for (const char* command : {"status", "logs", "wait", "stop"}) {
+  for (const char* command : {"status", "explain", "logs", "wait", "stop", "results", "events"}) {
     EXPECT_EQ(cluster.longhaul_to_end({command, "j99"}), 64) << command;
     EXPECT_THAT(cluster.last().err(), HasSubstr("j99"));
   }
@@ -94,6 +94,10 @@ TEST(Usage, AMasterThatIsNotThereIsNamed) {
                                                                      {"logs", "j1"},
                                                                      {"wait", "j1"},
                                                                      {"stop", "j1"},
+                                                                     {"explain", "j1"},
+                                                                     {"drain", "w0"},
+                                                                     {"events"},
+                                                                     {"events", "-f"},
                                                                      {"run", "--", "/bin/true"}}) {
     EXPECT_EQ(cluster.longhaul_to_end(arguments), 69) << arguments[0];
     EXPECT_THAT(cluster.last().err(),
@@ -138,7 +142,8 @@ TEST(Usage, HelpAndVersionEachSucceed) {
   EXPECT_THAT(cluster.last().out(), HasSubstr("longhaul 0."));
   EXPECT_EQ(cluster.longhaul_to_end({"--help"}), 0);
   EXPECT_THAT(cluster.last().out(), HasSubstr("Exit codes:"));
-  for (const char* command : {"run", "ps", "status", "logs", "stop", "wait", "nodes"}) {
+  for (const char* command : {"run", "ps", "status", "logs", "stop", "wait", "nodes", "explain",
+                              "drain", "events", "completion"}) {
     EXPECT_EQ(cluster.longhaul_to_end({command, "--help"}), 0);
     EXPECT_THAT(cluster.last().out(), HasSubstr("Examples:")) << command;
   }

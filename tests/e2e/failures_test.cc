@@ -407,8 +407,10 @@ TEST(FullDisk, RunningJobsGoOnNewOnesAreRefusedAndNothingIsLost) {
     ASSERT_TRUE(
         eventually([&] { return cluster.logs().find("takes nothing") != std::string::npos; }));
     EXPECT_EQ(cluster.longhaul_to_end({"ps"}), 0) << "whoever only looks is answered";
-    EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "true"}), 70);
+    EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "true"}), 75);
     EXPECT_THAT(cluster.last().err(), HasSubstr("takes no new jobs"));
+    EXPECT_EQ(cluster.longhaul_to_end({"drain", "w0"}), 75);
+    EXPECT_EQ(cluster.longhaul_to_end({"events"}), 0) << "whoever only looks is answered";
     EXPECT_FALSE(run.wait(std::chrono::milliseconds(300)));
     std::filesystem::remove(disk.file("filler"));
     EXPECT_EQ(run.wait(), 6);

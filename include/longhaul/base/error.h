@@ -17,9 +17,12 @@ enum class ErrorKind {
   kCorrupt,      // drop the bytes and name their sender
   kStale,        // the message is of an older generation or epoch: drop it
   kInternal,     // a bug or a broken machine: report it
+  kExhausted,    // try again later: the other side is there, but has no room (its disk is full)
+  kDenied,       // get the right to do it, or ask somebody who has it
 };
 
-// "invalid", "unavailable", "deadline", "peer lost", "corrupt", "stale", "internal".
+// "invalid", "unavailable", "deadline", "peer lost", "corrupt", "stale", "internal",
+// "exhausted", "denied".
 std::string_view to_string(ErrorKind kind);
 
 // An expected failure as a value. `message` holds the values that were seen.

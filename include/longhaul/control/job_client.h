@@ -11,7 +11,8 @@
 //   while (std::optional<WatchEvent> event = watch->next()) { ... }
 //
 // Errors of every call: kUnavailable (nobody listens at the address, or the connection broke),
-// kDeadline (the master does not answer), kInvalid (the master refused: no such job, a bad spec).
+// kDeadline (the master does not answer), kInvalid (the master refused: no such job, a bad spec),
+// kExhausted (the master is there, but its disk is full: try later), kDenied (not allowed).
 // Messages name the address.
 #pragma once
 
@@ -24,6 +25,8 @@
 
 #include "longhaul/base/clock.h"
 #include "longhaul/base/result.h"
+#include "longhaul/membership/event.h"
+#include "longhaul/membership/explain.h"
 #include "longhaul/membership/job.h"
 #include "longhaul/membership/worker_table.h"
 
@@ -51,6 +54,10 @@ struct NodeInfo {
   std::string version;
   uint64_t unix_ms_last_heard = 0;
   std::vector<JobId> jobs;
+  bool drained = false;  // no new work is placed there
+
+  // Nothing new comes and nothing runs any more.
+  bool empty_for_good() const { return drained && used_slots == 0; }
 };
 
 struct WatchOptions {
@@ -58,6 +65,8 @@ struct WatchOptions {
   bool from_start = true;        // with what the master has kept so far; else only what comes
   bool follow = true;            // until the job has ended; else only what is kept
   std::vector<Rank> only_ranks;  // empty: all
+  Generation attempt = 0;        // output of this attempt only; 0: of all
+  uint64_t since_unix_ms = 0;    // only lines that the master had in full at this time or later
 };
 
 // Output older than what the master keeps was left out.
@@ -98,6 +107,15 @@ struct ResultOptions {
   bool follow = false;  // until the job has ended; else what there is now without a gap
 };
 
+struct EventOptions {
+  std::string job;  // of this job only; empty: of all
+  WorkerId worker;  // about this worker only; empty: all
+  uint64_t since_unix_ms = 0;
+  uint64_t after = 0;     // those that come after this number
+  bool follow = false;    // go on with what comes; of one job, until it has ended
+  milliseconds limit{0};  // then the call ends with kDeadline; 0: none
+};
+
 struct StopOptions {
   milliseconds grace{0};  // from SIGTERM to SIGKILL; 0: the job's own
   bool force = false;     // SIGKILL at once
@@ -122,7 +140,15 @@ class JobClient {
   // `job` is here and below an id, a unique prefix of one, a name (its newest job) or "last".
   Result<JobStatus> get(const std::string& job);
   Result<JobStatus> stop(const std::string& job, const StopOptions& options = {});
+  // Why it waits, or what its state means; a reason is there always.
+  Result<Explanation> explain(const std::string& job);
   Result<std::vector<NodeInfo>> nodes();
+  // Without `drained` the worker takes new work again. What runs there goes on either way.
+  Result<NodeInfo> drain(const WorkerId& worker, bool drained = true);
+  // Calls back with each event in order, on this thread, until the callback returns false or there
+  // is no more.
+  Result<void> events(const EventOptions& options,
+                      const std::function<bool(const ClusterEvent&)>& each);
   // Calls back with each result in task order, on this thread, until the callback returns false or
   // there is no more. Errors: those of every call, and kCorrupt (a result cannot be decompressed).
   Result<void> results(const std::string& job, const ResultOptions& options,

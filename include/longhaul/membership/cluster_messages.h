@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "longhaul/membership/event.h"
 #include "longhaul/membership/job.h"
 #include "longhaul/membership/rendezvous_store.h"
 #include "longhaul/membership/task_table.h"
@@ -190,13 +191,19 @@ struct NoteEffect {
   std::string text;
 };
 
+// For the journal of what happened, which is to be made durable; its number and time are added
+// there.
+struct JournalEffect {
+  ClusterEvent event;
+};
+
 // An ended job was dropped from memory.
 struct JobForgottenEffect {
   JobId job;
 };
 
-using Effect =
-    std::variant<SendEffect, CloseEffect, JobChangedEffect, WorkerChangedEffect, StoreChangedEffect,
-                 StoreDroppedEffect, TasksChangedEffect, NoteEffect, JobForgottenEffect>;
+using Effect = std::variant<SendEffect, CloseEffect, JobChangedEffect, WorkerChangedEffect,
+                            StoreChangedEffect, StoreDroppedEffect, TasksChangedEffect, NoteEffect,
+                            JobForgottenEffect, JournalEffect>;
 
 }  // namespace longhaul

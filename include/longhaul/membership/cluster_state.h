@@ -16,6 +16,7 @@
 
 #include "longhaul/base/strings.h"
 #include "longhaul/membership/cluster_messages.h"
+#include "longhaul/membership/explain.h"
 #include "longhaul/membership/failure.h"
 #include "longhaul/membership/job_record.h"
 #include "longhaul/membership/job_table.h"
@@ -84,6 +85,11 @@ class ClusterState {
   const JobStatus* status(const JobId& id) const;
   std::vector<const JobStatus*> list(bool include_ended) const;
   std::vector<NodeStatus> nodes() const;
+  // Why it waits, or what its state means. `id` is that of a job.
+  Explanation explain(const JobId& id, Now now) const;
+  // A drained worker gets no new ranks or tasks; what it runs goes on. It stays drained, whatever
+  // becomes of it, until that is undone. Errors: kInvalid (no such worker).
+  Result<void> drain(const WorkerId& id, bool drained, Now now);
   // The master ends: every job is stopped as by a user.
   void stop_all(const std::string& reason, Now now);
   bool has_active_jobs() const;
@@ -146,6 +152,7 @@ class ClusterState {
   void take_slots(Job& job);
   void give_slots_back(Job& job);
   void wait(Job& job, const std::string& reason);
+  static int slots_held(const Job& job);
   void forget_old_jobs();
 
   // cluster_workers.cc: streams and silence.
@@ -196,6 +203,9 @@ class ClusterState {
   void changed(const Job& job, bool urgent = true) {
     effects_.emplace_back(JobChangedEffect{job.status.id, urgent});
   }
+  // For the journal.
+  void happened(EventKind kind, const Job& job, std::string text);
+  void happened(EventKind kind, const WorkerId& worker, std::string text);
   template <typename... Args>
   void note(const Args&... args) {
     effects_.emplace_back(NoteEffect{str_cat(args...)});

@@ -13,7 +13,8 @@ struct WorkerRoom {
   WorkerId id;
   int slots = 0;
   int free = 0;
-  bool ready = false;  // false: unreachable, but its lease still runs
+  bool ready = false;    // false: unreachable, but its lease still runs; or drained
+  bool drained = false;  // nothing new is placed there, maybe for days
 };
 
 struct RankShare {

@@ -36,6 +36,7 @@ struct WorkerRecord {
   uint64_t unix_ms_last_heard = 0;
   std::string why_lost;
   HeartbeatJitter jitter;
+  bool drained = false;  // by an operator; kept by the id, whoever registers under it
 };
 
 class WorkerTable {
@@ -48,12 +49,16 @@ class WorkerTable {
     WorkerId id;
     std::optional<SessionId> replaced;  // the worker's own older stream: close it
     std::optional<WorkerId> restarted;  // an older incarnation of this id, LOST from now on
+    bool continued = false;             // this incarnation was here before
     bool returned_from_lost = false;    // its lease ran out before: nothing of it counts any more
     std::string refused;                // not empty: not taken, and why
   };
   // The same incarnation continues under its id, on a new stream. Another incarnation takes over
   // the id of a silent worker; while the other one is there it gets a suffix ("gpu-a-2").
   Registration register_worker(SessionId session, const WorkerRegistration& registration, Now now);
+
+  // False: there is no such worker.
+  bool drain(const WorkerId& id, bool drained);
 
   // A worker that an earlier life of this master knew: UNREACHABLE until it dials again, LOST when
   // it has not within return_grace.

@@ -5,6 +5,7 @@
 #include "control/client/job_watch.h"
 #include "control/common/channel.h"
 #include "control/common/compression.h"
+#include "control/common/event_proto.h"
 #include "control/common/job_proto.h"
 #include "longhaul/base/strings.h"
 
@@ -39,6 +40,7 @@ NodeInfo node_from(const v1::Node& proto) {
   node.version = proto.version();
   node.unix_ms_last_heard = proto.unix_ms_last_heard();
   node.jobs = {proto.jobs().begin(), proto.jobs().end()};
+  node.drained = proto.drained();
   return node;
 }
 
@@ -128,6 +130,47 @@ Result<std::vector<NodeInfo>> JobClient::nodes() {
   return nodes;
 }
 
+Result<Explanation> JobClient::explain(const std::string& job) {
+  v1::ExplainJobRequest request;
+  request.set_job(job);
+  const Result<v1::ExplainJobReply> reply = impl_->call(&v1::JobService::Stub::ExplainJob, request);
+  if (!reply) return reply.failure();
+  return from_proto(*reply);
+}
+
+Result<NodeInfo> JobClient::drain(const WorkerId& worker, bool drained) {
+  v1::DrainNodeRequest request;
+  request.set_worker_id(worker);
+  request.set_undo(!drained);
+  const Result<v1::DrainNodeReply> reply = impl_->call(&v1::JobService::Stub::DrainNode, request);
+  if (!reply) return reply.failure();
+  return node_from(reply->node());
+}
+
+Result<void> JobClient::events(const EventOptions& options,
+                               const std::function<bool(const ClusterEvent&)>& each) {
+  v1::WatchEventsRequest request;
+  request.set_job(options.job);
+  request.set_worker_id(options.worker);
+  request.set_since_unix_ms(options.since_unix_ms);
+  request.set_after_number(options.after);
+  request.set_follow(options.follow);
+  grpc::ClientContext context;
+  if (options.limit.count() > 0) {
+    context.set_deadline(std::chrono::system_clock::now() + options.limit);
+  }
+  const auto stream = impl_->stub_->WatchEvents(&context, request);
+  v1::Event message;
+  while (stream->Read(&message)) {
+    if (each(from_proto(message))) continue;
+    context.TryCancel();
+    return {};
+  }
+  const grpc::Status status = stream->Finish();
+  if (!status.ok()) return master_failure(status, impl_->whom());
+  return {};
+}
+
 Result<void> JobClient::results(const std::string& job, const ResultOptions& options,
                                 const std::function<bool(const TaskResult&)>& each) {
   v1::GetResultsRequest request;
@@ -160,6 +203,8 @@ std::unique_ptr<JobWatch> JobClient::watch(const std::string& job, const WatchOp
   request.set_output(options.output);
   request.set_from_start(options.from_start);
   request.set_follow(options.follow);
+  request.set_attempt(options.attempt);
+  request.set_since_unix_ms(options.since_unix_ms);
   for (const Rank rank : options.only_ranks) request.add_only_ranks(static_cast<uint32_t>(rank));
   return start_watch(impl_->stub_, request, impl_->whom());
 }

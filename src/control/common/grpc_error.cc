@@ -16,7 +16,6 @@ struct Pair {
 constexpr std::array kPairs = {
     Pair{ErrorKind::kInvalid, grpc::StatusCode::INVALID_ARGUMENT},
     Pair{ErrorKind::kInvalid, grpc::StatusCode::NOT_FOUND},
-    Pair{ErrorKind::kInvalid, grpc::StatusCode::UNAUTHENTICATED},
     Pair{ErrorKind::kUnavailable, grpc::StatusCode::UNAVAILABLE},
     Pair{ErrorKind::kDeadline, grpc::StatusCode::DEADLINE_EXCEEDED},
     Pair{ErrorKind::kPeerLost, grpc::StatusCode::ABORTED},
@@ -24,6 +23,9 @@ constexpr std::array kPairs = {
     Pair{ErrorKind::kCorrupt, grpc::StatusCode::DATA_LOSS},
     Pair{ErrorKind::kStale, grpc::StatusCode::FAILED_PRECONDITION},
     Pair{ErrorKind::kInternal, grpc::StatusCode::INTERNAL},
+    Pair{ErrorKind::kExhausted, grpc::StatusCode::RESOURCE_EXHAUSTED},
+    Pair{ErrorKind::kDenied, grpc::StatusCode::PERMISSION_DENIED},
+    Pair{ErrorKind::kDenied, grpc::StatusCode::UNAUTHENTICATED},
 };
 
 }  // namespace
@@ -32,6 +34,11 @@ Failure to_failure(const grpc::Status& status, std::string_view whom) {
   ErrorKind kind = ErrorKind::kInternal;
   for (const Pair& pair : kPairs) {
     if (pair.code == status.error_code()) kind = pair.kind;
+  }
+  // gRPC gives what is too large the code of what has no room: that will not change with time.
+  if (kind == ErrorKind::kExhausted &&
+      status.error_message().find("larger than max") != std::string::npos) {
+    kind = ErrorKind::kInvalid;
   }
   return {kind, str_cat(whom, ": ", status.error_message())};
 }

@@ -110,6 +110,10 @@ Result<LedgerContents> read_contents(Database& database) {
                  contents.inputs[job].push_back(
                      {job, static_cast<TaskIndex>(row.integer(1)), row.bytes(2)});
                }),
+      each_row(database, "SELECT number, record FROM events",
+               [&](const Statement& row) {
+                 contents.events[static_cast<uint64_t>(row.integer(0))] = row.bytes(1);
+               }),
   };
   for (Result<void>& read : reads) {
     if (!read) return read.failure();
@@ -134,6 +138,8 @@ struct Ledger::Statements {
   Statement drop_tasks;
   Statement drop_results;
   Statement drop_inputs;
+  Statement put_event;
+  Statement drop_events;
 
   static Result<std::unique_ptr<Statements>> prepare(Database& database) {
     auto statements = std::make_unique<Statements>();
@@ -154,6 +160,8 @@ struct Ledger::Statements {
         {&statements->drop_tasks, "DELETE FROM tasks WHERE job=?"},
         {&statements->drop_results, "DELETE FROM results WHERE job=?"},
         {&statements->drop_inputs, "DELETE FROM inputs WHERE job=?"},
+        {&statements->put_event, "INSERT OR REPLACE INTO events VALUES(?, ?)"},
+        {&statements->drop_events, "DELETE FROM events WHERE number<?"},
     };
     for (const auto& [statement, sql] : wanted) {
       Result<Statement> prepared = database.prepare(sql);
@@ -297,7 +305,12 @@ Result<void> Ledger::write_rows(const LedgerBatch& batch) {
                             .run();
     if (!done) return done;
   }
-  return {};
+  for (const auto& [number, record] : batch.events) {
+    Result<void> done = to.put_event.bind(static_cast<int64_t>(number)).bind(record).run();
+    if (!done) return done;
+  }
+  if (batch.events.empty()) return {};
+  return to.drop_events.bind(static_cast<int64_t>(batch.first_event)).run();
 }
 
 Result<void> Ledger::write_task(const LedgerBatch::TaskRow& row) {

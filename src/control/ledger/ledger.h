@@ -60,10 +60,12 @@ struct LedgerBatch {
   std::vector<TaskRow> tasks;
   std::vector<ResultRow> results;  // new ones: a second result of a task is an error
   std::vector<InputRow> inputs;
+  std::map<uint64_t, std::string> events;  // by number
+  uint64_t first_event = 0;                // those before it are dropped
 
   bool empty() const {
     return jobs.empty() && workers.empty() && store.empty() && tasks.empty() && results.empty() &&
-           inputs.empty();
+           inputs.empty() && events.empty();
   }
 };
 
@@ -76,6 +78,7 @@ struct LedgerContents {
   std::map<uint64_t, std::map<std::string, std::string>> stores;
   std::map<uint64_t, std::vector<TaskRecord>> tasks;
   std::map<uint64_t, std::vector<InputRow>> inputs;  // in task order
+  std::map<uint64_t, std::string> events;
 };
 
 // Reads results while the ledger writes. Thread safety: none; any number of readers at once.

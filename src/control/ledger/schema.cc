@@ -34,6 +34,8 @@ constexpr std::array kMigrations = {
     // Inputs of tasks from `first` on: a v1::TaskInputs.
     "CREATE TABLE inputs(job INTEGER NOT NULL, first INTEGER NOT NULL, inputs BLOB NOT NULL,"
     " PRIMARY KEY(job, first));",
+    // 2: the journal. `record` is a v1::Event.
+    "CREATE TABLE events(number INTEGER PRIMARY KEY, record BLOB NOT NULL);",
 };
 
 Result<int64_t> pragma(Database& database, const char* sql) {

@@ -125,6 +125,7 @@ v1::Node to_proto(const NodeStatus& node) {
   proto.set_version(registration.version);
   proto.set_unix_ms_last_heard(node.worker.unix_ms_last_heard);
   for (const JobId& job : node.jobs) proto.add_jobs(job);
+  proto.set_drained(node.worker.drained);
   return proto;
 }
 

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <utility>
 
+#include "control/common/event_proto.h"
 #include "control/master/convert.h"
 #include "control/master/record_proto.h"
 #include "longhaul/base/log.h"
@@ -32,8 +33,13 @@ Core::Core(const Options& options, const Clock& clock, std::string incarnation,
       clock_(clock),
       incarnation_(std::move(incarnation)),
       ledger_(std::move(ledger)),
+      journal_(options.keep_events, std::move(memory.events)),
       state_(options.cluster),
       published_at_(clock.now()) {
+  happened(
+      {EventKind::kMasterStarted, "", "", 0, std::nullopt,
+       str_cat("start ", memory.cluster.boot, " on this state, with ", memory.cluster.jobs.size(),
+               " jobs and ", memory.cluster.workers.size(), " workers known")});
   for (const JobRecord& job : memory.cluster.jobs) {
     const JobSpec& spec = job.status.spec;
     if (!spec.array) continue;
@@ -110,6 +116,10 @@ void Core::collect() {
       log(LogLevel::kInfo, "master", note->text);
       continue;
     }
+    if (auto* journal = std::get_if<JournalEffect>(&effect)) {
+      happened(std::move(journal->event));
+      continue;
+    }
     if (const auto* changed = std::get_if<JobChangedEffect>(&effect)) {
       changed_[changed->job] |= changed->urgent;
       if (changed->urgent) dirty_jobs_.insert(changed->job);
@@ -152,9 +162,27 @@ bool Core::write_output() {
   return unwritten_.empty();
 }
 
+void Core::happened(ClusterEvent event) {
+  event.number = journal_.next_number();
+  event.unix_ms = now().unix_ms;
+  new_events_.push_back(to_proto(event));
+}
+
+void Core::seal_events() {
+  if (new_events_.empty()) return;
+  for (const v1::Event& event : new_events_) {
+    batch_.events[event.number()] = event.SerializeAsString();
+  }
+  batch_.first_event = journal_.first_kept(new_events_.back().number());
+  when_durable([this, events = std::exchange(new_events_, {})](bool durable) {
+    if (durable) journal_.publish(events);
+  });
+}
+
 void Core::seal() {
   const bool written = write_output();
   if (!written && !gave_up_ && !tasks_.closed()) return;
+  seal_events();
   for (const JobId& id : std::exchange(dirty_jobs_, {})) {
     const JobRecord* record = state_.record(id);
     std::optional<std::string>& row = batch_.jobs[job_number(id)];
@@ -343,6 +371,7 @@ void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& 
   if (state.rank_output(session, launch, static_cast<Rank>(output.output().rank()), now)) {
     v1::Output piece = output.output();
     piece.set_generation(launch.generation);
+    piece.set_unix_ms(now.unix_ms);
     const std::shared_ptr<JobFeed> kept = feed(launch.job);
     kept->append(piece);
     if (!kept->write_log()) unwritten_.insert(launch.job);

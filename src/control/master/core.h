@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "control/ledger/ledger.h"
+#include "control/master/event_journal.h"
 #include "control/master/job_feed.h"
 #include "control/master/task_inputs.h"
 #include "longhaul/base/clock.h"
@@ -34,6 +35,7 @@ namespace longhaul {
 struct MasterMemory {
   ClusterMemory cluster;
   std::map<uint64_t, std::vector<InputRow>> inputs;  // by the number of the job
+  std::vector<v1::Event> events;                     // in order
 };
 
 // A worker's stream as the owner thread sees it. No method blocks.
@@ -53,6 +55,7 @@ class Core {
     std::string output_folder;  // empty: output is kept in memory only
     size_t output_bytes_per_job = size_t{16} << 20;
     size_t output_bytes_of_ended_jobs = size_t{256} << 20;
+    size_t keep_events = 10'000;
   };
 
   // `ledger` may be null: then nothing outlives this object. `memory` is what it held.
@@ -75,6 +78,8 @@ class Core {
   void give_up_writing();
   // Runs what was posted, then ends the thread.
   void close();
+  // What happened, as far as it is durable. May be read from any thread.
+  EventJournal& journal() { return journal_; }
 
   // Inside a task:
 
@@ -108,6 +113,8 @@ class Core {
   void run();
   Now now() const;
   Instant next_wakeup() const;
+  // Into the journal.
+  void happened(ClusterEvent event);
   // Sorts what has happened into what is written and what is held.
   void collect();
   // Hands the batch to the ledger, or carries it out when there is nothing to wait for. It waits
@@ -115,6 +122,7 @@ class Core {
   void seal();
   bool write_output();
   void acknowledge_output(SessionId session, const LaunchId& launch, uint64_t bytes);
+  void seal_events();
   void durable();
   void carry_out(const Held& held, bool durable);
   void perform(const Effect& effect);
@@ -127,6 +135,7 @@ class Core {
   const std::string incarnation_;
   Queue<Task> tasks_;
   std::unique_ptr<Ledger> ledger_;
+  EventJournal journal_;
 
   // The owner thread's.
   ClusterState state_;
@@ -137,6 +146,7 @@ class Core {
   std::map<JobId, TaskInputs> inputs_;
   Instant published_at_;
   LedgerBatch batch_;  // of what has happened since seal()
+  std::vector<v1::Event> new_events_;
   std::set<JobId> dirty_jobs_;
   std::set<WorkerId> dirty_workers_;
   std::set<JobId> dirty_tasks_;

@@ -6,6 +6,7 @@ namespace longhaul {
 namespace {
 
 constexpr size_t kPieceOverhead = 128;
+constexpr size_t kLongestHead = size_t{64} << 10;
 
 }  // namespace
 
@@ -160,7 +161,9 @@ JobFeed::Next JobFeed::next(Cursor* cursor, v1::WatchJobEvent* event) const {
     *event->mutable_status() = status_;
     return Next::kEvent;
   }
-  return ended_ || !cursor->follow ? Next::kEnd : Next::kNothingYet;
+  // Nothing comes any more of an attempt that is over.
+  const bool over = cursor->attempt != 0 && cursor->attempt < status_.generation();
+  return ended_ || over || !cursor->follow ? Next::kEnd : Next::kNothingYet;
 }
 
 bool JobFeed::next_output(Cursor* cursor, v1::WatchJobEvent* event) const {
@@ -174,11 +177,33 @@ bool JobFeed::next_output(Cursor* cursor, v1::WatchJobEvent* event) const {
       [](const Piece& candidate, uint64_t byte) { return candidate.begin < byte; });
   for (; piece != pieces_.end(); ++piece) {
     cursor->byte = piece->begin + piece->output.data().size();
-    if (!cursor->only_ranks.empty() && !cursor->only_ranks.contains(piece->output.rank())) continue;
-    *event->mutable_output() = piece->output;
+    if (wanted(cursor, piece->output, event->mutable_output())) return true;
+  }
+  event->Clear();
+  return false;
+}
+
+// A line is of the time when it was whole: what came of it before is kept, and put in front.
+bool JobFeed::wanted(Cursor* cursor, const v1::Output& output, v1::Output* shown) {
+  if (!cursor->only_ranks.empty() && !cursor->only_ranks.contains(output.rank())) return false;
+  if (cursor->attempt != 0 && cursor->attempt != output.generation()) return false;
+  if (cursor->since_unix_ms == 0) {
+    *shown = output;
     return true;
   }
-  return false;
+  std::string& head = cursor->heads[stream_of(output)];
+  if (output.unix_ms() < cursor->since_unix_ms) {
+    const size_t line_end = output.data().rfind('\n');
+    if (line_end != std::string::npos) head.clear();
+    head += output.data().substr(line_end == std::string::npos ? 0 : line_end + 1);
+    if (head.size() > kLongestHead) head.clear();
+    return false;
+  }
+  *shown = output;
+  shown->mutable_data()->insert(0, head);
+  shown->set_offset(output.offset() - std::min<uint64_t>(output.offset(), head.size()));
+  head.clear();
+  return true;
 }
 
 void JobFeed::listen(const std::weak_ptr<FeedListener>& listener) {

@@ -54,14 +54,19 @@ class JobFeed {
 
   // Reading.
 
+  using StreamKey = std::tuple<uint64_t, uint32_t, int>;  // generation, rank, stream
+
   // Where one watcher stands. The fields before the line are what it asked for.
   struct Cursor {
     bool output = false;
     bool follow = true;
     std::set<uint32_t> only_ranks;  // empty: all
+    uint64_t attempt = 0;           // of this generation only; 0: of all
+    uint64_t since_unix_ms = 0;     // only lines that were whole at this time or later
     // ----
-    uint64_t byte = 0;     // output before this has been read
-    uint64_t version = 0;  // of the status last read
+    uint64_t byte = 0;                       // output before this has been read
+    uint64_t version = 0;                    // of the status last read
+    std::map<StreamKey, std::string> heads;  // of lines that began before since_unix_ms
   };
   // A cursor at the end of the output, or at its start.
   Cursor start(bool output, bool from_start, bool follow, std::set<uint32_t> only_ranks) const;
@@ -78,10 +83,9 @@ class JobFeed {
     v1::Output output;
   };
 
-  using StreamKey = std::tuple<uint64_t, uint32_t, int>;  // generation, rank, stream
-
   static StreamKey stream_of(const v1::Output& output);
   bool next_output(Cursor* cursor, v1::WatchJobEvent* event) const LONGHAUL_REQUIRES(mutex_);
+  static bool wanted(Cursor* cursor, const v1::Output& output, v1::Output* shown);
   bool take(v1::Output output) LONGHAUL_REQUIRES(mutex_);
   void trim(size_t max_bytes) LONGHAUL_REQUIRES(mutex_);
   bool write_missing() LONGHAUL_REQUIRES(mutex_);

@@ -42,6 +42,15 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
                                       const v1::ListNodesRequest* request,
                                       v1::ListNodesReply* reply) override;
 
+  grpc::ServerUnaryReactor* ExplainJob(grpc::CallbackServerContext* context,
+                                       const v1::ExplainJobRequest* request,
+                                       v1::ExplainJobReply* reply) override;
+  grpc::ServerUnaryReactor* DrainNode(grpc::CallbackServerContext* context,
+                                      const v1::DrainNodeRequest* request,
+                                      v1::DrainNodeReply* reply) override;
+  grpc::ServerWriteReactor<v1::Event>* WatchEvents(grpc::CallbackServerContext* context,
+                                                   const v1::WatchEventsRequest* request) override;
+
  private:
   // Runs `work` on the owner thread and finishes the call with what it returns, once that is
   // durable. The request and the reply live until then. A refusal promises nothing and goes out at

@@ -120,6 +120,7 @@ std::string to_bytes(const WorkerRecord& worker) {
   proto.set_lost(worker.state == WorkerState::kLost);
   proto.set_why_lost(worker.why_lost);
   proto.set_unix_ms_last_heard(worker.unix_ms_last_heard);
+  proto.set_drained(worker.drained);
   return proto.SerializeAsString();
 }
 
@@ -134,7 +135,17 @@ Result<WorkerRecord> worker_record_from(const std::string& bytes) {
   worker.state = proto.lost() ? WorkerState::kLost : WorkerState::kUnreachable;
   worker.why_lost = proto.why_lost();
   worker.unix_ms_last_heard = proto.unix_ms_last_heard();
+  worker.drained = proto.drained();
   return worker;
+}
+
+std::vector<v1::Event> events_of(const LedgerContents& contents) {
+  std::vector<v1::Event> events;
+  for (const auto& [number, bytes] : contents.events) {
+    v1::Event event;
+    if (event.ParseFromString(bytes)) events.push_back(std::move(event));
+  }
+  return events;
 }
 
 Result<ClusterMemory> remember(const LedgerContents& contents) {

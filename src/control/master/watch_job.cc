@@ -47,10 +47,21 @@ grpc::ServerWriteReactor<v1::WatchJobEvent>* JobServiceImpl::WatchJob(
       watcher->refuse(to_status(id.failure()));
       return;
     }
+    const Generation attempts = state.status(*id)->generation;
+    if (request.attempt() > attempts) {
+      watcher->refuse(
+          {grpc::StatusCode::INVALID_ARGUMENT,
+           str_cat("job ", *id, " has had ", attempts, attempts == 1 ? " attempt" : " attempts",
+                   ", and no number ", request.attempt())});
+      return;
+    }
     const std::shared_ptr<JobFeed> feed = core_->feed(*id);
     std::set<uint32_t> only_ranks(request.only_ranks().begin(), request.only_ranks().end());
-    watcher->attach(feed, feed->start(request.output(), request.from_start(), request.follow(),
-                                      std::move(only_ranks)));
+    JobFeed::Cursor cursor = feed->start(request.output(), request.from_start(), request.follow(),
+                                         std::move(only_ranks));
+    cursor.attempt = request.attempt();
+    cursor.since_unix_ms = request.since_unix_ms();
+    watcher->attach(feed, std::move(cursor));
     feed->listen(watcher);
     watcher->wake();
   });
