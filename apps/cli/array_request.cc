@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iostream>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "longhaul/base/strings.h"
@@ -13,24 +14,32 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Calls `read` with the file, or with stdin for "-".
-template <typename Read>
-Result<std::vector<std::string>> with_file(const std::string& path, Read read) {
-  if (path == "-") return read(std::cin);
-  std::ifstream file(path, std::ios::binary);
-  if (!file || fs::is_directory(path)) {
+using NextInput = std::function<bool(std::string*)>;
+
+// The file, or stdin for "-".
+Result<std::shared_ptr<std::istream>> open_input(const std::string& path) {
+  if (path == "-") return std::shared_ptr<std::istream>(&std::cin, [](std::istream*) {});
+  auto file = std::make_shared<std::ifstream>(path, std::ios::binary);
+  if (!*file || fs::is_directory(path)) {
     return Failure{ErrorKind::kInvalid, path + ": no such file, or not readable"};
   }
-  return read(file);
+  return std::shared_ptr<std::istream>(std::move(file));
 }
 
-Result<std::vector<std::string>> lines_of(std::istream& stream) {
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(stream, line);) {
-    if (line.ends_with('\r')) line.pop_back();
-    lines.push_back(std::move(line));
-  }
-  return lines;
+NextInput lines_of(std::shared_ptr<std::istream> stream) {
+  return [stream = std::move(stream)](std::string* line) {
+    if (!std::getline(*stream, *line)) return false;
+    if (line->ends_with('\r')) line->pop_back();
+    return true;
+  };
+}
+
+NextInput one_by_one(std::vector<std::string> inputs) {
+  return [inputs = std::move(inputs), at = size_t{0}](std::string* input) mutable {
+    if (at == inputs.size()) return false;
+    *input = std::move(inputs[at++]);
+    return true;
+  };
 }
 
 Result<std::vector<std::string>> values_of(std::istream& stream, const std::string& path) {
@@ -56,13 +65,20 @@ Result<std::vector<std::string>> files_of(const fs::path& folder) {
   return files;
 }
 
-Result<std::vector<std::string>> inputs_of(const ArrayRequest& request, const fs::path& here) {
-  if (!request.each_line.empty()) return with_file(request.each_line, lines_of);
-  if (!request.from_json.empty()) {
-    return with_file(request.from_json,
-                     [&](std::istream& stream) { return values_of(stream, request.from_json); });
+Result<NextInput> inputs_of(const ArrayRequest& request, const fs::path& here) {
+  if (!request.each_file.empty()) {
+    Result<std::vector<std::string>> files = files_of(here / request.each_file);
+    if (!files) return files.failure();
+    return one_by_one(std::move(*files));
   }
-  return files_of(here / request.each_file);
+  const bool lines = !request.each_line.empty();
+  Result<std::shared_ptr<std::istream>> stream =
+      open_input(lines ? request.each_line : request.from_json);
+  if (!stream) return stream.failure();
+  if (lines) return lines_of(std::move(*stream));
+  Result<std::vector<std::string>> values = values_of(**stream, request.from_json);
+  if (!values) return values.failure();
+  return one_by_one(std::move(*values));
 }
 
 }  // namespace
@@ -78,7 +94,7 @@ Result<ArrayRequested> make_array(const ArrayRequest& request, const fs::path& h
   }
   Result<JobSpec> spec = make_job_spec(request.job, here, environment);
   if (!spec) return spec.failure();
-  ArrayRequested made{std::move(*spec), {}};
+  ArrayRequested made{std::move(*spec), nullptr};
   ArrayJobSpec& array = made.spec.array.emplace();
   array.batch = request.batch;
   array.max_attempts = request.max_attempts;
@@ -91,15 +107,9 @@ Result<ArrayRequested> make_array(const ArrayRequest& request, const fs::path& h
     array.max_at_once = indices->max_at_once().value_or(0);
     return made;
   }
-  Result<std::vector<std::string>> inputs = inputs_of(request, here);
-  if (!inputs) return inputs.failure();
-  if (inputs->empty()) return Failure{ErrorKind::kInvalid, "there is not one input"};
-  if (inputs->size() > kMaxTasks) {
-    return Failure{ErrorKind::kInvalid,
-                   str_cat("an array has ", kMaxTasks, " tasks at most, not ", inputs->size())};
-  }
-  array.tasks = static_cast<TaskIndex>(inputs->size());
-  made.inputs = std::move(*inputs);
+  Result<NextInput> next = inputs_of(request, here);
+  if (!next) return next.failure();
+  made.next_input = std::move(*next);
   return made;
 }
 

@@ -1,6 +1,7 @@
 // What `longhaul map` was asked for becomes the array that is submitted.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,10 +23,12 @@ struct ArrayRequest {
 
 struct ArrayRequested {
   JobSpec spec;
-  std::vector<std::string> inputs;  // empty where the tasks are indices
+  // Gives the inputs one after the other, then false; empty where the tasks are indices. Lines are
+  // read only now: there may be more of them than memory.
+  std::function<bool(std::string*)> next_input;
 };
 
-// Reads the inputs. A line's or a string's own text becomes the input, any other JSON value its
+// Finds the inputs. A line's or a string's own text becomes the input, any other JSON value its
 // compact JSON; files come in the order of their names, as absolute paths. Errors: kInvalid.
 Result<ArrayRequested> make_array(const ArrayRequest& request, const std::filesystem::path& here,
                                   const ReadEnvironment& environment);

@@ -42,7 +42,8 @@ int run(const MapFlags& flags) {
                  [](const std::string& name) { return std::getenv(name.c_str()); });
   if (!array) return report_failure(array.failure(), screen);
   JobClient client(flags.master);
-  const Result<JobId> job = client.submit(array->spec, "", array->inputs);
+  const Result<JobId> job = array->next_input ? client.submit_array(array->spec, array->next_input)
+                                              : client.submit(array->spec);
   if (!job) return report_failure(job.failure(), screen);
   if (flags.detach) {
     print(flags.json ? submitted_json(*job) : *job + "\n");
@@ -94,7 +95,7 @@ void add_map(CLI::App& app, Action* action,
       ->add_option("--max-result", request->max_result_mib,
                    "MiB that one result may have; a task that gives more has failed")
       ->type_name("MIB")
-      ->check(CLI::Range(1, 32))
+      ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   command->add_option("--name", request->job.name, "a name to find the job by");
   command

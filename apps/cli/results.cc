@@ -3,6 +3,8 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string_view>
+#include <utility>
 
 #include "apps/cli/command.h"
 #include "apps/cli/exit_codes.h"
@@ -23,25 +25,89 @@ struct ResultsFlags {
   ResultOptions options;
 };
 
-// What is not UTF-8 becomes U+FFFD; --out gives every byte.
-std::string json_line(const TaskResult& result) {
-  const nlohmann::ordered_json line = {{"schema", kJsonSchema},
-                                       {"task", result.task},
-                                       {"attempt", result.attempt},
-                                       {"result", result.data}};
-  return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+// Where results go, piece by piece.
+class ResultSink {
+ public:
+  virtual ~ResultSink() = default;
+  // False: it cannot be written.
+  virtual bool take(const ResultPiece& piece) = 0;
+};
+
+bool to_stdout(std::string_view text) {
+  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
 }
 
-// Whoever sees the file sees all of it.
-bool write_file(const fs::path& folder, const TaskResult& result) {
-  const fs::path path = folder / std::to_string(result.task);
-  const fs::path draft = folder / ("." + std::to_string(result.task) + ".new");
-  std::ofstream file(draft, std::ios::binary);
-  file << result.data;
-  file.close();
-  std::error_code error;
-  if (file) fs::rename(draft, path, error);
-  return file && !error;
+class PlainSink final : public ResultSink {
+ public:
+  bool take(const ResultPiece& piece) override { return to_stdout(piece.data); }
+};
+
+// A line for each task. What is not UTF-8 becomes U+FFFD; --out gives every byte.
+class JsonLineSink final : public ResultSink {
+ public:
+  bool take(const ResultPiece& piece) override {
+    std::string line;
+    if (!std::exchange(begun_, true)) {
+      line = str_cat(R"({"schema":)", kJsonSchema, R"(,"task":)", piece.task, R"(,"attempt":)", piece.attempt, R"(,"result":")");
+    }
+    text_ += piece.data;
+    const std::string rest = piece.last ? "" : cut_unfinished_character();
+    const std::string quoted =
+        nlohmann::json(text_).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    line += std::string_view(quoted).substr(1, quoted.size() - 2);
+    text_ = rest;
+    if (piece.last) {
+      line += "\"}\n";
+      begun_ = false;
+    }
+    return to_stdout(line);
+  }
+
+ private:
+  // A character that the next piece may complete waits for it.
+  std::string cut_unfinished_character() {
+    size_t start = text_.size();
+    while (start > 0 && text_.size() - start < 4) {
+      const auto byte = static_cast<unsigned char>(text_[--start]);
+      if ((byte & 0xC0U) == 0x80U) continue;  // in the middle of one
+      const size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
+      if (start + length <= text_.size()) break;
+      std::string rest = text_.substr(start);
+      text_.resize(start);
+      return rest;
+    }
+    return "";
+  }
+
+  bool begun_ = false;
+  std::string text_;
+};
+
+// A file for each task; whoever sees the file sees all of it.
+class FolderSink final : public ResultSink {
+ public:
+  explicit FolderSink(fs::path folder) : folder_(std::move(folder)) {}
+
+  bool take(const ResultPiece& piece) override {
+    const fs::path draft = folder_ / str_cat(".", piece.task, ".new");
+    if (!file_.is_open()) file_.open(draft, std::ios::binary | std::ios::trunc);
+    file_ << piece.data;
+    if (!piece.last) return file_.good();
+    file_.close();
+    std::error_code error;
+    if (file_) fs::rename(draft, folder_ / std::to_string(piece.task), error);
+    return file_ && !error;
+  }
+
+ private:
+  const fs::path folder_;
+  std::ofstream file_;
+};
+
+std::unique_ptr<ResultSink> make_sink(const std::string& out, bool jsonl) {
+  if (!out.empty()) return std::make_unique<FolderSink>(out);
+  if (jsonl) return std::make_unique<JsonLineSink>();
+  return std::make_unique<PlainSink>();
 }
 
 int results(const ResultsFlags& flags) {
@@ -55,16 +121,13 @@ int results(const ResultsFlags& flags) {
   }
   bool written = true;
   uint64_t count = 0;
-  const Result<void> read = client.results(flags.job, flags.options, [&](const TaskResult& result) {
-    ++count;
-    if (!flags.out.empty()) {
-      written = write_file(flags.out, result);
-    } else {
-      const std::string text = flags.jsonl ? json_line(result) : result.data;
-      written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-    }
+  const std::unique_ptr<ResultSink> sink = make_sink(flags.out, flags.jsonl);
+  const auto take = [&](const ResultPiece& piece) {
+    count += piece.last ? 1 : 0;
+    written = sink->take(piece);
     return written;
-  });
+  };
+  const Result<void> read = client.result_pieces(flags.job, flags.options, take);
   written = std::fflush(stdout) == 0 && written;
   if (!read) return report_failure(read.failure(), screen);
   if (!written) {

@@ -174,6 +174,7 @@ void ClusterState::end(Job& job, JobState state, Now now) {
   answer(job.store.fail("the job has ended"));
   effects_.emplace_back(StoreDroppedEffect{job.status.id});
   job.store = RendezvousStore();
+  release_shards(job);
   switch (state) {
     case JobState::kSucceeded:
       job.status.reason = job.tasks ? "every task is done" : "every rank exited with code 0";
@@ -250,6 +251,7 @@ void ClusterState::form_again(Job& job, Now now) {
   job.launched = job.killed = false;
   job.decide_at.reset();
   job.give_up_at.reset();
+  release_shards(job);
   answer(job.store.fail("the gang is being formed again"));
   job.store = RendezvousStore();
   effects_.emplace_back(StoreDroppedEffect{job.status.id});
@@ -347,6 +349,7 @@ void ClusterState::rank_exited(Job& job, RankRecord& rank, const RankExit& exit,
   rank.exited_at = now.instant;
   rank.exit_order = ++order_;
   rank.unix_ms_exited = now.unix_ms;
+  release_shards(job, rank.rank);
   // Stopped, and not by this master: its worker is shutting down.
   if (exit.stopped_by_us && job.status.state != JobState::kStopping) {
     rank.state = RankState::kLost;

@@ -204,6 +204,9 @@ void ClusterState::restore(ClusterMemory memory, Now now) {
     }
     for (const auto& [worker, lost] : job.lost_workers) order_ = std::max(order_, lost.lost_order);
     if (job.status.spec.array) restore_tasks(job, memory.tasks[id], now);
+    if (const auto shards = memory.shards.find(id); shards != memory.shards.end()) {
+      restore_shards(job, shards->second, now);
+    }
     if (has_ended(job.status.state)) continue;
     active_[job.number] = id;
     if (!job.shares.empty()) take_slots(job);

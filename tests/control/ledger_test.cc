@@ -90,6 +90,45 @@ TEST(LedgerTest, ADroppedJobTakesItsStoreAlongButNotItsNumber) {
   EXPECT_EQ(after.last_job, 3u);
 }
 
+TEST(LedgerTest, DatasetsAndSetsOfInputsGoWithTheirJob) {
+  TempDir folder;
+  LedgerContents contents;
+  constexpr uint64_t kSet = kFirstInputSet + 5;
+  TaskRecord shard;
+  shard.task = 4;
+  shard.state = TaskState::kDone;
+  shard.attempt = 2;
+  shard.epoch = 77;
+  shard.holder = {"gpu-a", "1/0"};
+  {
+    const auto ledger = open(folder.path().string(), &contents);
+    LedgerBatch batch = job(3, "three");
+    batch.inputs = {{kSet, 0, "first"}, {kSet, 10, "second"}};
+    batch.input_sets = {{3, kSet}};
+    batch.plans = {{3, "train", "a plan"}};
+    batch.shards = {{3, "train", shard}};
+    write_and_wait(*ledger, std::move(batch));
+    InputReader reader = InputReader::open(folder.path()).value_or_throw();
+    EXPECT_EQ(reader.read(kSet, 9).value_or_throw().inputs, "first");
+    EXPECT_EQ(reader.read(kSet, 10).value_or_throw().inputs, "second");
+    EXPECT_FALSE(reader.read(kSet + 1, 0));
+  }
+  LedgerContents after = contents_of(folder.path().string());
+  EXPECT_THAT(after.input_sets, ElementsAre(Pair(3u, kSet)));
+  EXPECT_TRUE(after.inputs.empty()) << "sets are read when they are needed";
+  ASSERT_THAT(after.datasets, ElementsAre(Pair(3u, ElementsAre(Pair("train", ::testing::_)))));
+  EXPECT_EQ(after.datasets[3]["train"].plan, "a plan");
+  EXPECT_THAT(after.datasets[3]["train"].shards, ElementsAre(shard));
+  {
+    const auto ledger = open(folder.path().string(), &contents);
+    write_and_wait(*ledger, job(3, std::nullopt));
+    EXPECT_FALSE(InputReader::open(folder.path()).value_or_throw().read(kSet, 0));
+  }
+  after = contents_of(folder.path().string());
+  EXPECT_TRUE(after.input_sets.empty());
+  EXPECT_TRUE(after.datasets.empty());
+}
+
 TEST(LedgerTest, BatchesBecomeDurableInOrder) {
   TempDir folder;
   LedgerContents contents;

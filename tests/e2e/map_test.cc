@@ -72,6 +72,31 @@ TEST(Map, AFileCanBeTheResultAndEveryByteOfItComesBack) {
   }
 }
 
+TEST(Map, TakesMoreInputsThanFitAMessageOrMemory) {
+  Cluster cluster;
+  constexpr int kLines = 2100;
+  {
+    std::ofstream lines(cluster.file("lines"));
+    for (int line = 0; line < kLines; ++line) {
+      lines << line << " " << std::string(100'000, 'x') << "\n";
+    }
+  }
+  EXPECT_EQ(
+      cluster.longhaul_to_end({"map", "--each-line", cluster.file("lines"), "-d", "--batch", "20",
+                               "--", "sh", "-c", "set -- $LONGHAUL_INPUT; echo $1 ${#2}"}),
+      0)
+      << cluster.last().err();
+  // 210 MB have come, and the master has never held them.
+  const std::string status = read_text(str_cat("/proc/", cluster.master().pid(), "/status"));
+  EXPECT_LT(std::stoi(status.substr(status.find("VmHWM:") + 6)) / 1024, 150);
+  cluster.restart_master();
+  ChildProcess& results = cluster.longhaul({"results", "last", "-f"});
+  EXPECT_EQ(results.wait(std::chrono::seconds(100)), 0) << results.err() << cluster.logs();
+  std::string expected;
+  for (int line = 0; line < kLines; ++line) expected += str_cat(line, " 100000\n");
+  EXPECT_EQ(results.out(), expected);
+}
+
 TEST(Map, ATaskThatKeepsFailingIsGivenUpAndReportedAndTheOthersGoOn) {
   Cluster cluster;
   EXPECT_EQ(

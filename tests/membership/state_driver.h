@@ -99,6 +99,12 @@ class StateDriver {
     collect();
   }
 
+  void shards(SessionId session, uint64_t call, const JobId& job, Rank rank, ShardExchange exchange,
+              Generation generation = 1) {
+    state.shard_call(session, {call, LaunchId{job, generation}, rank, std::move(exchange)}, now());
+    collect();
+  }
+
   // The master is killed and started again on what was durable; every stream breaks, what was sent
   // and not taken is lost.
   void restart_master() {
@@ -107,6 +113,12 @@ class StateDriver {
     for (const auto& [id, job] : jobs_) memory.jobs.push_back(job);
     for (const auto& [id, worker] : workers_) memory.workers.push_back(worker);
     memory.stores = stores_;
+    for (const auto& [id, datasets] : shards_) {
+      for (const auto& [name, plan] : plans_[id]) memory.shards[id][name].plan = plan;
+      for (const auto& [name, rows] : datasets) {
+        for (const auto& [task, row] : rows) memory.shards[id][name].rows.push_back(row);
+      }
+    }
     memory.boot = ++boot_;
     for (const auto& [id, rows] : tasks_) {
       for (const auto& [task, row] : rows) memory.tasks[id].push_back(row);
@@ -198,6 +210,12 @@ class StateDriver {
       if (record != nullptr) workers_[worker->worker] = *record;
     } else if (const auto* tasks = std::get_if<TasksChangedEffect>(&effect)) {
       for (TaskRecord& row : state.take_task_rows(tasks->job)) tasks_[tasks->job][row.task] = row;
+    } else if (const auto* shards = std::get_if<ShardsChangedEffect>(&effect)) {
+      ShardRows rows = state.take_shard_rows(shards->job);
+      plans_[shards->job].merge(rows.plans);
+      for (auto& [name, changed] : rows.shards) {
+        for (TaskRecord& row : changed) shards_[shards->job][name][row.task] = row;
+      }
     } else if (const auto* dropped = std::get_if<StoreDroppedEffect>(&effect)) {
       stores_.erase(dropped->job);
     } else if (const auto* store = std::get_if<StoreChangedEffect>(&effect)) {
@@ -221,6 +239,8 @@ class StateDriver {
   ClusterOptions options_;
   uint32_t boot_ = 1;
   std::map<JobId, std::map<TaskIndex, TaskRecord>> tasks_;
+  std::map<JobId, std::map<std::string, ShardPlan>> plans_;
+  std::map<JobId, std::map<std::string, std::map<TaskIndex, TaskRecord>>> shards_;
   std::map<JobId, JobRecord> jobs_;
   std::map<WorkerId, WorkerRecord> workers_;
   std::map<JobId, std::map<std::string, std::string>> stores_;

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "longhaul/membership/coordinator.h"
+#include "longhaul/membership/shard_book.h"
 
 namespace longhaul {
 
@@ -53,6 +54,9 @@ class AgentClient final : public Coordinator {
   Result<bool> store_delete(const std::string& key) override;
   Result<std::string> store_compare_set(const std::string& key, const std::string& expected,
                                         const std::string& desired) override;
+
+  // One exchange about a dataset, see shard_client.h. It may be made again as it is.
+  Result<ShardAnswer> exchange_shards(const ShardExchange& exchange);
 
   Result<bool> report(const RankProgress& progress) override;
   Result<void> report_fault(const RankFault& fault) override;

@@ -20,6 +20,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -102,6 +103,16 @@ struct TaskResult {
   std::string data;
 };
 
+// Some of it; pieces of one result follow each other, and then comes the next one's.
+struct ResultPiece {
+  TaskIndex task = 0;
+  uint32_t attempt = 0;
+  uint64_t size = 0;      // bytes of the whole result
+  uint64_t offset = 0;    // of `data` in it
+  std::string_view data;  // valid during the callback
+  bool last = false;      // all of it has come and is whole; `data` is empty
+};
+
 struct ResultOptions {
   TaskIndex first_task = 0;
   bool follow = false;  // until the job has ended; else what there is now without a gap
@@ -136,6 +147,11 @@ class JobClient {
   // `inputs`: one for each task of an array that has no indices.
   Result<JobId> submit(const JobSpec& spec, const std::string& submission_key = "",
                        const std::vector<std::string>& inputs = {});
+  // An array whose tasks have inputs of their own, of any number: `next` is asked for one after the
+  // other, on this thread, and says false when there are no more; array.tasks is counted here.
+  // About 1 MiB of them is in memory at a time. Returns when all of them are on the master's disk.
+  Result<JobId> submit_array(JobSpec spec, const std::function<bool(std::string*)>& next,
+                             const std::string& submission_key = "");
   Result<std::vector<JobStatus>> list(bool include_ended);
   // `job` is here and below an id, a unique prefix of one, a name (its newest job) or "last".
   Result<JobStatus> get(const std::string& job);
@@ -149,6 +165,9 @@ class JobClient {
   // is no more.
   Result<void> events(const EventOptions& options,
                       const std::function<bool(const ClusterEvent&)>& each);
+  // As results(), in pieces of at most 128 KiB: for results larger than memory should hold.
+  Result<void> result_pieces(const std::string& job, const ResultOptions& options,
+                             const std::function<bool(const ResultPiece&)>& each);
   // Calls back with each result in task order, on this thread, until the callback returns false or
   // there is no more. Errors: those of every call, and kCorrupt (a result cannot be decompressed).
   Result<void> results(const std::string& job, const ResultOptions& options,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -11,6 +12,7 @@
 #include "longhaul/membership/event.h"
 #include "longhaul/membership/job.h"
 #include "longhaul/membership/rendezvous_store.h"
+#include "longhaul/membership/shard_book.h"
 #include "longhaul/membership/task_table.h"
 
 namespace longhaul {
@@ -101,13 +103,19 @@ struct StoreAnswerMessage {
   StoreResult result;
 };
 
+struct ShardAnswerMessage {
+  uint64_t call_id = 0;
+  ShardAnswer answer;
+  std::optional<Failure> failure;
+};
+
 struct HeartbeatMessage {
   uint64_t sequence = 0;
 };
 
-using ToWorker =
-    std::variant<RegisteredMessage, RefusedMessage, PrepareMessage, LaunchMessage, StopRanksMessage,
-                 GrantTasksMessage, TaskAnswerMessage, StoreAnswerMessage, HeartbeatMessage>;
+using ToWorker = std::variant<RegisteredMessage, RefusedMessage, PrepareMessage, LaunchMessage,
+                              StopRanksMessage, GrantTasksMessage, TaskAnswerMessage,
+                              StoreAnswerMessage, ShardAnswerMessage, HeartbeatMessage>;
 
 // From workers.
 
@@ -137,6 +145,13 @@ struct StoreCallMessage {
   LaunchId launch;
   Rank rank = 0;
   StoreCommand command;
+};
+
+struct ShardCallMessage {
+  uint64_t call_id = 0;
+  LaunchId launch;
+  Rank rank = 0;
+  ShardExchange exchange;
 };
 
 struct TaskEndedMessage {
@@ -186,6 +201,11 @@ struct TasksChangedEffect {
   JobId job;
 };
 
+// To be made durable: ClusterState::take_shard_rows(job).
+struct ShardsChangedEffect {
+  JobId job;
+};
+
 // For the log of operators.
 struct NoteEffect {
   std::string text;
@@ -203,7 +223,7 @@ struct JobForgottenEffect {
 };
 
 using Effect = std::variant<SendEffect, CloseEffect, JobChangedEffect, WorkerChangedEffect,
-                            StoreChangedEffect, StoreDroppedEffect, TasksChangedEffect, NoteEffect,
-                            JobForgottenEffect, JournalEffect>;
+                            StoreChangedEffect, StoreDroppedEffect, TasksChangedEffect,
+                            ShardsChangedEffect, NoteEffect, JobForgottenEffect, JournalEffect>;
 
 }  // namespace longhaul

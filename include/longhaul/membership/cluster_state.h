@@ -49,6 +49,12 @@ struct NodeStatus {
   std::vector<JobId> jobs;
 };
 
+// A dataset of a job, as it was made durable.
+struct ShardMemory {
+  ShardPlan plan;
+  std::vector<TaskRecord> rows;
+};
+
 // What an earlier life of this master knew.
 struct ClusterMemory {
   uint32_t boot = 1;  // of this life of the master, greater than that of any before
@@ -56,6 +62,7 @@ struct ClusterMemory {
   std::vector<JobRecord> jobs;  // by number
   std::map<JobId, std::vector<TaskRecord>> tasks;
   std::map<JobId, std::map<std::string, std::string>> stores;
+  std::map<JobId, std::map<std::string, ShardMemory>> shards;  // by dataset
   std::vector<WorkerRecord> workers;
 };
 
@@ -71,6 +78,10 @@ class ClusterState {
   const WorkerRecord* worker(const WorkerId& id) const { return workers_.find(id); }
   // Rows of an array's tasks that have changed since this was last asked.
   std::vector<TaskRecord> take_task_rows(const JobId& id);
+  // Of the datasets of a gang, likewise.
+  ShardRows take_shard_rows(const JobId& id);
+  // nullptr: no such job.
+  const ShardBook* shards(const JobId& id) const;
   // nullptr: no such job, or a gang.
   const TaskTable* tasks(const JobId& id) const;
 
@@ -102,6 +113,7 @@ class ClusterState {
   void prepared(SessionId session, const PreparedMessage& message, Now now);
   void rank_event(SessionId session, const RankEventMessage& message, Now now);
   void store_call(SessionId session, const StoreCallMessage& message, Now now);
+  void shard_call(SessionId session, const ShardCallMessage& message, Now now);
   // kCommitted: the result that came along is the task's, and is to be made durable together with
   // the task's row. nullopt: of a worker that is not heard any more.
   std::optional<CommitOutcome> task_ended(SessionId session, const TaskEndedMessage& message,
@@ -133,6 +145,7 @@ class ClusterState {
     bool impossible = false;   // larger than all workers together
     std::map<WorkerId, PreparedMessage> prepared;
     RendezvousStore store;
+    ShardBook shards;
     std::map<WorkerId, Instant> missing_since;  // reconnected, does not list this launch
     std::optional<Instant> decide_at;
     std::optional<Instant> give_up_at;  // on preparing, or on ranks being stopped
@@ -175,6 +188,11 @@ class ClusterState {
   void review_array(Job& job, Now now);
   void lose_leases(Job& job, const WorkerId& id, const std::string& why, Now now);
   void resume_tasks(Job& job, const WorkerRecord& worker);
+
+  // cluster_shards.cc: index ranges of datasets.
+  void restore_shards(Job& job, const std::map<std::string, ShardMemory>& datasets, Now now);
+  void release_shards(Job& job, Rank rank);
+  void release_shards(Job& job);
 
   // cluster_jobs.cc: a job's way through its table.
   bool advance(Job& job, JobEvent event, Now now);

@@ -1,6 +1,7 @@
 #include "longhaul/control/job_client.h"
 
 #include <random>
+#include <utility>
 
 #include "control/client/job_watch.h"
 #include "control/common/channel.h"
@@ -11,6 +12,10 @@
 
 namespace longhaul {
 namespace {
+
+// Of inputs in one message, with a little for each.
+constexpr size_t kChunkBytes = size_t{1} << 20;
+constexpr size_t kInputOverhead = 8;
 
 std::string fresh_submission_key() {
   std::random_device random;
@@ -84,6 +89,17 @@ const std::string& JobClient::address() const {
 
 Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submission_key,
                                 const std::vector<std::string>& inputs) {
+  size_t bytes = 0;
+  for (const std::string& input : inputs) bytes += input.size();
+  if (bytes > kChunkBytes) {
+    size_t at = 0;
+    const auto next = [&](std::string* input) {
+      if (at == inputs.size()) return false;
+      *input = inputs[at++];
+      return true;
+    };
+    return submit_array(spec, next, submission_key);
+  }
   v1::SubmitJobRequest request;
   *request.mutable_spec() = to_proto(spec);
   request.set_submission_key(submission_key.empty() ? fresh_submission_key() : submission_key);
@@ -91,6 +107,47 @@ Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submissi
   const Result<v1::SubmitJobReply> reply = impl_->call(&v1::JobService::Stub::SubmitJob, request);
   if (!reply) return reply.failure();
   return reply->job_id();
+}
+
+Result<JobId> JobClient::submit_array(JobSpec spec, const std::function<bool(std::string*)>& next,
+                                      const std::string& submission_key) {
+  grpc::ClientContext context;
+  v1::SubmitJobReply reply;
+  const auto stream = impl_->stub_->SubmitArray(&context, &reply);
+  v1::SubmitArrayRequest request;
+  size_t bytes = 0;
+  uint64_t tasks = 0;
+  bool open = true;
+  const auto send = [&] {
+    open = open && stream->Write(request);
+    request.Clear();
+    bytes = 0;
+  };
+  for (std::string input; open && tasks < kMaxTasks && next(&input); ++tasks) {
+    bytes += input.size() + kInputOverhead;
+    request.mutable_inputs()->add_inputs(std::move(input));
+    if (bytes >= kChunkBytes) send();
+  }
+  if (open && (tasks == 0 || tasks == kMaxTasks)) {
+    std::string one_more;
+    if (tasks == 0 || next(&one_more)) {
+      context.TryCancel();
+      (void)stream->Finish();
+      return Failure{ErrorKind::kInvalid,
+                     tasks == 0 ? "there is not one input"
+                                : str_cat("an array has ", kMaxTasks, " tasks at most")};
+    }
+  }
+  if (bytes > 0) send();
+  spec.array->tasks = static_cast<TaskIndex>(tasks);
+  *request.mutable_spec()->mutable_spec() = to_proto(spec);
+  request.mutable_spec()->set_submission_key(submission_key.empty() ? fresh_submission_key()
+                                                                    : submission_key);
+  send();
+  stream->WritesDone();
+  const grpc::Status status = stream->Finish();
+  if (!status.ok()) return master_failure(status, impl_->whom());
+  return reply.job_id();
 }
 
 Result<std::vector<JobStatus>> JobClient::list(bool include_ended) {
@@ -173,24 +230,54 @@ Result<void> JobClient::events(const EventOptions& options,
 
 Result<void> JobClient::results(const std::string& job, const ResultOptions& options,
                                 const std::function<bool(const TaskResult&)>& each) {
+  TaskResult result;
+  return result_pieces(job, options, [&](const ResultPiece& piece) {
+    if (!piece.last) {
+      result.data += piece.data;
+      return true;
+    }
+    result.task = piece.task;
+    result.attempt = piece.attempt;
+    return each(std::exchange(result, {}));
+  });
+}
+
+Result<void> JobClient::result_pieces(const std::string& job, const ResultOptions& options,
+                                      const std::function<bool(const ResultPiece&)>& each) {
   v1::GetResultsRequest request;
   request.set_job(job);
   request.set_first_task(options.first_task);
   request.set_follow(options.follow);
   grpc::ClientContext context;
   const auto stream = impl_->stub_->GetResults(&context, request);
-  v1::TaskResult message;
-  while (stream->Read(&message)) {
-    Result<std::string> data = decompress(message.result(), message.result_bytes());
-    if (!data) {
-      context.TryCancel();
-      return Failure{data.failure().kind,
-                     str_cat("task ", message.task(), ": ", data.failure().message)};
+  std::optional<Decompressor> frames;
+  bool wanted = true;
+  for (v1::TaskResult message; wanted && stream->Read(&message);) {
+    if (!frames) frames.emplace();
+    ResultPiece piece{message.task(), message.attempt(), message.result_bytes(), frames->size(), {},
+                      false};
+    Result<void> taken = frames->add(message.result(), [&](std::string_view bytes) {
+      piece.data = bytes;
+      wanted = each(piece);
+      piece.offset += bytes.size();
+      return wanted;
+    });
+    if (taken && wanted && !message.more()) {
+      taken = frames->finish(message.result_bytes());
+      piece.data = {};
+      piece.last = true;
+      if (taken) wanted = each(piece);
+      frames.reset();
     }
-    if (!each({message.task(), message.attempt(), std::move(*data)})) {
+    if (!taken) {
       context.TryCancel();
-      return {};
+      return Failure{taken.failure().kind,
+                     str_cat("task ", message.task(), ": ", taken.failure().message)};
     }
+  }
+  if (!wanted) {
+    context.TryCancel();
+    return {};
   }
   const grpc::Status status = stream->Finish();
   if (!status.ok()) return master_failure(status, impl_->whom());

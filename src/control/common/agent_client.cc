@@ -15,6 +15,7 @@
 #include "control/common/channel.h"
 #include "control/common/grpc_error.h"
 #include "control/common/progress.h"
+#include "control/common/shard_proto.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/base/version.h"
 #include "longhaul/v1/agent_service.grpc.pb.h"
@@ -234,6 +235,14 @@ Result<std::string> AgentClient::store_compare_set(const std::string& key,
   Result<v1::StoreReply> reply = impl_->store(request);
   if (!reply) return reply.failure();
   return std::move(*reply->mutable_value());
+}
+
+Result<ShardAnswer> AgentClient::exchange_shards(const ShardExchange& exchange) {
+  v1::StoreRequest request = store_request(v1::StoreRequest::SHARDS, {}, kCallTimeout);
+  *request.mutable_shards() = to_proto(exchange);
+  const Result<v1::StoreReply> reply = impl_->store(request);
+  if (!reply) return reply.failure();
+  return from_proto(reply->shards());
 }
 
 Result<bool> AgentClient::report(const RankProgress& progress) {

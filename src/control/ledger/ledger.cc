@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "control/ledger/result_files.h"
 #include "control/ledger/schema.h"
 #include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
@@ -78,6 +79,22 @@ TaskRecord task_of(const Statement& row) {
   return task;
 }
 
+// The columns of a task, as task_of() reads them.
+Statement& bind_task(Statement& statement, uint64_t job, const TaskRecord& task) {
+  const std::string_view failures(reinterpret_cast<const char*>(task.failures.data()),
+                                  sizeof(task.failures));
+  return statement.bind(static_cast<int64_t>(job))
+      .bind(task.task)
+      .bind(static_cast<int64_t>(task.state))
+      .bind(task.attempt)
+      .bind(static_cast<int64_t>(task.epoch))
+      .bind_text(task.holder.worker)
+      .bind_text(task.holder.incarnation)
+      .bind(failures)
+      .bind(task.last_fault ? static_cast<int64_t>(*task.last_fault) : kNoFault)
+      .bind(task.reason);
+}
+
 Result<LedgerContents> read_contents(Database& database) {
   LedgerContents contents;
   std::array reads = {
@@ -104,7 +121,25 @@ Result<LedgerContents> read_contents(Database& database) {
                [&](const Statement& row) {
                  contents.tasks[static_cast<uint64_t>(row.integer(0))].push_back(task_of(row));
                }),
-      each_row(database, "SELECT job, first, inputs FROM inputs ORDER BY job, first",
+      each_row(database, "SELECT job, input_set FROM input_sets",
+               [&](const Statement& row) {
+                 contents.input_sets[static_cast<uint64_t>(row.integer(0))] =
+                     static_cast<uint64_t>(row.integer(1));
+               }),
+      each_row(database, "SELECT job, name, plan FROM datasets",
+               [&](const Statement& row) {
+                 const auto job = static_cast<uint64_t>(row.integer(0));
+                 contents.datasets[job][row.bytes(1)].plan = row.bytes(2);
+               }),
+      each_row(database,
+               "SELECT job, task, state, attempt, epoch, worker, incarnation, failures, last_fault,"
+               " reason, dataset FROM shards",
+               [&](const Statement& row) {
+                 const auto job = static_cast<uint64_t>(row.integer(0));
+                 contents.datasets[job][row.bytes(10)].shards.push_back(task_of(row));
+               }),
+      each_row(database,
+               "SELECT job, first, inputs FROM inputs WHERE job < 1<<62 ORDER BY job, first",
                [&](const Statement& row) {
                  const auto job = static_cast<uint64_t>(row.integer(0));
                  contents.inputs[job].push_back(
@@ -140,6 +175,13 @@ struct Ledger::Statements {
   Statement drop_inputs;
   Statement put_event;
   Statement drop_events;
+  Statement put_plan;
+  Statement put_shard;
+  Statement put_input_set;
+  Statement drop_set_inputs;
+  Statement drop_input_set;
+  Statement drop_datasets;
+  Statement drop_shards;
 
   static Result<std::unique_ptr<Statements>> prepare(Database& database) {
     auto statements = std::make_unique<Statements>();
@@ -155,13 +197,22 @@ struct Ledger::Statements {
         {&statements->drop_store, "DELETE FROM store WHERE job=?"},
         {&statements->put_task,
          "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
-        {&statements->put_result, "INSERT INTO results VALUES(?, ?, ?, ?, ?, ?)"},
+        {&statements->put_result, "INSERT INTO results VALUES(?, ?, ?, ?, ?, ?, ?)"},
         {&statements->put_inputs, "INSERT OR REPLACE INTO inputs VALUES(?, ?, ?)"},
         {&statements->drop_tasks, "DELETE FROM tasks WHERE job=?"},
         {&statements->drop_results, "DELETE FROM results WHERE job=?"},
         {&statements->drop_inputs, "DELETE FROM inputs WHERE job=?"},
         {&statements->put_event, "INSERT OR REPLACE INTO events VALUES(?, ?)"},
         {&statements->drop_events, "DELETE FROM events WHERE number<?"},
+        {&statements->put_plan, "INSERT OR REPLACE INTO datasets VALUES(?, ?, ?)"},
+        {&statements->put_shard,
+         "INSERT OR REPLACE INTO shards VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
+        {&statements->put_input_set, "INSERT OR REPLACE INTO input_sets VALUES(?, ?)"},
+        {&statements->drop_set_inputs,
+         "DELETE FROM inputs WHERE job=(SELECT input_set FROM input_sets WHERE job=?)"},
+        {&statements->drop_input_set, "DELETE FROM input_sets WHERE job=?"},
+        {&statements->drop_datasets, "DELETE FROM datasets WHERE job=?"},
+        {&statements->drop_shards, "DELETE FROM shards WHERE job=?"},
     };
     for (const auto& [statement, sql] : wanted) {
       Result<Statement> prepared = database.prepare(sql);
@@ -186,6 +237,10 @@ Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& folder, LedgerCo
   // FULL: a commit is on disk before it returns. Without it WAL may lose the last ones with power.
   Result<void> tuned = database->execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL");
   if (!tuned) return tuned.failure();
+  // Of submissions that broke off with an earlier master.
+  Result<void> swept = database->execute(
+      "DELETE FROM inputs WHERE job >= 1<<62 AND job NOT IN (SELECT input_set FROM input_sets)");
+  if (!swept) return swept.failure();
   Result<LedgerContents> read = read_contents(*database);
   if (!read) return read.failure();
   *contents = std::move(*read);
@@ -269,7 +324,9 @@ Result<void> Ledger::write_rows(const LedgerBatch& batch) {
         record ? to.put_job.bind(key).bind(*record).run() : to.drop_job.bind(key).run();
     // Numbers of forgotten jobs are not given again.
     if (done && record) done = to.set_meta.bind_text("last_job").bind(key).run();
-    for (Statement* drop : {&to.drop_store, &to.drop_tasks, &to.drop_results, &to.drop_inputs}) {
+    for (Statement* drop :
+         {&to.drop_store, &to.drop_tasks, &to.drop_results, &to.drop_inputs, &to.drop_set_inputs,
+          &to.drop_input_set, &to.drop_datasets, &to.drop_shards}) {
       if (done && !record) done = drop->bind(key).run();
     }
     if (!done) return done;
@@ -292,7 +349,7 @@ Result<void> Ledger::write_rows(const LedgerBatch& batch) {
     if (!done) return done;
   }
   for (const LedgerBatch::TaskRow& row : batch.tasks) {
-    Result<void> done = write_task(row);
+    Result<void> done = bind_task(to.put_task, row.job, row.task).run();
     if (!done) return done;
   }
   for (const ResultRow& row : batch.results) {
@@ -302,6 +359,7 @@ Result<void> Ledger::write_rows(const LedgerBatch& batch) {
                             .bind(static_cast<int64_t>(row.epoch))
                             .bind(static_cast<int64_t>(row.bytes))
                             .bind(row.result)
+                            .bind(static_cast<int64_t>(row.file_bytes))
                             .run();
     if (!done) return done;
   }
@@ -309,25 +367,36 @@ Result<void> Ledger::write_rows(const LedgerBatch& batch) {
     Result<void> done = to.put_event.bind(static_cast<int64_t>(number)).bind(record).run();
     if (!done) return done;
   }
-  if (batch.events.empty()) return {};
-  return to.drop_events.bind(static_cast<int64_t>(batch.first_event)).run();
+  if (!batch.events.empty()) {
+    Result<void> done = to.drop_events.bind(static_cast<int64_t>(batch.first_event)).run();
+    if (!done) return done;
+  }
+  for (const auto& [job, set] : batch.input_sets) {
+    Result<void> done =
+        to.put_input_set.bind(static_cast<int64_t>(job)).bind(static_cast<int64_t>(set)).run();
+    if (!done) return done;
+  }
+  for (const uint64_t set : batch.dropped_inputs) {
+    Result<void> done = to.drop_inputs.bind(static_cast<int64_t>(set)).run();
+    if (!done) return done;
+  }
+  return write_shards(batch);
 }
 
-Result<void> Ledger::write_task(const LedgerBatch::TaskRow& row) {
-  const TaskRecord& task = row.task;
-  const std::string_view failures(reinterpret_cast<const char*>(task.failures.data()),
-                                  sizeof(task.failures));
-  return statements_->put_task.bind(static_cast<int64_t>(row.job))
-      .bind(task.task)
-      .bind(static_cast<int64_t>(task.state))
-      .bind(task.attempt)
-      .bind(static_cast<int64_t>(task.epoch))
-      .bind_text(task.holder.worker)
-      .bind_text(task.holder.incarnation)
-      .bind(failures)
-      .bind(task.last_fault ? static_cast<int64_t>(*task.last_fault) : kNoFault)
-      .bind(task.reason)
-      .run();
+Result<void> Ledger::write_shards(const LedgerBatch& batch) {
+  for (const LedgerBatch::PlanRow& row : batch.plans) {
+    Result<void> done = statements_->put_plan.bind(static_cast<int64_t>(row.job))
+                            .bind(row.dataset)
+                            .bind(row.plan)
+                            .run();
+    if (!done) return done;
+  }
+  for (const LedgerBatch::ShardRow& row : batch.shards) {
+    Result<void> done =
+        bind_task(statements_->put_shard, row.job, row.shard).bind(row.dataset).run();
+    if (!done) return done;
+  }
+  return {};
 }
 
 Result<ResultReader> ResultReader::open(const std::string& folder) {
@@ -339,7 +408,7 @@ Result<ResultReader> ResultReader::open(const std::string& folder) {
 Result<std::vector<ResultRow>> ResultReader::read(uint64_t job, TaskIndex first, TaskIndex end,
                                                   size_t limit) {
   Result<Statement> statement = database_.prepare(
-      "SELECT task, attempt, epoch, bytes, result FROM results"
+      "SELECT task, attempt, epoch, bytes, result, file_bytes FROM results"
       " WHERE job=? AND task>=? AND task<? ORDER BY task LIMIT ?");
   if (!statement) return statement.failure();
   statement->bind(static_cast<int64_t>(job))
@@ -354,9 +423,47 @@ Result<std::vector<ResultRow>> ResultReader::read(uint64_t job, TaskIndex first,
     rows.push_back({job, static_cast<TaskIndex>(statement->integer(0)),
                     static_cast<uint32_t>(statement->integer(1)),
                     static_cast<LeaseEpoch>(statement->integer(2)),
-                    static_cast<uint64_t>(statement->integer(3)), statement->bytes(4)});
+                    static_cast<uint64_t>(statement->integer(3)), statement->bytes(4),
+                    static_cast<uint64_t>(statement->integer(5))});
   }
 }
+
+Result<InputReader> InputReader::open(const std::string& folder) {
+  Result<Database> database = Database::open(database_path(folder), Database::Mode::kReadOnly);
+  if (!database) return database.failure();
+  return InputReader(std::move(*database));
+}
+
+Result<InputRow> InputReader::read(uint64_t set, TaskIndex task) {
+  Result<Statement> statement = database_.prepare(
+      "SELECT first, inputs FROM inputs WHERE job=? AND first<=? ORDER BY first DESC LIMIT 1");
+  if (!statement) return statement.failure();
+  const Result<bool> found = statement->bind(static_cast<int64_t>(set)).bind(task).next();
+  if (!found) return found.failure();
+  if (!*found) return Failure{ErrorKind::kCorrupt, str_cat("task ", task, " has no input on disk")};
+  return InputRow{set, static_cast<TaskIndex>(statement->integer(0)), statement->bytes(1)};
+}
+
+namespace {
+
+// Those that the copy tells of, beside it. They never change once a row names them.
+Result<void> backup_result_files(const std::string& folder, const std::string& path) {
+  Result<Database> copy = Database::open(path, Database::Mode::kReadOnly);
+  if (!copy) return copy.failure();
+  std::vector<ResultName> names;
+  Result<void> read = each_row(*copy, "SELECT job, task, epoch FROM results WHERE file_bytes>0",
+                               [&](const Statement& row) {
+                                 names.push_back({static_cast<uint64_t>(row.integer(0)),
+                                                  static_cast<TaskIndex>(row.integer(1)),
+                                                  static_cast<LeaseEpoch>(row.integer(2))});
+                               });
+  for (const ResultName& name : names) {
+    if (read) read = copy_result_file(folder, name, path + ".results");
+  }
+  return read;
+}
+
+}  // namespace
 
 Result<void> Ledger::backup(const std::string& folder, const std::string& path) {
   if (fs::exists(path)) {
@@ -367,7 +474,9 @@ Result<void> Ledger::backup(const std::string& folder, const std::string& path) 
   }
   Result<Database> database = Database::open(database_path(folder), Database::Mode::kReadOnly);
   if (!database) return database.failure();
-  return database->copy_to(path);
+  Result<void> copied = database->copy_to(path);
+  if (!copied) return copied;
+  return backup_result_files(folder, path);
 }
 
 }  // namespace longhaul

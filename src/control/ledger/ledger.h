@@ -32,15 +32,24 @@ struct ResultRow {
   TaskIndex task = 0;
   uint32_t attempt = 0;
   LeaseEpoch epoch = 0;
-  uint64_t bytes = 0;  // before compression
-  std::string result;  // a zstd frame
+  uint64_t bytes = 0;       // before compression
+  std::string result;       // a zstd frame
+  uint64_t file_bytes = 0;  // not 0: it is in a file instead (result_files.h), of that size
 };
 
-// Inputs of an array's tasks from `first` on.
+// Inputs of an array's tasks from `first` on: of a job, or of a set of them that a job refers to.
+// Numbers of sets begin here.
+constexpr uint64_t kFirstInputSet = uint64_t{1} << 62;
 struct InputRow {
-  uint64_t job = 0;
+  uint64_t job = 0;  // or the set
   TaskIndex first = 0;
   std::string inputs;  // a v1::TaskInputs
+};
+
+// A dataset of a job: its plan as a v1::ShardPlan, and those of its shards that were granted once.
+struct DatasetRow {
+  std::string plan;
+  std::vector<TaskRecord> shards;
 };
 
 // Rows to write, whole: a row with the same key is replaced, one without a record is dropped.
@@ -62,10 +71,25 @@ struct LedgerBatch {
   std::vector<InputRow> inputs;
   std::map<uint64_t, std::string> events;  // by number
   uint64_t first_event = 0;                // those before it are dropped
+  std::map<uint64_t, uint64_t> input_sets;  // job -> its set
+  std::vector<uint64_t> dropped_inputs;     // sets that no job will refer to
+  struct PlanRow {
+    uint64_t job = 0;
+    std::string dataset;
+    std::string plan;
+  };
+  std::vector<PlanRow> plans;
+  struct ShardRow {
+    uint64_t job = 0;
+    std::string dataset;
+    TaskRecord shard;
+  };
+  std::vector<ShardRow> shards;
 
   bool empty() const {
     return jobs.empty() && workers.empty() && store.empty() && tasks.empty() && results.empty() &&
-           inputs.empty() && events.empty();
+           inputs.empty() && input_sets.empty() && dropped_inputs.empty() && plans.empty() &&
+           shards.empty() && events.empty();
   }
 };
 
@@ -77,8 +101,10 @@ struct LedgerContents {
   std::map<std::string, std::string> workers;
   std::map<uint64_t, std::map<std::string, std::string>> stores;
   std::map<uint64_t, std::vector<TaskRecord>> tasks;
-  std::map<uint64_t, std::vector<InputRow>> inputs;  // in task order
   std::map<uint64_t, std::string> events;
+  std::map<uint64_t, std::vector<InputRow>> inputs;                // of jobs, in task order
+  std::map<uint64_t, uint64_t> input_sets;                         // job -> its set
+  std::map<uint64_t, std::map<std::string, DatasetRow>> datasets;  // by name
 };
 
 // Reads results while the ledger writes. Thread safety: none; any number of readers at once.
@@ -90,6 +116,18 @@ class ResultReader {
 
  private:
   explicit ResultReader(Database database) : database_(std::move(database)) {}
+  Database database_;
+};
+
+// Reads sets of inputs while the ledger writes. Thread safety: none.
+class InputReader {
+ public:
+  static Result<InputReader> open(const std::string& folder);
+  // The row that holds this task's input. Errors: kCorrupt (there is none), kUnavailable.
+  Result<InputRow> read(uint64_t set, TaskIndex task);
+
+ private:
+  explicit InputReader(Database database) : database_(std::move(database)) {}
   Database database_;
 };
 
@@ -109,7 +147,8 @@ class Ledger {
   std::optional<std::string> trouble() const;
 
   // A consistent copy of a folder's database in the file `path`, which must not exist; the master
-  // may be running. Errors: kInvalid, kUnavailable.
+  // may be running; results that are files go to PATH.results (to be called `results` beside the
+  // database when it is used). Errors: kInvalid, kUnavailable.
   static Result<void> backup(const std::string& folder, const std::string& path);
 
  private:
@@ -123,7 +162,7 @@ class Ledger {
   void run();
   Result<void> commit(const std::vector<Entry>& entries);
   Result<void> write_rows(const LedgerBatch& batch);
-  Result<void> write_task(const LedgerBatch::TaskRow& row);
+  Result<void> write_shards(const LedgerBatch& batch);
   void set_trouble(std::optional<std::string> why);
 
   UniqueFd lock_;

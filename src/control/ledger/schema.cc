@@ -36,6 +36,18 @@ constexpr std::array kMigrations = {
     " PRIMARY KEY(job, first));",
     // 2: the journal. `record` is a v1::Event.
     "CREATE TABLE events(number INTEGER PRIMARY KEY, record BLOB NOT NULL);",
+    // 3: not 0: `result` is empty, and the frames are in the file of that name (result_files.h).
+    "ALTER TABLE results ADD COLUMN file_bytes INTEGER NOT NULL DEFAULT 0;",
+    // 4: the inputs of a job that came in chunks, before it had a number.
+    "CREATE TABLE input_sets(job INTEGER PRIMARY KEY, input_set INTEGER NOT NULL);",
+    // 5: `plan` is a v1::ShardPlan; a shard that has been granted at least once, as a task.
+    "CREATE TABLE datasets(job INTEGER NOT NULL, name BLOB NOT NULL, plan BLOB NOT NULL,"
+    " PRIMARY KEY(job, name)) WITHOUT ROWID;"
+    "CREATE TABLE shards(job INTEGER NOT NULL, task INTEGER NOT NULL, state INTEGER NOT NULL,"
+    " attempt INTEGER NOT NULL, epoch INTEGER NOT NULL, worker TEXT NOT NULL,"
+    " incarnation TEXT NOT NULL, failures BLOB NOT NULL, last_fault INTEGER NOT NULL,"
+    " reason BLOB NOT NULL, dataset BLOB NOT NULL,"
+    " PRIMARY KEY(job, dataset, task)) WITHOUT ROWID;",
 };
 
 Result<int64_t> pragma(Database& database, const char* sql) {

@@ -106,6 +106,16 @@ void fill(v1::MasterMessage* proto, const StoreAnswerMessage& message) {
   fill(proto->mutable_store_answer()->mutable_reply(), message.result);
 }
 
+void fill(v1::MasterMessage* proto, const ShardAnswerMessage& message) {
+  v1::StoreAnswer* answer = proto->mutable_store_answer();
+  answer->set_call_id(message.call_id);
+  if (message.failure) {
+    fill(answer->mutable_reply(), StoreResult{message.failure, "", 0});
+  } else {
+    *answer->mutable_reply()->mutable_shards() = to_proto(message.answer);
+  }
+}
+
 void fill(v1::MasterMessage* proto, const HeartbeatMessage& message) {
   proto->mutable_heartbeat()->set_sequence(message.sequence);
 }
@@ -224,6 +234,11 @@ std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto) {
       return std::nullopt;  // of a newer worker
   }
   return message;
+}
+
+ShardCallMessage shard_call_from(const v1::StoreCall& proto) {
+  return {proto.call_id(), launch_of(proto), to_signed(proto.rank()),
+          from_proto(proto.request().shards())};
 }
 
 std::optional<StoreCallMessage> from_proto(const v1::StoreCall& proto) {

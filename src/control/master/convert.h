@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "control/common/job_proto.h"
+#include "control/common/shard_proto.h"
 #include "longhaul/membership/cluster_messages.h"
 #include "longhaul/membership/cluster_state.h"
 #include "longhaul/v1/job_service.pb.h"
@@ -24,5 +25,7 @@ TaskEndedMessage from_proto(const v1::TaskEnded& proto);
 PreparedMessage from_proto(const v1::Prepared& proto);
 std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto);
 std::optional<StoreCallMessage> from_proto(const v1::StoreCall& proto);
+// Of a StoreCall whose operation is SHARDS.
+ShardCallMessage shard_call_from(const v1::StoreCall& proto);
 
 }  // namespace longhaul

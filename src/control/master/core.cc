@@ -35,6 +35,9 @@ Core::Core(const Options& options, const Clock& clock, std::string incarnation,
       ledger_(std::move(ledger)),
       journal_(options.keep_events, std::move(memory.events)),
       state_(options.cluster),
+      // Above those of any master before this one.
+      last_input_set_(kFirstInputSet + (uint64_t{memory.cluster.boot} << 32)),
+      results_(options.state_folder),
       published_at_(clock.now()) {
   happened(
       {EventKind::kMasterStarted, "", "", 0, std::nullopt,
@@ -43,9 +46,13 @@ Core::Core(const Options& options, const Clock& clock, std::string incarnation,
   for (const JobRecord& job : memory.cluster.jobs) {
     const JobSpec& spec = job.status.spec;
     if (!spec.array) continue;
-    inputs_[job.status.id] = TaskInputs::restore(*spec.array, memory.inputs[job.number]);
+    const auto set = memory.input_sets.find(job.number);
+    inputs_[job.status.id] = set == memory.input_sets.end()
+                                 ? TaskInputs::restore(*spec.array, memory.inputs[job.number])
+                                 : TaskInputs::stored(options_.state_folder, set->second);
   }
   state_.restore(std::move(memory.cluster), now());
+  if (!options_.state_folder.empty()) results_.sweep(state_);
   thread_ = Thread("lh-master", [this] { run(); });
 }
 
@@ -56,6 +63,7 @@ Core::~Core() {
 void Core::close() {
   tasks_.close();
   thread_.join();
+  results_.close();
   // Its last callbacks find the queue closed.
   ledger_.reset();
   for (const Held& held : std::exchange(in_flight_, {})) {
@@ -137,6 +145,9 @@ void Core::collect() {
     } else if (const auto* tasks = std::get_if<TasksChangedEffect>(&effect)) {
       dirty_tasks_.insert(tasks->job);
       continue;
+    } else if (const auto* shards = std::get_if<ShardsChangedEffect>(&effect)) {
+      dirty_shards_.insert(shards->job);
+      continue;
     } else if (const auto* dropped = std::get_if<StoreDroppedEffect>(&effect)) {
       batch_.store.push_back({job_number(dropped->job), std::nullopt, std::nullopt});
       continue;
@@ -196,6 +207,18 @@ void Core::seal() {
   for (const JobId& id : std::exchange(dirty_tasks_, {})) {
     for (TaskRecord& task : state_.take_task_rows(id)) {
       batch_.tasks.push_back({job_number(id), std::move(task)});
+    }
+  }
+  for (const JobId& id : std::exchange(dirty_shards_, {})) {
+    const uint64_t number = job_number(id);
+    ShardRows rows = state_.take_shard_rows(id);
+    for (const auto& [dataset, plan] : rows.plans) {
+      batch_.plans.push_back({number, dataset, to_proto(plan).SerializeAsString()});
+    }
+    for (auto& [dataset, shards] : rows.shards) {
+      for (TaskRecord& shard : shards) {
+        batch_.shards.push_back({number, dataset, std::move(shard)});
+      }
     }
   }
   LedgerBatch batch = std::exchange(batch_, {});
@@ -263,6 +286,7 @@ void Core::perform(const Effect& effect) {
     if (session != sessions_.end()) session->second.sink->close("this stream is over", true);
   } else if (const auto* forgotten = std::get_if<JobForgottenEffect>(&effect)) {
     inputs_.erase(forgotten->job);
+    results_.job_forgotten(job_number(forgotten->job));
     feed(forgotten->job)->remove_log();
     feeds_.erase(forgotten->job);
     changed_.erase(forgotten->job);
@@ -283,7 +307,10 @@ void Core::publish(bool all) {
                     ended = has_ended(status->state)](bool durable) {
         if (durable) feed->publish(status, ended);
       });
-      ended_some |= has_ended(status->state);
+      if (has_ended(status->state)) {
+        ended_some = true;
+        results_.job_ended(job_number(it->first));
+      }
     }
     it = changed_.erase(it);
   }
@@ -347,7 +374,12 @@ void Core::add_inputs(const JobId& job, TaskInputs inputs) {
   inputs_[job] = std::move(inputs);
 }
 
-void Core::fill_inputs(v1::GrantTasks& grant) const {
+void Core::add_stored_inputs(const JobId& job, uint64_t set) {
+  batch_.input_sets[job_number(job)] = set;
+  inputs_[job] = TaskInputs::stored(options_.state_folder, set);
+}
+
+void Core::fill_inputs(v1::GrantTasks& grant) {
   const auto inputs = inputs_.find(grant.job_id());
   if (inputs == inputs_.end()) return;
   for (v1::TaskBatch& batch : *grant.mutable_batches()) {
@@ -357,13 +389,27 @@ void Core::fill_inputs(v1::GrantTasks& grant) const {
   }
 }
 
-// The result becomes durable in the transaction that makes the task done.
+// The result becomes durable in the transaction that makes the task done; a large one is on disk
+// by then, and the row names it.
 void Core::task_ended(ClusterState& state, SessionId session, v1::TaskEnded message, Now now) {
+  const Lease lease = from_proto(message.lease());
+  const auto current = [&] {
+    const TaskTable* tasks = state.tasks(message.job_id());
+    return tasks != nullptr && tasks->standing(lease) == LeaseStanding::kCurrent;
+  };
+  std::optional<ResultName> name;
+  if (current()) name = ResultIntake::name_of(message.job_id(), lease);
+  if (name && message.stored_bytes() > 0 && results_.whole(*name) != message.stored_bytes()) {
+    message.set_refused("its result was stored at the master, and is not there any more");
+  }
   const auto outcome = state.task_ended(session, from_proto(message), now);
-  if (outcome != CommitOutcome::kCommitted) return;
-  batch_.results.push_back({job_number(message.job_id()), message.lease().task(),
-                            message.lease().attempt(), message.lease().epoch(),
-                            message.result_bytes(), std::move(*message.mutable_result())});
+  if (!name || current()) return;
+  const bool committed = outcome == CommitOutcome::kCommitted;
+  results_.lease_ended(*name, committed);
+  if (!committed) return;
+  batch_.results.push_back({name->job, name->task, lease.attempt, name->epoch,
+                            message.result_bytes(), std::move(*message.mutable_result()),
+                            message.stored_bytes()});
 }
 
 void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& output, Now now) {

@@ -22,6 +22,7 @@
 #include "control/ledger/ledger.h"
 #include "control/master/event_journal.h"
 #include "control/master/job_feed.h"
+#include "control/master/result_intake.h"
 #include "control/master/task_inputs.h"
 #include "longhaul/base/clock.h"
 #include "longhaul/base/queue.h"
@@ -35,6 +36,7 @@ namespace longhaul {
 struct MasterMemory {
   ClusterMemory cluster;
   std::map<uint64_t, std::vector<InputRow>> inputs;  // by the number of the job
+  std::map<uint64_t, uint64_t> input_sets;           // likewise
   std::vector<v1::Event> events;                     // in order
 };
 
@@ -94,7 +96,14 @@ class Core {
   // What the tasks of a job that was just submitted are about.
   void add_inputs(const JobId& job, TaskInputs inputs);
   bool has_inputs(const JobId& job) const { return inputs_.contains(job); }
+  // The same for inputs that come in chunks: rows of a new set, which then becomes a job's, or is
+  // dropped.
+  uint64_t new_input_set() { return ++last_input_set_; }
+  void stage_inputs(InputRow row) { batch_.inputs.push_back(std::move(row)); }
+  void drop_staged(uint64_t set) { batch_.dropped_inputs.push_back(set); }
+  void add_stored_inputs(const JobId& job, uint64_t set);
   void task_ended(ClusterState& state, SessionId session, v1::TaskEnded message, Now now);
+  ResultIntake& results() { return results_; }
   const std::string& state_folder() const { return options_.state_folder; }
 
  private:
@@ -126,7 +135,7 @@ class Core {
   void durable();
   void carry_out(const Held& held, bool durable);
   void perform(const Effect& effect);
-  void fill_inputs(v1::GrantTasks& grant) const;
+  void fill_inputs(v1::GrantTasks& grant);
   void publish(bool all);
   void trim_ended_output();
 
@@ -144,12 +153,15 @@ class Core {
   std::map<JobId, std::shared_ptr<JobFeed>> feeds_;
   std::map<JobId, bool> changed_;  // -> urgent
   std::map<JobId, TaskInputs> inputs_;
+  uint64_t last_input_set_;
+  ResultIntake results_;
   Instant published_at_;
   LedgerBatch batch_;  // of what has happened since seal()
   std::vector<v1::Event> new_events_;
   std::set<JobId> dirty_jobs_;
   std::set<WorkerId> dirty_workers_;
   std::set<JobId> dirty_tasks_;
+  std::set<JobId> dirty_shards_;
   Held held_;
   std::deque<Held> in_flight_;  // one for each batch that the ledger has
   std::set<JobId> unwritten_;   // jobs with output that found the disk full

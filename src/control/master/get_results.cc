@@ -1,6 +1,8 @@
 // GetResults: rows of the ledger in task order, as far as the job has come; it waits at the end of
 // them for more until the job has ended. Rows are read on gRPC's threads and on one of our own,
 // never on the owner thread.
+#include <unistd.h>
+
 #include <algorithm>
 #include <deque>
 #include <iterator>
@@ -14,8 +16,10 @@
 namespace longhaul {
 namespace {
 
-// Rows read at once: their memory is what one slow reader costs.
+// Rows read at once, and bytes of a result that is a file: their memory is what one slow reader
+// costs.
 constexpr size_t kRows = 16;
+constexpr size_t kFileBytes = size_t{1} << 20;
 
 class ResultStream final : public FeedStream<v1::TaskResult>,
                            public std::enable_shared_from_this<ResultStream> {
@@ -23,9 +27,10 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
   explicit ResultStream(Queue<std::function<void()>>* lookups) : lookups_(lookups) {}
 
   // Before the first wake().
-  void attach(ResultReader reader, std::shared_ptr<JobFeed> feed, uint64_t job, TaskIndex first,
-              bool follow) {
+  void attach(ResultReader reader, std::string state_folder, std::shared_ptr<JobFeed> feed,
+              uint64_t job, TaskIndex first, bool follow) {
     reader_ = std::move(reader);
+    state_folder_ = std::move(state_folder);
     feed_ = std::move(feed);
     job_ = job;
     next_ = first;
@@ -39,6 +44,7 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
 
  private:
   Next next(v1::TaskResult* message, grpc::Status* status) override {
+    if (file_) return next_of_file(message, status);
     if (rows_.empty()) {
       // Before the rows: what has ended by then is read.
       const bool over = feed_->ended() || !follow_;
@@ -54,6 +60,36 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
     message->set_attempt(row.attempt);
     message->set_result_bytes(row.bytes);
     message->set_result(std::move(row.result));
+    if (row.file_bytes == 0) return Next::kMessage;
+    Result<UniqueFd> file = open_result_file(state_folder_, {job_, row.task, row.epoch});
+    if (!file) {
+      *status = to_status(file.failure());
+      return Next::kEnd;
+    }
+    file_ = std::move(*file);
+    row_ = std::move(row);
+    file_offset_ = 0;
+    return next_of_file(message, status);
+  }
+
+  Next next_of_file(v1::TaskResult* message, grpc::Status* status) {
+    message->set_task(row_.task);
+    message->set_attempt(row_.attempt);
+    message->set_result_bytes(row_.bytes);
+    std::string& piece = *message->mutable_result();
+    piece.resize(std::min<uint64_t>(kFileBytes, row_.file_bytes - file_offset_));
+    const ssize_t read =
+        ::pread(file_->get(), piece.data(), piece.size(), static_cast<off_t>(file_offset_));
+    if (read <= 0) {
+      *status = to_status(
+          {ErrorKind::kCorrupt, str_cat("the file of task ", row_.task, "'s result ends after ",
+                                        file_offset_, " of ", row_.file_bytes, " bytes")});
+      return Next::kEnd;
+    }
+    piece.resize(static_cast<size_t>(read));
+    file_offset_ += piece.size();
+    message->set_more(file_offset_ < row_.file_bytes);
+    if (!message->more()) file_.reset();
     return Next::kMessage;
   }
 
@@ -74,6 +110,10 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
   TaskIndex next_ = 0;
   bool follow_ = false;
   std::deque<ResultRow> rows_;
+  std::string state_folder_;
+  std::optional<UniqueFd> file_;  // of row_, which is on its way
+  ResultRow row_;
+  uint64_t file_offset_ = 0;
 };
 
 }  // namespace
@@ -93,8 +133,8 @@ grpc::ServerWriteReactor<v1::TaskResult>* JobServiceImpl::GetResults(
     Result<ResultReader> reader = ResultReader::open(core_->state_folder());
     if (!reader) return stream->refuse(to_status(reader.failure()));
     const std::shared_ptr<JobFeed> feed = core_->feed(*id);
-    stream->attach(std::move(*reader), feed, state.record(*id)->number, request.first_task(),
-                   request.follow());
+    stream->attach(std::move(*reader), core_->state_folder(), feed, state.record(*id)->number,
+                   request.first_task(), request.follow());
     feed->listen(stream);
     stream->wake();
   });

@@ -25,6 +25,8 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
   grpc::ServerUnaryReactor* SubmitJob(grpc::CallbackServerContext* context,
                                       const v1::SubmitJobRequest* request,
                                       v1::SubmitJobReply* reply) override;
+  grpc::ServerReadReactor<v1::SubmitArrayRequest>* SubmitArray(grpc::CallbackServerContext* context,
+                                                               v1::SubmitJobReply* reply) override;
   grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,
                                      const v1::ListJobsRequest* request,
                                      v1::ListJobsReply* reply) override;

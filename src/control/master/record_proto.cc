@@ -161,6 +161,16 @@ Result<ClusterMemory> remember(const LedgerContents& contents) {
     if (const auto tasks = contents.tasks.find(number); tasks != contents.tasks.end()) {
       memory.tasks[job->status.id] = tasks->second;
     }
+    if (const auto datasets = contents.datasets.find(number); datasets != contents.datasets.end()) {
+      for (const auto& [name, rows] : datasets->second) {
+        v1::ShardPlan plan;
+        if (!plan.ParseFromString(rows.plan)) {
+          return Failure{ErrorKind::kCorrupt,
+                         str_cat("a dataset in the ledger cannot be read: ", number)};
+        }
+        memory.shards[job->status.id][name] = {from_proto(plan), rows.shards};
+      }
+    }
     memory.jobs.push_back(std::move(*job));
   }
   for (const auto& [id, bytes] : contents.workers) {

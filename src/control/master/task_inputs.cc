@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
@@ -48,7 +49,37 @@ std::vector<InputRow> TaskInputs::rows(uint64_t job) const {
   return rows;
 }
 
-std::string TaskInputs::input(TaskIndex task) const {
+TaskInputs TaskInputs::stored(std::string state_folder, uint64_t set) {
+  TaskInputs inputs;
+  inputs.state_folder_ = std::move(state_folder);
+  inputs.set_ = set;
+  return inputs;
+}
+
+std::string TaskInputs::input_of_set(TaskIndex task) {
+  const auto in_row = [&] {
+    return task >= row_first_ && task - row_first_ < static_cast<TaskIndex>(row_.inputs_size());
+  };
+  if (!in_row()) {
+    if (!reader_) {
+      Result<InputReader> reader = InputReader::open(state_folder_);
+      if (reader) reader_ = std::move(*reader);
+    }
+    const Result<InputRow> row =
+        reader_ ? reader_->read(set_, task)
+                : Result<InputRow>(Failure{ErrorKind::kUnavailable, "the ledger cannot be read"});
+    if (!row) {
+      log(LogLevel::kError, "master", "inputs: ", row.failure().message);
+      return "";
+    }
+    row_first_ = row->first;
+    row_.ParseFromString(row->inputs);
+  }
+  return in_row() ? row_.inputs(static_cast<int>(task - row_first_)) : "";
+}
+
+std::string TaskInputs::input(TaskIndex task) {
+  if (set_ != 0) return input_of_set(task);
   if (indices_) return task < indices_->size() ? std::to_string(indices_->index(task)) : "";
   const size_t chunk = task / kChunk;
   const int place = static_cast<int>(task % kChunk);

@@ -133,6 +133,10 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
         }
         return;
       case v1::WorkerMessage::kStoreCall:
+        if (message.store_call().request().operation() == v1::StoreRequest::SHARDS) {
+          state.shard_call(id_, shard_call_from(message.store_call()), now);
+          return;
+        }
         if (const auto call = from_proto(message.store_call())) state.store_call(id_, *call, now);
         return;
       default:

@@ -14,6 +14,9 @@ class WorkerServiceImpl final : public v1::WorkerService::CallbackService {
   explicit WorkerServiceImpl(Core* core) : core_(core) {}
   grpc::ServerBidiReactor<v1::WorkerMessage, v1::MasterMessage>* Session(
       grpc::CallbackServerContext* context) override;
+  // put_result.cc
+  grpc::ServerBidiReactor<v1::PutResultRequest, v1::PutResultReply>* PutResult(
+      grpc::CallbackServerContext* context) override;
 
  private:
   Core* const core_;

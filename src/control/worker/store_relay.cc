@@ -110,10 +110,14 @@ void StoreRelay::timed_out(uint64_t id) {
   const auto call = calls_.find(id);
   if (call == calls_.end()) return;
   const v1::StoreRequest& request = call->second.request;
-  const std::string key = request.keys().empty() ? "" : to_utf8(request.keys(0));
-  finish(call, to_store_reply({ErrorKind::kDeadline,
-                               str_cat("store: no answer from the master at ", master_, " about '",
-                                       key, "' within ", request.timeout_ms(), " ms")}));
+  const bool shards = request.operation() == v1::StoreRequest::SHARDS;
+  const std::string key = shards                   ? to_utf8(request.shards().dataset())
+                          : request.keys().empty() ? ""
+                                                   : to_utf8(request.keys(0));
+  finish(call, to_store_reply(
+                   {ErrorKind::kDeadline,
+                    str_cat(shards ? "shards" : "store", ": no answer from the master at ", master_,
+                            " about '", key, "' within ", request.timeout_ms(), " ms")}));
 }
 
 void StoreRelay::fail_launch(const LaunchId& launch, const Failure& failure) {

@@ -1,5 +1,6 @@
-// Carries the ranks' store calls to the master and the answers back. While the master is away calls
-// wait for it a few seconds; calls that may be repeated are sent again on the new stream.
+// Carries the ranks' store calls, and their exchanges about shards, to the master and the answers
+// back. While the master is away calls wait for it a few seconds; calls that may be repeated are
+// sent again on the new stream.
 //
 // Thread safety: none; lives on one EventLoop's thread. Every call is answered once, at the latest
 // at its own timeout.

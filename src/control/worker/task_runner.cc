@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <random>
 #include <utility>
 #include <vector>
@@ -12,6 +10,7 @@
 #include "control/worker/last_lines.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
+#include "control/worker/result_source.h"
 #include "control/worker/spool_reader.h"
 #include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
@@ -39,10 +38,6 @@ void replace_all(std::string& text, const std::string& what, const std::string& 
   }
 }
 
-std::string result_path(const RankFolder& folder) {
-  return folder.path() + "/result";
-}
-
 }  // namespace
 
 TaskRunner::TaskRunner(EventLoop& loop, TaskSite site, Send send, std::function<void()> progressed)
@@ -59,6 +54,8 @@ TaskRunner::~TaskRunner() {
   loop_.cancel(ends_timer_);
   for (const auto& [epoch, running] : running_) loop_.cancel(running->kill_timer);
   running_.clear();
+  uploader_.reset();
+  uploading_.clear();
   std::error_code ignored;
   fs::remove_all(site_.folder, ignored);
 }
@@ -134,7 +131,7 @@ Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder& 
   env["LONGHAUL_TASK_ID"] = std::to_string(task.lease.task());
   env["LONGHAUL_ATTEMPT"] = std::to_string(task.lease.attempt());
   env["LONGHAUL_INPUT"] = task.input;
-  env["LONGHAUL_RESULT"] = result_path(folder);
+  env["LONGHAUL_RESULT"] = ResultSource::path_in(folder);
   env.try_emplace("OMP_NUM_THREADS", std::to_string(std::max(1, site_.cores / site_.slots)));
   command.env = to_strings(env);
   std::erase_if(command.env, [](const std::string& one) {
@@ -174,48 +171,67 @@ void TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
     lines.append(SpoolReader(running->second->folder, kStderr).tail());
     for (const std::string& line : lines.lines()) exited.add_last_lines(line);
     const bool well = end.exit_code == 0 && end.signal == 0 && end.launch_error.empty();
-    if (well && !end.stopped_by_us) add_result(task, running->second->folder, &ended);
+    const bool to_store =
+        well && !end.stopped_by_us && !add_result(task, running->second->folder, &ended);
     loop_.cancel(running->second->kill_timer);
-    running_.erase(running);
+    const std::unique_ptr<Running> ran = std::move(running_.extract(running).mapped());
+    ran->process.reset();
+    if (to_store) return store_result(epoch, std::move(ran->folder), std::move(ended));
   }
   std::error_code ignored;
   fs::remove_all(folder_of(epoch), ignored);
   tell(epoch, std::move(ended));
 }
 
-// The file that it wrote, or else what it printed.
-void TaskRunner::add_result(const Task& task, const RankFolder& folder,
+bool TaskRunner::add_result(const Task& task, const RankFolder& folder,
                             v1::TaskEnded* ended) const {
   const uint64_t cap = task.job->spec.array().max_result_bytes();
-  std::error_code no_file;
-  const uint64_t file_bytes = fs::file_size(result_path(folder), no_file);
-  SpoolReader printed(folder, kStdout);
-  const uint64_t bytes = no_file ? printed.end() : file_bytes;
+  ResultSource source(folder);
+  const uint64_t bytes = source.size();
   if (bytes > cap) {
     ended->set_refused(str_cat("its result has ", format_bytes(bytes), ", more than the ",
                                format_bytes(cap), " of --max-result"));
-    return;
+    return true;
   }
-  std::string result;
-  if (no_file) {
-    uint64_t offset = 0;
-    while (offset < bytes) {
-      std::string piece = printed.read(offset, bytes - offset);
-      if (piece.empty()) break;
-      offset += piece.size();
-      result += piece;
-    }
-  } else {
-    std::ifstream file(result_path(folder), std::ios::binary);
-    result.assign(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-  }
+  if (bytes > kPieceBytes) return false;
+  const std::string result = source.read(0, bytes);
   if (result.size() != bytes) {
     ended->set_refused(str_cat("only ", result.size(), " of ", bytes,
                                " bytes of its result could be kept: is the worker's disk full?"));
-    return;
+    return true;
   }
   ended->set_result(compress(result));
   ended->set_result_bytes(bytes);
+  return true;
+}
+
+void TaskRunner::store_result(LeaseEpoch epoch, RankFolder folder, v1::TaskEnded ended) {
+  if (!uploader_) uploader_ = std::make_unique<ResultUploader>(loop_, site_.master);
+  v1::ResultHeader header;
+  header.set_job_id(ended.job_id());
+  header.set_generation(ended.generation());
+  *header.mutable_lease() = ended.lease();
+  const auto& kept = uploading_[epoch] =
+      std::make_unique<Uploading>(Uploading{std::move(folder), std::move(ended)});
+  uploader_->upload(std::move(header), std::make_unique<ResultSource>(kept->folder),
+                    [this, epoch](const Result<ResultUploader::Stored>& stored) {
+                      result_stored(epoch, stored);
+                    });
+}
+
+void TaskRunner::result_stored(LeaseEpoch epoch, const Result<ResultUploader::Stored>& stored) {
+  v1::TaskEnded ended = std::move(uploading_.extract(epoch).mapped()->ended);
+  if (stored) {
+    ended.set_stored_bytes(stored->stored_bytes);
+    ended.set_result_bytes(stored->result_bytes);
+  } else if (stored.failure().kind == ErrorKind::kPeerLost) {
+    ended.mutable_exit()->set_stopped_by_us(true);
+  } else {
+    ended.set_refused(stored.failure().message);
+  }
+  std::error_code ignored;
+  fs::remove_all(folder_of(epoch), ignored);
+  tell(epoch, std::move(ended));
 }
 
 void TaskRunner::tell(LeaseEpoch epoch, v1::TaskEnded ended) {
@@ -272,6 +288,7 @@ void TaskRunner::stop_if(const std::function<bool(const Task&)>& wanted, millise
 
 void TaskRunner::stop_one(LeaseEpoch epoch, milliseconds grace) {
   const auto running = running_.find(epoch);
+  if (uploading_.contains(epoch)) return uploader_->cancel(epoch);
   if (running == running_.end()) {
     const auto batch = batches_.find(tasks_.at(epoch).batch);
     if (batch != batches_.end()) std::erase(batch->second, epoch);
@@ -298,6 +315,7 @@ void TaskRunner::add_inventory(v1::Register* message) const {
 }
 
 void TaskRunner::resend() {
+  if (uploader_) uploader_->try_again();
   ends_.Clear();
   for (const auto& [epoch, task] : tasks_) {
     if (!task.ended) continue;

@@ -1,6 +1,7 @@
 // The tasks of arrays on this host: each batch that the master grants runs in a slot of its own,
 // its tasks one after the other, each a process behind a shim. How a task ended, with its result,
-// is said again after a reconnect until the master answers; then it is forgotten.
+// is said again after a reconnect until the master answers; then it is forgotten. A large result
+// goes ahead of that by itself (result_uploader.h).
 //
 // A task dies with its worker: one that is started again holds no lease, and the master grants what
 // it held to somebody else.
@@ -19,6 +20,7 @@
 #include "control/worker/event_loop.h"
 #include "control/worker/rank_folder.h"
 #include "control/worker/rank_process.h"
+#include "control/worker/result_uploader.h"
 #include "longhaul/membership/cluster_messages.h"
 #include "longhaul/v1/worker_service.pb.h"
 
@@ -29,6 +31,7 @@ struct TaskSite {
   std::string shim;    // path of longhaul-shim
   int cores = 1;
   int slots = 1;
+  std::string master;  // HOST:PORT, where large results go
 };
 
 class TaskRunner {
@@ -54,8 +57,8 @@ class TaskRunner {
   // The ends that the master may not have heard.
   void resend();
 
-  // No process of a task is left.
-  bool idle() const { return running_.empty(); }
+  // No process of a task is left, and no result is on its way.
+  bool idle() const { return running_.empty() && uploading_.empty(); }
 
  private:
   struct Job {
@@ -74,6 +77,10 @@ class TaskRunner {
     std::unique_ptr<RankProcess> process;
     EventLoop::TimerId kill_timer = 0;
   };
+  struct Uploading {
+    RankFolder folder;
+    v1::TaskEnded ended;
+  };
 
   void next_of(LeaseEpoch batch);
   Result<void> start(LeaseEpoch epoch, const Task& task);
@@ -82,7 +89,10 @@ class TaskRunner {
   void finish(LeaseEpoch epoch, const RankEnd& end);
   void tell(LeaseEpoch epoch, v1::TaskEnded ended);
   void send_ends();
-  void add_result(const Task& task, const RankFolder& folder, v1::TaskEnded* ended) const;
+  // False: it is large, and has to be stored before the end can be told.
+  bool add_result(const Task& task, const RankFolder& folder, v1::TaskEnded* ended) const;
+  void store_result(LeaseEpoch epoch, RankFolder folder, v1::TaskEnded ended);
+  void result_stored(LeaseEpoch epoch, const Result<ResultUploader::Stored>& stored);
   void stop_if(const std::function<bool(const Task&)>& wanted, milliseconds grace);
   void stop_one(LeaseEpoch epoch, milliseconds grace);
   std::string folder_of(LeaseEpoch epoch) const;
@@ -94,7 +104,9 @@ class TaskRunner {
   std::map<LeaseEpoch, Task> tasks_;                      // by the epoch of the lease
   std::map<LeaseEpoch, std::deque<LeaseEpoch>> batches_;  // what has not begun
   std::map<LeaseEpoch, std::unique_ptr<Running>> running_;
-  v1::WorkerMessage ends_;  // not sent yet
+  std::map<LeaseEpoch, std::unique_ptr<Uploading>> uploading_;
+  std::unique_ptr<ResultUploader> uploader_;  // made when it is first needed
+  v1::WorkerMessage ends_;                    // not sent yet
   EventLoop::TimerId ends_timer_ = 0;
   // Posted callbacks that come after the end find it gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

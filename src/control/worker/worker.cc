@@ -155,7 +155,9 @@ Result<void> Worker::Impl::run() {
   link_ = std::make_unique<MasterLink>(loop_, settings_.master, settings_.master_timeout,
                                        link_listener());
   tasks_ = std::make_unique<TaskRunner>(
-      *loop_, TaskSite{folder->path() + "/tasks", site_.shim.program, site_.cores, slots_},
+      *loop_,
+      TaskSite{folder->path() + "/tasks", site_.shim.program, site_.cores, slots_,
+               settings_.master},
       [this](v1::WorkerMessage message) { link_->send(std::move(message)); },
       [this] { pump_soon(); });
   AgentServer agent(*loop_, *this);

@@ -1,0 +1,36 @@
+// What a task gave, to be read from its start, as often as needed: the file that it wrote, or else
+// what it printed.
+//
+// Thread safety: none. It reads the task's folder, which stays until it is gone.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "control/worker/rank_folder.h"
+#include "control/worker/spool_reader.h"
+#include "longhaul/base/unique_fd.h"
+
+namespace longhaul {
+
+class ResultSource {
+ public:
+  // Where the task's $LONGHAUL_RESULT lies.
+  static std::string path_in(const RankFolder& folder) { return folder.path() + "/result"; }
+
+  // Precondition: the task has ended. `folder` outlives this.
+  explicit ResultSource(const RankFolder& folder);
+
+  uint64_t size() const { return size_; }
+  // Up to `max` bytes from `offset` on; fewer only where some could not be kept, or at the end.
+  std::string read(uint64_t offset, size_t max);
+
+ private:
+  std::optional<UniqueFd> file_;
+  std::optional<SpoolReader> printed_;
+  uint64_t size_ = 0;
+};
+
+}  // namespace longhaul
