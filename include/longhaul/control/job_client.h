@@ -51,6 +51,10 @@ struct NodeInfo {
   std::string version;
   uint64_t unix_ms_last_heard = 0;
   std::vector<JobId> jobs;
+  int gpus = 0;
+  int used_gpus = 0;
+  uint64_t memory_bytes = 0;
+  uint64_t used_memory_bytes = 0;
 };
 
 struct WatchOptions {
