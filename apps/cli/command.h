@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "apps/cli/job_request.h"
+
 namespace longhaul::cli {
 
 // Returns the exit code of the process.
@@ -40,6 +42,9 @@ void add_output_flag(CLI::App& command, bool* json);
 // A number of seconds, kept in milliseconds.
 CLI::Option* add_seconds_flag(CLI::App& command, const std::string& name,
                               std::chrono::milliseconds* value, const std::string& help);
+// --gpus-per-NOUN, --mem-per-NOUN, --priority, --wait-for-nodes. `noun`: "rank" or "task"; the
+// other one is taken too.
+void add_placement_flags(CLI::App& command, JobRequest* request, const std::string& noun);
 // JOB: an id, a unique prefix of one, a name or "last".
 void add_job_argument(CLI::App& command, std::string* job);
 
