@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "apps/cli/job_request.h"
+
 namespace longhaul::cli {
 
 // Returns the exit code of the process.
@@ -49,6 +51,9 @@ CLI::Option* add_seconds_flag(CLI::App& command, const std::string& name,
                               std::chrono::milliseconds* value, const std::string& help);
 // --since: a time in the past, or how long ago (time_text.h).
 void add_since_flag(CLI::App& command, uint64_t* unix_ms, const std::string& help);
+// --gpus-per-NOUN, --mem-per-NOUN, --priority, --wait-for-nodes. `noun`: "rank" or "task"; the
+// other one is taken too.
+void add_placement_flags(CLI::App& command, JobRequest* request, const std::string& noun);
 // JOB: an id, a unique prefix of one, a name or "last".
 void add_job_argument(CLI::App& command, std::string* job);
 

@@ -1,5 +1,6 @@
 #include "apps/cli/command.h"
 #include "apps/cli/time_text.h"
+#include "apps/common/flags.h"
 
 namespace longhaul::cli {
 
@@ -51,6 +52,25 @@ void add_since_flag(CLI::App& command, uint64_t* unix_ms, const std::string& hel
                          "' is no time: say how long ago (90s, 5m, 2h), or when (14:05, "
                          "\"2026-11-21 14:05\", 2026-11-21T14:05:00Z, @1763733000)";
       });
+}
+
+void add_placement_flags(CLI::App& command, JobRequest* request, const std::string& noun) {
+  command
+      .add_option("--gpus-per-" + noun + (noun == "rank" ? ",--gpus-per-task" : ",--gpus-per-rank"),
+                  request->gpus_per_rank,
+                  "GPUs of each " + noun + ", which sees no others (default 0: it sees all)")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1024));
+  add_bytes_flag(
+      command, "--mem-per-" + noun + (noun == "rank" ? ",--mem-per-task" : ",--mem-per-rank"),
+      &request->memory_per_rank, "memory set aside for each " + noun + ": 500M, 16G, 4GiB");
+  command
+      .add_option("--priority", request->priority,
+                  "jobs of higher priority go first, equal ones in order of submission (default 0)")
+      ->type_name("N")
+      ->check(CLI::Range(-1'000'000, 1'000'000));
+  command.add_flag("--wait-for-nodes", request->wait_for_nodes,
+                   "wait for more workers when all there are could never run it");
 }
 
 void add_job_argument(CLI::App& command, std::string* job) {

@@ -112,6 +112,11 @@ Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::
   spec.max_node_restarts =
       request.max_node_restarts.value_or(request.max_restarts > 0 ? kNodeRestarts : 0);
   spec.time_limit = request.time_limit;
+  spec.gpus_per_rank = request.gpus_per_rank;
+  spec.memory_per_rank = request.memory_per_rank;
+  spec.placement = request.spread ? PlacementStyle::kSpread : PlacementStyle::kPack;
+  spec.priority = request.priority;
+  spec.wait_for_nodes = request.wait_for_nodes;
   if (const Result<void> set = set_ranks(request, &spec); !set) return set.failure();
   for (const std::string& text : request.env) {
     if (const Result<void> added = add_env(text, environment, &spec); !added) {

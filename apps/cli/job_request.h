@@ -28,6 +28,11 @@ struct JobRequest {
   bool fail_when_full = false;
   milliseconds join_timeout{0};
   milliseconds grace{0};
+  int gpus_per_rank = 0;
+  uint64_t memory_per_rank = 0;
+  bool spread = false;
+  int priority = 0;
+  bool wait_for_nodes = false;
   std::vector<std::string> command;
 };
 

@@ -99,10 +99,15 @@ std::string render_nodes(const std::vector<NodeInfo>& nodes, int64_t now_unix_ms
   for (const NodeInfo& node : nodes) {
     rows.push_back({node.id, node.host, node.address, name_of(node),
                     str_cat(node.used_slots, "/", node.slots),
+                    node.gpus == 0 ? "-" : str_cat(node.used_gpus, "/", node.gpus),
+                    node.memory_bytes == 0 ? "-"
+                                           : str_cat(format_bytes(node.used_memory_bytes), "/",
+                                                     format_bytes(node.memory_bytes)),
                     age(node.unix_ms_last_heard, now_unix_ms),
                     node.jobs.empty() ? "-" : join(node.jobs, ",")});
   }
-  return render_table({"WORKER", "HOST", "ADDRESS", "STATE", "SLOTS", "HEARD", "JOBS"}, rows);
+  return render_table(
+      {"WORKER", "HOST", "ADDRESS", "STATE", "SLOTS", "GPUS", "MEMORY", "HEARD", "JOBS"}, rows);
 }
 
 std::string render_explanation(const Explanation& explanation) {
@@ -141,6 +146,15 @@ std::string render_status(const JobStatus& job, int64_t now_unix_ms) {
   if (!job.spec.working_directory.empty())
     text += "  folder    " + job.spec.working_directory + "\n";
   if (!job.reason.empty()) text += "  reason    " + job.reason + "\n";
+  if (job.unix_ms_expected_start > 0) {
+    const auto start = static_cast<int64_t>(job.unix_ms_expected_start);
+    const auto left = static_cast<double>(std::max(int64_t{0}, start - now_unix_ms)) / 1000;
+    text += "  starts    in " + format_seconds(left) + " at the latest\n";
+  }
+  if (const std::string asked = beyond_slots(job.spec.demand().each); !asked.empty()) {
+    text += "  each " + std::string(job.array ? "task has " : "rank has ") + asked + "\n";
+  }
+  if (job.spec.priority != 0) text += str_cat("  priority  ", job.spec.priority, "\n");
   if (has_ended(job.state)) text += str_cat("  exit code ", job.exit_code, "\n");
   if (job.generation > 1) {
     text += str_cat("  attempt   ", job.generation, " (", job.restarts, " of ",

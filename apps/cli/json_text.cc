@@ -27,7 +27,12 @@ Json spec_json(const JobSpec& spec) {
           {"min_nodes", spec.min_nodes},
           {"max_restarts", spec.max_restarts},
           {"max_node_restarts", spec.max_node_restarts},
-          {"time_limit_ms", spec.time_limit.count()}};
+          {"time_limit_ms", spec.time_limit.count()},
+          {"gpus_per_rank", spec.gpus_per_rank},
+          {"memory_per_rank", spec.memory_per_rank},
+          {"placement", spec.placement == PlacementStyle::kSpread ? "spread" : "pack"},
+          {"priority", spec.priority},
+          {"wait_for_nodes", spec.wait_for_nodes}};
 }
 
 Json progress_json(const RankProgress& progress) {
@@ -69,6 +74,7 @@ Json rank_json(const RankRecord& rank) {
           {"exit_code", rank.exit ? Json(rank.exit->exit_code) : Json(nullptr)},
           {"signal", rank.exit ? rank.exit->signal : 0},
           {"victim", rank.victim},
+          {"gpus", rank.gpus},
           {"progress", rank.progress ? progress_json(*rank.progress) : Json(nullptr)},
           {"fault", rank.fault ? fault_json(*rank.fault) : Json(nullptr)},
           {"unix_ms_started", rank.unix_ms_started},
@@ -129,7 +135,8 @@ Json job_value(const JobStatus& job) {
           {"earlier_failures", std::move(earlier)},
           {"unix_ms_submitted", job.unix_ms_submitted},
           {"unix_ms_started", job.unix_ms_started},
-          {"unix_ms_ended", job.unix_ms_ended}};
+          {"unix_ms_ended", job.unix_ms_ended},
+          {"unix_ms_expected_start", job.unix_ms_expected_start}};
 }
 
 Json node_value(const NodeInfo& node) {
@@ -139,6 +146,10 @@ Json node_value(const NodeInfo& node) {
           {"state", name(name_of(node.state))},
           {"slots", node.slots},
           {"used_slots", node.used_slots},
+          {"gpus", node.gpus},
+          {"used_gpus", node.used_gpus},
+          {"memory_bytes", node.memory_bytes},
+          {"used_memory_bytes", node.used_memory_bytes},
           {"pid", node.pid},
           {"version", node.version},
           {"unix_ms_last_heard", node.unix_ms_last_heard},

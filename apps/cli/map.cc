@@ -107,6 +107,7 @@ void add_map(CLI::App& app, Action* action,
       ->add_option("-C,--chdir", request->job.chdir,
                    "folder to run in, on the workers (default: this one)")
       ->type_name("FOLDER");
+  add_placement_flags(*command, &request->job, "task");
   add_seconds_flag(*command, "--time-limit", &request->job.time_limit,
                    "of the whole job; then it is stopped and exits 124");
   command->add_flag("-d,--detach", flags->detach, "print the job's id and return");

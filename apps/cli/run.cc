@@ -134,6 +134,13 @@ void add_job_flags(CLI::App& command, JobRequest* request) {
       .add_option("-C,--chdir", request->chdir,
                   "folder to run in, on the workers (default: this one)")
       ->type_name("FOLDER");
+  add_placement_flags(command, request, "rank");
+  command
+      .add_option_function<std::string>(
+          "--placement", [request](const std::string& how) { request->spread = how == "spread"; },
+          "pack: on as few workers as possible (default); spread: on many, evenly")
+      ->type_name("HOW")
+      ->check(CLI::IsMember({"pack", "spread"}));
   command.add_flag("--fail-when-full", request->fail_when_full,
                    "exit 75 when there are too few free slots, instead of waiting");
   add_seconds_flag(command, "--join-timeout", &request->join_timeout,

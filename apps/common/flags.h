@@ -4,7 +4,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cstdint>
 #include <iostream>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -57,6 +59,28 @@ inline std::string unknown_argument(const CLI::App& app) {
 }
 
 }  // namespace detail
+
+// "500M", "16GB", "4GiB": units of a thousand, those with an i of 1024. Never a bare number, which
+// means kilobytes, megabytes or bytes elsewhere.
+inline CLI::Option* add_bytes_flag(CLI::App& app, const std::string& name, uint64_t* value,
+                                   const std::string& help) {
+  std::map<std::string, uint64_t> units;
+  uint64_t decimal = 1;
+  uint64_t binary = 1;
+  for (const char* prefix : {"k", "m", "g", "t"}) {
+    decimal *= 1000;
+    binary *= 1024;
+    for (const char* ending : {"", "b"}) {
+      units[str_cat(prefix, ending)] = decimal;
+      units[str_cat(prefix, "i", ending)] = binary;
+    }
+  }
+  using Unit = CLI::AsNumberWithUnit;
+  const auto options = static_cast<Unit::Options>(Unit::CASE_INSENSITIVE | Unit::UNIT_REQUIRED);
+  return app.add_option(name, *value, help)
+      ->type_name("SIZE")
+      ->transform(Unit(units, options, "SIZE"));
+}
 
 // Parses the command line into the variables bound to `app`, which gets --version here. Returns the
 // code to exit with when there is nothing more to do (help, version, wrong usage), after printing

@@ -34,6 +34,13 @@ void define(CLI::App& app, Flags& flags) {
   app.add_option("--slots", flags.settings.slots,
                  "Ranks that may run here at once (default: GPUs if there are any, else cores)")
       ->check(CLI::PositiveNumber);
+  app.add_option_function<int>(
+         "--gpus", [&flags](int count) { flags.settings.gpus = count; },
+         "GPUs for jobs that ask for some (default: CUDA_VISIBLE_DEVICES, else all)")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1024));
+  add_bytes_flag(app, "--memory", &flags.settings.memory_bytes,
+                 "memory for jobs that ask for some (default: the host's, or its cgroup's limit)");
   app.add_option("--name", flags.settings.name, "This worker's name (default: the host's name)");
   app.add_option("--address", flags.settings.address,
                  "Where ranks of other hosts reach this one (default: the address towards the "

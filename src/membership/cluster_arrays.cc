@@ -62,45 +62,42 @@ void ClusterState::count_tasks(Job& job) {
   job.status.array = std::move(status);
 }
 
-// Fills the free slots of one worker. Returns whether it got some.
-bool ClusterState::offer_tasks(Job& job, const WorkerRecord& worker, Now now) {
-  if (worker.state != WorkerState::kReady || !worker.session || worker.drained) return false;
+// Leases for so many slots of a worker, as far as there are tasks.
+void ClusterState::grant_tasks(Job& job, const WorkerRecord& worker, int slots, Now now) {
+  if (slots < 1 || worker.state != WorkerState::kReady || !worker.session) return;
   const LeaseHolder holder{worker.id, worker.registration.incarnation};
   const auto batch_size = static_cast<size_t>(std::max(1, job.status.spec.array->batch));
-  GrantTasksMessage message{job.launch(), job.status.spec, {}};
-  while (used_slots(worker.id) < worker.registration.slots) {
-    std::vector<Lease> leases = job.tasks->grant(holder, batch_size, epochs_, now.instant);
-    if (leases.empty()) break;
-    hold_batch(job, holder, leases.front().epoch, leases);
-    message.batches.push_back(std::move(leases));
+  const int gpus = job.status.spec.gpus_per_rank;
+  std::vector<TaskBatch> batches;
+  for (int slot = 0; slot < slots; ++slot) {
+    TaskBatch batch{job.tasks->grant(holder, batch_size, epochs_, now.instant), {}};
+    if (batch.leases.empty()) break;
+    if (gpus > 0) batch.gpus = use_[worker.id].free_gpus(worker.registration.gpus, gpus);
+    hold_batch(job, holder, batch.leases.front().epoch, batch);
+    batches.push_back(std::move(batch));
   }
-  if (message.batches.empty()) return false;
+  if (batches.empty()) return;
   if (job.status.state == JobState::kPending) {
     job.status.unix_ms_started = now.unix_ms;
     advance(job, JobEvent::kTasksGranted, now);
     happened(EventKind::kJobStarted, job, str_cat("the first of ", job.tasks->size(), " tasks"));
   }
   tasks_changed(job, /*urgent=*/false);
-  send(worker.id, std::move(message));
-  return true;
-}
-
-bool ClusterState::offer_tasks(Job& job, Now now) {
-  bool any = false;
-  for (const auto& [id, worker] : workers_.all()) {
-    if (job.tasks->grantable() == 0) break;
-    any |= offer_tasks(job, worker, now);
-  }
-  return any;
+  send(worker.id, GrantTasksMessage{job.launch(), job.status.spec, std::move(batches)});
 }
 
 void ClusterState::hold_batch(Job& job, const LeaseHolder& holder, LeaseEpoch id,
-                              const std::vector<Lease>& leases) {
+                              const TaskBatch& tasks) {
   Batch& batch = job.batches[id];
   batch.holder = holder;
-  batch.open += leases.size();
-  for (const Lease& lease : leases) job.batch_of[lease.epoch] = id;
-  used_slots_[holder.worker] += 1;
+  batch.open += tasks.leases.size();
+  batch.gpus = tasks.gpus;
+  for (const Lease& lease : tasks.leases) job.batch_of[lease.epoch] = id;
+  use_[holder.worker].take(job.status.spec.demand().each, batch.gpus);
+}
+
+void ClusterState::drop_batch(const Job& job, const Batch& batch) {
+  use_[batch.holder.worker].give_back(job.status.spec.demand().each, batch.gpus);
 }
 
 // One lease less; with the last one of its batch the slot is free.
@@ -110,24 +107,23 @@ void ClusterState::close_lease(Job& job, LeaseEpoch epoch) {
   const auto batch = job.batches.find(found->second);
   job.batch_of.erase(found);
   if (--batch->second.open > 0) return;
-  used_slots_[batch->second.holder.worker] -= 1;
+  drop_batch(job, batch->second);
   job.batches.erase(batch);
 }
 
-// Tasks of arrays, in order of submission, until the first gang that waits for room: nobody
-// overtakes that one.
+// Tasks of arrays into what has become free of one worker, but for those behind a gang that waits:
+// a plan says what they may have.
 void ClusterState::refill(const WorkerId& id, Now now) {
   const WorkerRecord* worker = workers_.find(id);
   if (worker == nullptr) return;
-  for (const auto& [number, job_id] : active_) {
-    if (used_slots(id) >= worker->registration.slots) return;
+  for (const auto& [place, job_id] : active_arrays_) {
+    if (reserved_ && place > *reserved_) return;
     Job& job = jobs_.at(job_id);
-    const bool waits = job.status.state == JobState::kPending;
-    if (!job.tasks) {
-      if (waits && !job.impossible) return;
-    } else if (waits || job.status.state == JobState::kRunning) {
-      offer_tasks(job, *worker, now);
-    }
+    const JobState state = job.status.state;
+    if (state != JobState::kPending && state != JobState::kRunning) continue;
+    const Resources free = free_of(*worker);
+    if (free.slots == 0) return;
+    grant_tasks(job, *worker, how_many(free, job.status.spec.demand().each), now);
   }
 }
 
@@ -156,16 +152,8 @@ std::optional<CommitOutcome> ClusterState::task_ended(SessionId session,
   }
   effects_.emplace_back(
       SendEffect{session, TaskAnswerMessage{message.launch, message.lease, outcome}});
-  const bool waiting = std::any_of(active_.begin(), active_.end(), [this](const auto& entry) {
-    return !jobs_.at(entry.second).tasks &&
-           jobs_.at(entry.second).status.state == JobState::kPending;
-  });
-  // A waiting gang may fit now; else only this worker has got room.
-  if (waiting) {
-    schedule(now);
-  } else {
-    refill(worker->id, now);
-  }
+  refill(worker->id, now);
+  if (reserved_) schedule_soon(now);
   return outcome;
 }
 
@@ -217,7 +205,7 @@ void ClusterState::lose_leases(Job& job, const WorkerId& id, const std::string& 
       continue;
     }
     gone.insert(holder.incarnation);
-    used_slots_[id] -= 1;
+    drop_batch(job, batch->second);
     std::erase_if(job.batch_of, [&](const auto& entry) { return entry.second == batch->first; });
     batch = job.batches.erase(batch);
   }
@@ -238,12 +226,12 @@ void ClusterState::resume_tasks(Job& job, const WorkerRecord& worker) {
       ++batch;
       continue;
     }
-    used_slots_[worker.id] -= 1;
+    drop_batch(job, batch->second);
     std::erase_if(job.batch_of, [&](const auto& entry) { return entry.second == batch->first; });
     batch = job.batches.erase(batch);
   }
   std::set<LeaseEpoch> held;
-  std::map<LeaseEpoch, std::vector<Lease>> batches;
+  std::map<LeaseEpoch, TaskBatch> batches;
   for (const HeldLease& one : worker.registration.leases) {
     if (one.launch != job.launch()) continue;
     Lease lease = one.lease;
@@ -256,11 +244,10 @@ void ClusterState::resume_tasks(Job& job, const WorkerRecord& worker) {
       continue;
     }
     held.insert(lease.epoch);
-    batches[one.batch].push_back(lease);
+    batches[one.batch].leases.push_back(lease);
+    batches[one.batch].gpus = one.gpus;
   }
-  for (const auto& [id, leases] : batches) {
-    hold_batch(job, {worker.id, incarnation}, id, leases);
-  }
+  for (const auto& [id, batch] : batches) hold_batch(job, {worker.id, incarnation}, id, batch);
   for (const Lease& lease : job.tasks->leases_of(incarnation)) {
     if (!held.contains(lease.epoch)) job.tasks->release(lease);
   }
@@ -286,9 +273,9 @@ void ClusterState::restore_tasks(Job& job, const std::vector<TaskRecord>& rows, 
     for (const Lease& lease : job.tasks->leases_of(holder.incarnation)) leases[lease.epoch] = lease;
     while (!leases.empty()) {
       const LeaseEpoch first = leases.begin()->first;
-      std::vector<Lease> shared;
+      TaskBatch shared;  // its worker says which GPUs it has
       while (!leases.empty() && leases.begin()->first < first + batch) {
-        shared.push_back(leases.extract(leases.begin()).mapped());
+        shared.leases.push_back(leases.extract(leases.begin()).mapped());
       }
       hold_batch(job, holder, first, shared);
     }

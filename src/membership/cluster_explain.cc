@@ -1,6 +1,4 @@
 // The part of ClusterState that collects what explain() needs to know.
-#include <algorithm>
-
 #include "longhaul/membership/cluster_state.h"
 
 namespace longhaul {
@@ -23,14 +21,13 @@ Explanation ClusterState::explain(const JobId& id, Now now) const {
   facts.job = job.status;
   for (const auto& [worker_id, worker] : workers_.all()) {
     if (worker.state == WorkerState::kLost) continue;
-    const int slots = worker.registration.slots;
     facts.nodes.push_back({worker_id, worker.state == WorkerState::kReady && worker.session,
-                           worker.drained, slots, std::max(0, slots - used_slots(worker_id))});
+                           worker.drained, worker.registration.room(), free_of(worker)});
   }
-  for (const auto& [number, other_id] : active_) {
+  for (const auto& [place, other_id] : active_) {
     const Job& other = jobs_.at(other_id);
     const int held = slots_held(other);
-    const bool earlier = other.status.state == JobState::kPending && number < job.number;
+    const bool earlier = other.status.state == JobState::kPending && place < job.place();
     if (other_id == id || (held == 0 && !earlier)) continue;
     facts.ahead.push_back({other_id, other.status.spec.name, other.status.state, held});
   }

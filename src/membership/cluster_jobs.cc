@@ -49,6 +49,9 @@ bool ClusterState::advance(Job& job, JobEvent event, Now now) {
           record.rank = rank;
           record.worker = share.worker;
           record.host = workers_.find(share.worker)->registration.host;
+          const auto each = static_cast<std::ptrdiff_t>(job.status.spec.gpus_per_rank);
+          const auto first = share.gpus.begin() + each * (rank - share.ranks.front());
+          record.gpus.assign(first, first + each);
         }
         prepare(job, share.worker);
       }
@@ -124,6 +127,7 @@ void ClusterState::send_launch(Job& job, size_t share) {
   message.node_count = static_cast<int>(job.shares.size());
   message.master_addr = job.master_addr;
   message.master_port = job.master_port;
+  message.gpus = job.shares[share].gpus;
   send(job.shares[share].worker, std::move(message));
 }
 
@@ -163,7 +167,9 @@ void ClusterState::send_stop(Job& job, const WorkerId& worker) {
 void ClusterState::end(Job& job, JobState state, Now now) {
   job.status.state = state;
   job.status.unix_ms_ended = now.unix_ms;
-  active_.erase(job.number);
+  active_.erase(job.place());
+  active_arrays_.erase(job.place());
+  job.status.unix_ms_expected_start = 0;
   give_slots_back(job);
   if (job.tasks) count_tasks(job);
   job.decide_at.reset();
@@ -263,6 +269,9 @@ void ClusterState::form_again(Job& job, Now now) {
   }
   job.retry_at = now.instant + delay;
   job.status.reason = str_cat("starts again: ", earlier.back().message);
+  // Nothing takes its room before the next plan.
+  reserved_ = std::min(reserved_.value_or(job.place()), job.place());
+  schedule_at_ = now.instant;
   note("job ", job.status.id, " is formed again as generation ", job.status.generation, " in ",
        delay.count(), " ms");
   happened(EventKind::kJobRestarted, job,

@@ -7,7 +7,8 @@ namespace {
 
 constexpr int kMaxRanks = 65'536;
 constexpr int kMaxBatch = 10'000;
-constexpr milliseconds kKeepsItsPlace{5'000};
+constexpr int kMaxPriority = 1'000'000;
+constexpr int kMaxGpusPerRank = 1024;
 
 std::optional<Failure> why_invalid(const ArrayJobSpec& array) {
   if (array.tasks < 1 || array.tasks > kMaxTasks) {
@@ -27,6 +28,14 @@ std::optional<Failure> why_invalid(const ArrayJobSpec& array) {
 std::optional<Failure> why_invalid(const JobSpec& spec) {
   if (spec.command.empty() || spec.command.front().empty()) {
     return Failure{ErrorKind::kInvalid, "a job needs a command"};
+  }
+  if (spec.gpus_per_rank < 0 || spec.gpus_per_rank > kMaxGpusPerRank) {
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("a rank has 0 to ", kMaxGpusPerRank, " GPUs, not ", spec.gpus_per_rank)};
+  }
+  if (std::abs(int64_t{spec.priority}) > kMaxPriority) {
+    return Failure{ErrorKind::kInvalid, str_cat("a priority lies between ", -kMaxPriority, " and ",
+                                                kMaxPriority, ", not ", spec.priority)};
   }
   if (spec.array) return why_invalid(*spec.array);
   if (spec.ranks < 1 || spec.ranks > kMaxRanks) {
@@ -52,6 +61,7 @@ Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submi
   }
   if (const auto invalid = why_invalid(spec)) return *invalid;
   if (const auto taken = why_name_is_taken(spec.name)) return *taken;
+  if (const auto too_large = why_it_never_fits(spec, now)) return *too_large;
   const JobId id = str_cat("j", ++last_job_);
   Job& job = jobs_[id];
   job.number = last_job_;
@@ -64,9 +74,10 @@ Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submi
   }
   job.status.unix_ms_submitted = now.unix_ms;
   submitted_.push_back(id);
-  active_[job.number] = id;
+  active_[job.place()] = id;
   if (!submission_key.empty()) by_key_[submission_key] = id;
   if (spec.array) {
+    active_arrays_[job.place()] = id;
     make_tasks(job);
     note("job ", id, " submitted: ", spec.array->tasks, " tasks of ", spec.command.front());
   } else {
@@ -165,7 +176,7 @@ std::vector<const JobStatus*> ClusterState::list(bool include_ended) const {
 std::vector<NodeStatus> ClusterState::nodes() const {
   std::vector<NodeStatus> nodes;
   for (const auto& [id, worker] : workers_.all()) {
-    NodeStatus node{worker, used_slots(id), {}};
+    NodeStatus node{worker, worker.registration.room() - free_of(worker), {}};
     for (const JobStatus* job : list(false)) {
       const Job& whole = jobs_.at(job->id);
       const bool here =
@@ -208,7 +219,8 @@ void ClusterState::restore(ClusterMemory memory, Now now) {
       restore_shards(job, shards->second, now);
     }
     if (has_ended(job.status.state)) continue;
-    active_[job.number] = id;
+    active_[job.place()] = id;
+    if (job.tasks) active_arrays_[job.place()] = id;
     if (!job.shares.empty()) take_slots(job);
     start_clock(job, now);
     if (const auto values = memory.stores.find(id); values != memory.stores.end()) {
@@ -231,25 +243,6 @@ ClusterState::Job* ClusterState::job_of(const LaunchId& launch) {
   return &found->second;
 }
 
-int ClusterState::used_slots(const WorkerId& worker) const {
-  const auto used = used_slots_.find(worker);
-  return used == used_slots_.end() ? 0 : used->second;
-}
-
-void ClusterState::take_slots(Job& job) {
-  job.holds_slots = true;
-  for (const RankShare& share : job.shares) {
-    used_slots_[share.worker] += static_cast<int>(share.ranks.size());
-  }
-}
-
-void ClusterState::give_slots_back(Job& job) {
-  if (!std::exchange(job.holds_slots, false)) return;
-  for (const RankShare& share : job.shares) {
-    used_slots_[share.worker] -= static_cast<int>(share.ranks.size());
-  }
-}
-
 std::vector<TaskRecord> ClusterState::take_task_rows(const JobId& id) {
   const auto found = jobs_.find(id);
   if (found == jobs_.end() || !found->second.tasks) return {};
@@ -259,72 +252,6 @@ std::vector<TaskRecord> ClusterState::take_task_rows(const JobId& id) {
 const TaskTable* ClusterState::tasks(const JobId& id) const {
   const auto found = jobs_.find(id);
   return found == jobs_.end() || !found->second.tasks ? nullptr : &*found->second.tasks;
-}
-
-std::vector<WorkerRoom> ClusterState::rooms() const {
-  std::vector<WorkerRoom> rooms;
-  for (const auto& [id, worker] : workers_.all()) {
-    if (worker.state == WorkerState::kLost) continue;
-    const int slots = worker.registration.slots;
-    rooms.push_back({id, slots, std::max(0, slots - used_slots(id)),
-                     worker.state == WorkerState::kReady && worker.session && !worker.drained,
-                     worker.drained});
-  }
-  return rooms;
-}
-
-// First come, first served: nobody overtakes a job that could run once others have ended. One that
-// is larger than the cluster holds nobody up.
-void ClusterState::schedule(Now now) {
-  const std::map<uint64_t, JobId> queue = active_;
-  const Job* ahead = nullptr;
-  for (const auto& [number, id] : queue) {
-    Job& job = jobs_.at(id);
-    if (job.tasks && job.status.state == JobState::kRunning) {
-      if (ahead == nullptr) offer_tasks(job, now);
-      continue;
-    }
-    if (job.status.state != JobState::kPending) continue;
-    if (ahead != nullptr) {
-      wait(job, str_cat("waits behind ", ahead->status.id, ", which ", ahead->status.reason));
-      continue;
-    }
-    if (job.retry_at && *job.retry_at > now.instant) {
-      // Nobody takes the slots of a job that needs them again in a moment.
-      if (*job.retry_at <= now.instant + kKeepsItsPlace) ahead = &job;
-      continue;
-    }
-    if (job.tasks) {
-      if (!offer_tasks(job, now)) wait(job, "waits for a free slot");
-      continue;
-    }
-    PlacementDecision decision = place(job, rooms());
-    job.impossible = decision.impossible;
-    if (decision.shares.empty()) {
-      wait(job, decision.reason);
-      if (!decision.impossible) ahead = &job;
-      continue;
-    }
-    job.shares = keep_node_ranks(std::move(decision.shares), job.node_order);
-    job.retry_at.reset();
-    take_slots(job);
-    advance(job, JobEvent::kPlaced, now);
-  }
-}
-
-PlacementDecision ClusterState::place(const Job& job, std::vector<WorkerRoom> rooms) {
-  const JobSpec& spec = job.status.spec;
-  if (spec.min_nodes > 0) {
-    return place_nodes(spec.min_nodes, spec.max_nodes(), spec.max_ranks_per_worker,
-                       std::move(rooms));
-  }
-  return place_gang(spec.ranks, spec.max_ranks_per_worker, std::move(rooms));
-}
-
-void ClusterState::wait(Job& job, const std::string& reason) {
-  if (job.status.reason == reason) return;
-  job.status.reason = reason;
-  changed(job);
 }
 
 void ClusterState::forget_old_jobs() {
@@ -358,7 +285,7 @@ void ClusterState::tick(Now now) {
   for (auto& [id, job] : jobs_) {
     if (!has_ended(job.status.state)) expire(job, now);
   }
-  schedule(now);
+  schedule_soon(now);
   forget_old_jobs();
 }
 
@@ -380,6 +307,7 @@ std::optional<Instant> ClusterState::next_wakeup() const {
   const auto consider = [&](std::optional<Instant> at) {
     if (at && (!next || *at < *next)) next = at;
   };
+  consider(schedule_at_);
   for (const auto& [id, job] : jobs_) {
     if (has_ended(job.status.state)) continue;
     consider(job.decide_at);

@@ -28,11 +28,12 @@ std::string name_some(const std::vector<std::string>& names) {
 
 // --- Room: in ranks, or in tasks ---------------------------------------------------------------
 
-// What a node with so many slots could take of this job.
-int takes(const JobSpec& spec, int slots) {
-  if (spec.array) return slots;
-  if (spec.min_nodes > 0) return slots >= spec.max_ranks_per_worker ? spec.max_ranks_per_worker : 0;
-  return spec.max_ranks_per_worker > 0 ? std::min(slots, spec.max_ranks_per_worker) : slots;
+// What a node with so much of everything could take of this job.
+int takes(const JobSpec& spec, const Resources& room) {
+  const int fits = how_many(room, spec.demand().each);
+  if (spec.array) return fits;
+  if (spec.min_nodes > 0) return fits >= spec.max_ranks_per_worker ? spec.max_ranks_per_worker : 0;
+  return spec.max_ranks_per_worker > 0 ? std::min(fits, spec.max_ranks_per_worker) : fits;
 }
 
 int wants(const JobSpec& spec) {
@@ -45,7 +46,7 @@ template <typename Counts>
 int could_take(const ExplainFacts& facts, Counts counts) {
   return std::accumulate(facts.nodes.begin(), facts.nodes.end(), 0,
                          [&](int sum, const NodeFacts& node) {
-                           return sum + (counts(node) ? takes(facts.job.spec, node.slots) : 0);
+                           return sum + (counts(node) ? takes(facts.job.spec, node.total) : 0);
                          });
 }
 
@@ -61,10 +62,15 @@ std::vector<std::string> nodes_that(const ExplainFacts& facts, Matches matches) 
 std::string verdict_on(const JobSpec& spec, const NodeFacts& node) {
   if (!node.ready) return "unreachable";
   if (node.drained) return "drained: nothing new is placed here";
-  if (node.free == 0) return "full";
+  if (node.free.slots == 0) return "full";
+  const char* const noun = spec.array ? "task" : "rank";
+  const Resources each = spec.demand().each;
+  if (how_many(node.free, each) == 0) {
+    return str_cat("too little: a ", noun, " needs ", beyond_slots(each));
+  }
   const int room = takes(spec, node.free);
   if (room == 0) return str_cat("too little: a node needs ", spec.max_ranks_per_worker, " free");
-  return str_cat("room for ", count(room, spec.array ? "task" : "rank"));
+  return str_cat("room for ", count(room, noun));
 }
 
 // --- One state each ----------------------------------------------------------------------------
@@ -111,7 +117,7 @@ std::vector<std::string> what_would_give_room(const ExplainFacts& facts) {
 void explain_pending(const ExplainFacts& facts, Explanation* made) {
   const JobStatus& job = facts.job;
   for (const NodeFacts& node : facts.nodes) {
-    made->nodes.push_back({node.id, node.slots, node.free, verdict_on(job.spec, node)});
+    made->nodes.push_back({node.id, node.total.slots, node.free.slots, verdict_on(job.spec, node)});
   }
   made->ahead = facts.ahead;
   made->reason = job.reason.empty() ? "it is about to be placed" : job.reason;

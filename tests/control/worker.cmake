@@ -1,6 +1,7 @@
 longhaul_test(control_worker
   SOURCES
     agent_client_test.cc
+    host_resources_test.cc
     worker_host_test.cc
     worker_output_test.cc
     worker_process_test.cc

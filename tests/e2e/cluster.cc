@@ -94,10 +94,10 @@ std::unique_ptr<ChildProcess> Cluster::start(const std::vector<std::string>& com
   return std::make_unique<ChildProcess>(command, file(name), options);
 }
 
-void Cluster::add_worker(int slots) {
+void Cluster::add_worker(int slots, const std::vector<std::string>& flags) {
   workers_.emplace_back();
   worker_slots_.push_back(slots);
-  start_worker(workers_.size() - 1);
+  start_worker(workers_.size() - 1, flags);
 }
 
 void Cluster::start_worker(size_t index, const std::vector<std::string>& flags) {

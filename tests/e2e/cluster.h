@@ -45,7 +45,7 @@ class Cluster {
   ChildProcess& worker(size_t index) { return *workers_.at(index); }
   const std::string& address() const { return address_; }
 
-  void add_worker(int slots);
+  void add_worker(int slots, const std::vector<std::string>& flags = {});
   // Kills the master and starts another one on the same port, on what the first one had on disk or
   // on nothing.
   enum class Memory { kKept, kForgotten };

@@ -286,7 +286,8 @@ TEST(RestartedMaster, InTheMiddleOfTheRendezvous) {
 
 TEST(RestartedMaster, AWaitingJobStillWaitsAndThenRuns) {
   Cluster cluster({.workers = 1, .slots = 2});
-  ChildProcess& run = run_four(cluster, {"out=at last"});
+  ChildProcess& run = cluster.longhaul(
+      {"run", "--wait-for-nodes", "--ranks", "4", "--", rank_program(), "out=at last"});
   ASSERT_TRUE(eventually([&] { return run.err().find(" is pending: ") != std::string::npos; }));
   cluster.restart_master();
   cluster.add_worker(2);

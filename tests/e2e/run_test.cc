@@ -112,8 +112,8 @@ TEST(Run, MuchOutputArrivesWhole) {
 
 TEST(Run, MoreRanksThanSlotsWaitWithAReasonUntilAWorkerJoins) {
   Cluster cluster({.workers = 1, .slots = 2});
-  ChildProcess& run =
-      cluster.longhaul({"run", "--ranks", "4", "--", rank_program(), "join", "barrier=a", "leave"});
+  ChildProcess& run = cluster.longhaul({"run", "--wait-for-nodes", "--ranks", "4", "--",
+                                        rank_program(), "join", "barrier=a", "leave"});
   ASSERT_TRUE(
       eventually([&] { return run.err().find("job j1 is pending: ") != std::string::npos; }));
   EXPECT_THAT(run.err(), HasSubstr("2"));
@@ -123,10 +123,43 @@ TEST(Run, MoreRanksThanSlotsWaitWithAReasonUntilAWorkerJoins) {
 
 TEST(Run, FailWhenFullIsTryAgainLater) {
   Cluster cluster({.workers = 1, .slots = 2});
+  EXPECT_EQ(cluster.longhaul_to_end({"run", "-d", "--", rank_program(), "await=never"}), 0);
   EXPECT_EQ(
-      cluster.longhaul_to_end({"run", "--ranks", "3", "--fail-when-full", "--", kSh, "-c", ":"}),
+      cluster.longhaul_to_end({"run", "--ranks", "2", "--fail-when-full", "--", kSh, "-c", ":"}),
       75);
   EXPECT_THAT(cluster.last().err(), HasSubstr("class       no room"));
+}
+
+TEST(Run, WhatCouldNeverFitIsRefusedWithTheLargestThatWould) {
+  Cluster cluster({.workers = 2, .slots = 3});
+  EXPECT_EQ(cluster.longhaul_to_end({"run", "--ranks", "8", "--", kSh, "-c", ":"}), 64);
+  EXPECT_THAT(cluster.last().err(),
+              HasSubstr("8 ranks asked, the largest that fits is 6: 2 nodes x 3 slots"));
+  EXPECT_EQ(cluster.longhaul_to_end(
+                {"map", "--array", "0-9", "--gpus-per-task", "5000", "--", kSh, "-c", ":"}),
+            64);
+}
+
+// Granted GPUs are names in an environment: no device is needed to see them.
+TEST(Run, EachRankSeesItsOwnGpusAlone) {
+  Cluster cluster({.workers = 0});
+  cluster.add_worker(4, {"--gpus", "4", "--memory", "8G"});
+  cluster.wait_for_workers(1);
+  EXPECT_EQ(
+      cluster.longhaul_to_end({"run", "--ranks", "2", "--gpus-per-rank", "2", "--mem-per-rank",
+                               "1G", "--", kSh, "-c", "echo gpus=$CUDA_VISIBLE_DEVICES"}),
+      0);
+  const std::string out = cluster.last().out();
+  EXPECT_THAT(out, HasSubstr("[0] gpus=0,1\n"));
+  EXPECT_THAT(out, HasSubstr("[1] gpus=2,3\n"));
+  EXPECT_EQ(cluster.longhaul_to_end({"map", "--array", "0-3", "--gpus-per-task", "1", "--", kSh,
+                                     "-c", "echo $CUDA_VISIBLE_DEVICES"}),
+            0);
+  EXPECT_EQ(cluster.longhaul_to_end({"nodes"}), 0);
+  EXPECT_THAT(cluster.last().out(), HasSubstr("0/4"));
+  EXPECT_THAT(cluster.last().out(), HasSubstr("/8.00 GB"));
+  EXPECT_EQ(cluster.longhaul_to_end({"run", "--mem-per-rank", "9G", "--", kSh, "-c", ":"}), 64);
+  EXPECT_THAT(cluster.last().err(), HasSubstr("no node has that"));
 }
 
 TEST(Run, AProgramThatIsNotThereNamesTheWorker) {

@@ -1,7 +1,8 @@
 // Random lives of a cluster. Workers behave, but anything may break at any moment: ranks die in
 // every way, streams are cut, workers restart or fall silent, users stop jobs, messages are lost
 // with their streams, and the master is killed and goes on with what was durable. Whatever happens:
-// slots are never over-committed, every job ends, and no rank is both culprit and victim.
+// slots, GPUs and memory are never over-committed, every job ends, and no rank is both culprit and
+// victim.
 #include <gtest/gtest.h>
 #include <signal.h>
 
@@ -19,6 +20,8 @@ struct FakeWorker {
   std::string id;
   std::string incarnation;
   int slots = 1;
+  int gpus = 0;
+  uint64_t memory_bytes = 0;
   std::optional<SessionId> session;
   bool alive = true;  // false: fell silent for good
   std::map<LaunchId, std::set<Rank>> running;
@@ -35,8 +38,16 @@ class RandomLife {
   explicit RandomLife(uint32_t seed) : random_(seed) {
     const int workers = 1 + pick(4);
     for (int i = 0; i < workers; ++i) {
-      workers_.push_back(
-          {"w" + std::to_string(i), "i" + std::to_string(i), 1 + pick(4), {}, true, {}, {}, {}});
+      workers_.push_back({"w" + std::to_string(i),
+                          "i" + std::to_string(i),
+                          1 + pick(4),
+                          pick(4),
+                          static_cast<uint64_t>(pick(8)),
+                          {},
+                          true,
+                          {},
+                          {},
+                          {}});
       connect(workers_.back());
     }
   }
@@ -48,6 +59,7 @@ class RandomLife {
   int node_restarts = 0;
   uint64_t done = 0;
   uint64_t given_up = 0;
+  uint64_t gpus_granted = 0;
 
   void live() {
     for (int step = 0; step < 150; ++step) {
@@ -71,7 +83,8 @@ class RandomLife {
     std::vector<HeldLease> leases;
     leases.reserve(worker.tasks.size());
     for (const auto& [epoch, task] : worker.tasks) leases.push_back(task.held);
-    worker.session = on_.connect(worker.id, worker.slots, worker.incarnation, inventory, leases);
+    worker.session = on_.connect(worker.id, worker.slots, worker.incarnation, inventory, leases,
+                                 worker.gpus, worker.memory_bytes);
     for (auto& [epoch, task] : std::map(worker.tasks)) {
       if (task.exit_code) end_task(worker, task.held, *task.exit_code);
     }
@@ -113,6 +126,15 @@ class RandomLife {
              task->second.exit_code.value_or(poison || pick(6) == 0 ? 1 : 0));
   }
 
+  void ask_for_more(JobSpec& spec) {
+    spec.wait_for_nodes = true;
+    if (pick(3) == 0) spec.gpus_per_rank = 1 + pick(2);
+    if (pick(3) == 0) spec.memory_per_rank = static_cast<uint64_t>(1 + pick(4));
+    if (pick(3) == 0) spec.priority = pick(5) - 2;
+    if (pick(3) == 0) spec.placement = PlacementStyle::kSpread;
+    if (pick(3) == 0) spec.time_limit = milliseconds(1 + pick(20'000));
+  }
+
   void submit_array() {
     JobSpec spec;
     spec.array.emplace();
@@ -120,6 +142,7 @@ class RandomLife {
     spec.array->batch = 1 + pick(4);
     spec.array->max_at_once = static_cast<TaskIndex>(pick(2) * (1 + pick(5)));
     spec.array->max_attempts = 1 + pick(3);
+    ask_for_more(spec);
     const Result<JobId> job = on_.submit(spec);
     ASSERT_TRUE(job);
     jobs_.push_back(*job);
@@ -146,6 +169,7 @@ class RandomLife {
           spec.max_ranks_per_worker = 1 + pick(2);
           spec.min_nodes = 1;
         }
+        ask_for_more(spec);
         const Result<JobId> job = on_.submit(spec);
         ASSERT_TRUE(job);
         jobs_.push_back(*job);
@@ -253,13 +277,11 @@ class RandomLife {
         for (const Rank rank : launch.ranks) say(worker, launch.launch, rank, RankSpawned{1});
       }
       for (const GrantTasksMessage& grant : on_.take<GrantTasksMessage>(session)) {
-        for (const std::vector<Lease>& batch : grant.batches) {
-          for (const Lease& lease : batch) {
-            EXPECT_TRUE(worker.tasks
-                            .try_emplace(lease.epoch, FakeWorker::Task{{grant.launch, lease,
-                                                                        batch.front().epoch},
-                                                                       std::nullopt})
-                            .second)
+        for (const TaskBatch& batch : grant.batches) {
+          for (const Lease& lease : batch.leases) {
+            const HeldLease held{grant.launch, lease, batch.leases.front().epoch, batch.gpus};
+            EXPECT_TRUE(
+                worker.tasks.try_emplace(lease.epoch, FakeWorker::Task{held, std::nullopt}).second)
                 << "granted twice";
           }
         }
@@ -293,9 +315,11 @@ class RandomLife {
   void check() {
     for (const NodeStatus& node : on_.state.nodes()) {
       if (node.worker.state != WorkerState::kLost) {
-        EXPECT_LE(node.used_slots, node.worker.registration.slots) << node.worker.id;
+        const Resources room = node.worker.registration.room();
+        EXPECT_EQ(both(node.used, room), node.used) << node.worker.id;
       }
     }
+    check_gpus();
     for (const JobStatus* job : on_.state.list(true)) {
       if (job->failure) {
         for (const Rank victim : job->failure->victims) EXPECT_NE(victim, job->failure->rank);
@@ -316,6 +340,34 @@ class RandomLife {
     }
     EXPECT_TRUE(!on_.state.has_active_jobs() || !on_.state.next_wakeup() ||
                 *on_.state.next_wakeup() > Instant());
+  }
+
+  // A GPU is one rank's, or one running batch's, alone.
+  void check_gpus() {
+    std::set<std::pair<WorkerId, int>> taken;
+    const auto take = [&](const WorkerId& worker, const std::vector<int>& gpus) {
+      for (const int gpu : gpus) {
+        EXPECT_TRUE(taken.emplace(worker, gpu).second) << worker << " GPU " << gpu;
+      }
+      gpus_granted += gpus.size();
+    };
+    for (const JobStatus* job : on_.state.list(false)) {
+      for (const RankRecord& rank : job->ranks) {
+        EXPECT_EQ(rank.gpus.size(), static_cast<size_t>(job->spec.gpus_per_rank));
+        take(rank.worker, rank.gpus);
+      }
+    }
+    std::set<LeaseEpoch> batches;
+    for (const FakeWorker& worker : workers_) {
+      for (const auto& [epoch, task] : worker.tasks) {
+        const TaskTable* tasks = on_.state.tasks(task.held.launch.job);
+        const bool current =
+            tasks != nullptr && tasks->standing(task.held.lease) == LeaseStanding::kCurrent;
+        if (current && worker.session && batches.insert(task.held.batch).second) {
+          take(worker.id, task.held.gpus);
+        }
+      }
+    }
   }
 
   // Everything is mended, ranks end well; then nothing may be left waiting for ever, but for jobs
@@ -374,6 +426,7 @@ TEST(ClusterRandom, EveryJobEndsAndNoSlotIsUsedTwice) {
   int node_restarts = 0;
   uint64_t done = 0;
   uint64_t given_up = 0;
+  uint64_t gpus_granted = 0;
   for (uint32_t seed = 0; seed < 300 && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE(seed);
     RandomLife life(seed);
@@ -384,7 +437,9 @@ TEST(ClusterRandom, EveryJobEndsAndNoSlotIsUsedTwice) {
     node_restarts += life.node_restarts;
     done += life.done;
     given_up += life.given_up;
+    gpus_granted += life.gpus_granted;
   }
+  EXPECT_GT(gpus_granted, 1000U);
   EXPECT_GT(done, 1000U);
   EXPECT_GT(given_up, 100U);
   EXPECT_GT(restarts, 0);
@@ -394,7 +449,7 @@ TEST(ClusterRandom, EveryJobEndsAndNoSlotIsUsedTwice) {
   for (const FailureClass one :
        {FailureClass::kExitCode, FailureClass::kSignal, FailureClass::kException,
         FailureClass::kLaunch, FailureClass::kEarlyExit, FailureClass::kHang,
-        FailureClass::kWorkerLost, FailureClass::kNoRoom}) {
+        FailureClass::kWorkerLost, FailureClass::kNoRoom, FailureClass::kTimeLimit}) {
     EXPECT_TRUE(classes.contains(one)) << to_string(one) << " never happened";
   }
 }

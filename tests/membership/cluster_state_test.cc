@@ -373,7 +373,7 @@ TEST_F(ClusterStateTest, NodesShowWhatIsUsed) {
   const JobId job = *on_.submit(3);
   const auto nodes = on_.state.nodes();
   ASSERT_THAT(nodes, SizeIs(2));
-  EXPECT_EQ(nodes[0].used_slots + nodes[1].used_slots, 3);
+  EXPECT_EQ(nodes[0].used.slots + nodes[1].used.slots, 3);
   EXPECT_THAT(nodes[0].jobs, ElementsAre(job));
 }
 

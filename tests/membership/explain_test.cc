@@ -27,10 +27,10 @@ ExplainFacts waiting(int ranks) {
 TEST(Explain, AWaitingJobHearsWhatEachNodeCouldTake) {
   ExplainFacts facts = waiting(6);
   facts.job.spec.max_ranks_per_worker = 2;
-  facts.nodes = {{"full", true, false, 4, 0},
-                 {"roomy", true, false, 4, 3},
-                 {"silent", false, false, 4, 4},
-                 {"spared", true, true, 4, 4}};
+  facts.nodes = {{"full", true, false, {4, 0, 0}, {0, 0, 0}},
+                 {"roomy", true, false, {4, 0, 0}, {3, 0, 0}},
+                 {"silent", false, false, {4, 0, 0}, {4, 0, 0}},
+                 {"spared", true, true, {4, 0, 0}, {4, 0, 0}}};
   const Explanation made = explain(facts);
   EXPECT_EQ(made.reason, "needs slots");
   ASSERT_THAT(made.nodes, SizeIs(4));
@@ -44,7 +44,7 @@ TEST(Explain, AWaitingJobHearsWhatEachNodeCouldTake) {
 
 TEST(Explain, WhoHoldsSlotsAndWhoWaitsBefore) {
   ExplainFacts facts = waiting(2);
-  facts.nodes = {{"a", true, false, 2, 0}};
+  facts.nodes = {{"a", true, false, {2, 0, 0}, {0, 0, 0}}};
   facts.ahead = {{"j1", "night", JobState::kRunning, 2}, {"j2", "", JobState::kPending, 0}};
   const Explanation made = explain(facts);
   EXPECT_THAT(made.ahead, SizeIs(2));
@@ -54,7 +54,7 @@ TEST(Explain, WhoHoldsSlotsAndWhoWaitsBefore) {
 
 TEST(Explain, WhatIsLargerThanTheClusterHearsHowMuchWouldFit) {
   ExplainFacts facts = waiting(9);
-  facts.nodes = {{"a", true, false, 4, 4}, {"b", true, false, 2, 2}};
+  facts.nodes = {{"a", true, false, {4, 0, 0}, {4, 0, 0}}, {"b", true, false, {2, 0, 0}, {2, 0, 0}}};
   EXPECT_THAT(explain(facts).help, Contains(HasSubstr("could take 6 ranks")));
   facts.job.spec.ranks = 12;
   facts.job.spec.min_nodes = 2;

@@ -34,12 +34,13 @@ class StateDriver {
   }
 
   SessionId connect(const std::string& id, int slots, const std::string& incarnation = "",
-                    std::vector<LaunchId> inventory = {}, std::vector<HeldLease> leases = {}) {
+                    std::vector<LaunchId> inventory = {}, std::vector<HeldLease> leases = {},
+                    int gpus = 0, uint64_t memory_bytes = 0) {
     const SessionId session = ++sessions_;
     state.register_worker(session,
                           {id, incarnation.empty() ? id + "-1" : incarnation, "host-" + id,
                            "10.0.0." + std::to_string(session), slots, 1, "0.1.0",
-                           std::move(inventory), std::move(leases)},
+                           std::move(inventory), std::move(leases), gpus, memory_bytes},
                           now());
     collect();
     return session;
@@ -54,6 +55,7 @@ class StateDriver {
     spec.command = {"./train"};
     spec.ranks = ranks;
     spec.fail_when_full = fail_when_full;
+    spec.wait_for_nodes = true;
     Result<JobId> id = state.submit(spec, key, now());
     collect();
     return id;

@@ -55,6 +55,10 @@ struct NodeInfo {
   std::string version;
   uint64_t unix_ms_last_heard = 0;
   std::vector<JobId> jobs;
+  int gpus = 0;
+  int used_gpus = 0;
+  uint64_t memory_bytes = 0;
+  uint64_t used_memory_bytes = 0;
   bool drained = false;  // no new work is placed there
 
   // Nothing new comes and nothing runs any more.

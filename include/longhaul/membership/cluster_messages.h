@@ -32,6 +32,7 @@ struct HeldLease {
   LaunchId launch;
   Lease lease;
   LeaseEpoch batch = 0;
+  std::vector<int> gpus = {};  // the batch's own
 };
 
 struct WorkerRegistration {
@@ -44,6 +45,10 @@ struct WorkerRegistration {
   std::string version;
   std::vector<LaunchId> inventory;  // launches that still run there
   std::vector<HeldLease> leases;    // tasks that it runs, will run, or has results of
+  int gpus = 0;                     // their numbers are 0 to gpus - 1
+  uint64_t memory_bytes = 0;
+
+  Resources room() const { return {slots, gpus, memory_bytes}; }
 };
 
 // To workers.
@@ -74,6 +79,7 @@ struct LaunchMessage {
   int restarts = 0;  // attempts before this one
   std::string master_addr;
   int master_port = 0;
+  std::vector<int> gpus = {};  // as many for each rank, in the order of `ranks`
 };
 
 struct StopRanksMessage {
@@ -84,10 +90,15 @@ struct StopRanksMessage {
 
 // Tasks of an array; those of one batch run one after the other in one slot. A batch is named by
 // the epoch of its first lease.
+struct TaskBatch {
+  std::vector<Lease> leases;
+  std::vector<int> gpus;  // for whichever of them runs
+};
+
 struct GrantTasksMessage {
   LaunchId launch;
   JobSpec spec;
-  std::vector<std::vector<Lease>> batches;
+  std::vector<TaskBatch> batches;
 };
 
 // What became of a lease: kCommitted and kRepeated say that its end is taken, the others that it

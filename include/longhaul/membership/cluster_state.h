@@ -20,8 +20,9 @@
 #include "longhaul/membership/failure.h"
 #include "longhaul/membership/job_record.h"
 #include "longhaul/membership/job_table.h"
-#include "longhaul/membership/placement.h"
+#include "longhaul/membership/placement_policy.h"
 #include "longhaul/membership/worker_table.h"
+#include "longhaul/membership/worker_use.h"
 
 namespace longhaul {
 
@@ -41,11 +42,14 @@ struct ClusterOptions {
   // The same for an array: so many attempts in a row of which none succeeded.
   uint32_t stall_after = 50;
   size_t keep_ended_jobs = 200;
+  PlacementPolicy policy = plan_with_backfill;
+  // What was lost this recently may come back: a job that would fit with it is not refused.
+  milliseconds lost_may_return{600'000};
 };
 
 struct NodeStatus {
   WorkerRecord worker;
-  int used_slots = 0;
+  Resources used;
   std::vector<JobId> jobs;
 };
 
@@ -68,7 +72,8 @@ struct ClusterMemory {
 
 class ClusterState {
  public:
-  explicit ClusterState(ClusterOptions options) : options_(options), workers_(options.workers) {}
+  explicit ClusterState(ClusterOptions options)
+      : options_(std::move(options)), workers_(options_.workers) {}
 
   // Before anything else happens. Workers count as UNREACHABLE until they dial again; what they
   // bring along decides on the ranks.
@@ -88,7 +93,8 @@ class ClusterState {
   // What users ask. `job_name` is an id, a name (its newest job), a unique prefix of an id, or
   // "last".
 
-  // Same key, same job. Errors: kInvalid (a bad spec, the name of a job that has not ended).
+  // Same key, same job. Errors: kInvalid (a bad spec, the name of a job that has not ended, more
+  // than all workers together have, unless it asked to wait for others).
   Result<JobId> submit(const JobSpec& spec, const std::string& submission_key, Now now);
   // `grace` 0: the job's own. Stopping a job that has ended changes nothing.
   Result<JobId> stop(const std::string& job_name, milliseconds grace, bool force, Now now);
@@ -133,8 +139,11 @@ class ClusterState {
   // Tasks that share a slot.
   struct Batch {
     LeaseHolder holder;
-    size_t open = 0;  // leases that have not ended
+    size_t open = 0;        // leases that have not ended
+    std::vector<int> gpus;  // the slot's
   };
+  // Higher priorities first, then in order of submission.
+  using QueuePlace = std::pair<int, uint64_t>;
 
   struct Job : JobRecord {
     std::optional<TaskTable> tasks;  // of an array
@@ -142,7 +151,6 @@ class ClusterState {
     std::unordered_map<LeaseEpoch, LeaseEpoch> batch_of;
     std::string last_fault;
     bool holds_slots = false;  // its shares do
-    bool impossible = false;   // larger than all workers together
     std::map<WorkerId, PreparedMessage> prepared;
     RendezvousStore store;
     ShardBook shards;
@@ -153,20 +161,29 @@ class ClusterState {
     std::optional<Instant> time_is_up;  // its time limit
 
     LaunchId launch() const { return {status.id, status.generation}; }
+    QueuePlace place() const { return {-status.spec.priority, number}; }
   };
 
-  // cluster_state.cc: jobs as users see them, and slots.
+  // cluster_state.cc: jobs as users see them.
   std::optional<Failure> why_name_is_taken(const std::string& name) const;
   Job* job_of(const LaunchId& launch);
+  void forget_old_jobs();
+
+  // cluster_placement.cc: who starts, and what of each worker is in use.
   void schedule(Now now);
+  void schedule_soon(Now now);
+  PlacementInput placement_input(Now now) const;
+  std::optional<WaitingJob> waiting(const Job& job, Now now) const;
+  std::optional<RunningJob> running(const Job& job, Now now) const;
+  std::optional<Instant> ends_at_the_latest(const Job& job, Now now) const;
+  void start(Job& job, const JobStart& start, Now now);
+  void wait(Job& job, const std::string& reason, uint64_t expected_start);
+  std::optional<Failure> why_it_never_fits(const JobSpec& spec, Now now) const;
   std::vector<WorkerRoom> rooms() const;
-  static PlacementDecision place(const Job& job, std::vector<WorkerRoom> rooms);
-  int used_slots(const WorkerId& worker) const;
+  Resources free_of(const WorkerRecord& worker) const;
   void take_slots(Job& job);
   void give_slots_back(Job& job);
-  void wait(Job& job, const std::string& reason);
   static int slots_held(const Job& job);
-  void forget_old_jobs();
 
   // cluster_workers.cc: streams and silence.
   void worker_lost(const WorkerId& id, const std::string& why, Now now);
@@ -179,10 +196,9 @@ class ClusterState {
   void restore_tasks(Job& job, const std::vector<TaskRecord>& rows, Now now);
   void count_tasks(Job& job);
   void tasks_changed(Job& job, bool urgent);
-  bool offer_tasks(Job& job, Now now);
-  bool offer_tasks(Job& job, const WorkerRecord& worker, Now now);
-  void hold_batch(Job& job, const LeaseHolder& holder, LeaseEpoch id,
-                  const std::vector<Lease>& leases);
+  void grant_tasks(Job& job, const WorkerRecord& worker, int slots, Now now);
+  void hold_batch(Job& job, const LeaseHolder& holder, LeaseEpoch id, const TaskBatch& tasks);
+  void drop_batch(const Job& job, const Batch& batch);
   void close_lease(Job& job, LeaseEpoch epoch);
   void refill(const WorkerId& id, Now now);
   void review_array(Job& job, Now now);
@@ -232,9 +248,13 @@ class ClusterState {
   ClusterOptions options_;
   WorkerTable workers_;
   std::map<JobId, Job> jobs_;
-  std::vector<JobId> submitted_;      // in order; those kept
-  std::map<uint64_t, JobId> active_;  // by number; those that have not ended
-  std::map<WorkerId, int> used_slots_;
+  std::vector<JobId> submitted_;               // in order; those kept
+  std::map<QueuePlace, JobId> active_;         // those that have not ended
+  std::map<QueuePlace, JobId> active_arrays_;  // the arrays among them
+  std::unordered_map<WorkerId, WorkerUse> use_;
+  std::optional<QueuePlace> reserved_;  // of the gang that the others have to spare
+  Instant scheduled_at_;
+  std::optional<Instant> schedule_at_;  // again
   LeaseEpochs epochs_{1};
   std::map<std::string, JobId> by_key_;
   std::vector<Effect> effects_;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "longhaul/membership/job_record.h"
+#include "longhaul/membership/resources.h"
 
 namespace longhaul {
 
@@ -16,8 +17,8 @@ struct NodeFacts {
   WorkerId id;
   bool ready = false;
   bool drained = false;
-  int slots = 0;
-  int free = 0;
+  Resources total;
+  Resources free;
 };
 
 // A job that comes before the one that is explained: it holds slots, or its turn is earlier.

@@ -12,6 +12,7 @@
 #include "longhaul/base/clock.h"
 #include "longhaul/membership/coordinator.h"
 #include "longhaul/membership/ids.h"
+#include "longhaul/membership/placement.h"
 #include "longhaul/membership/task.h"
 
 namespace longhaul {
@@ -52,7 +53,19 @@ struct JobSpec {
   int max_node_restarts = 0;
   milliseconds time_limit{0};         // from the first start on; 0: none
   std::optional<ArrayJobSpec> array;  // absent: a gang
+  // Of each rank, or of each task while it runs. GPUs are its own alone.
+  int gpus_per_rank = 0;
+  uint64_t memory_per_rank = 0;
+  PlacementStyle placement = PlacementStyle::kPack;
+  int priority = 0;             // higher first, then in order of submission
+  bool wait_for_nodes = false;  // one that no known worker could ever run waits for new ones
 
+  // Of an array: for one task.
+  Demand demand() const {
+    const Resources each{1, gpus_per_rank, memory_per_rank};
+    if (array) return {1, each, 0, 0, PlacementStyle::kPack};
+    return {ranks, each, max_ranks_per_worker, min_nodes, placement};
+  }
   int max_nodes() const {
     return max_ranks_per_worker > 0 ? (ranks + max_ranks_per_worker - 1) / max_ranks_per_worker : 0;
   }
@@ -90,6 +103,7 @@ struct RankRecord {
   std::string host;
   int64_t pid = 0;
   RankState state = RankState::kAssigned;
+  std::vector<int> gpus;  // of the worker's, this rank's alone
 
   std::optional<Instant> joined_at;
   bool left = false;
@@ -173,6 +187,8 @@ struct JobStatus {
   uint64_t unix_ms_submitted = 0;
   uint64_t unix_ms_started = 0;  // the first time
   uint64_t unix_ms_ended = 0;
+  // While it waits and has a reservation: it starts then at the latest. 0: nobody knows.
+  uint64_t unix_ms_expected_start = 0;
 };
 
 }  // namespace longhaul

@@ -41,6 +41,10 @@ NodeInfo node_from(const v1::Node& proto) {
   node.state = state_from(proto.state());
   node.slots = static_cast<int>(proto.slots());
   node.used_slots = static_cast<int>(proto.used_slots());
+  node.gpus = static_cast<int>(proto.gpus());
+  node.used_gpus = static_cast<int>(proto.used_gpus());
+  node.memory_bytes = proto.memory_bytes();
+  node.used_memory_bytes = proto.used_memory_bytes();
   node.pid = proto.pid();
   node.version = proto.version();
   node.unix_ms_last_heard = proto.unix_ms_last_heard();

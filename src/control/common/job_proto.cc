@@ -157,6 +157,12 @@ v1::JobSpec to_proto(const JobSpec& spec) {
   proto.set_max_node_restarts(static_cast<uint32_t>(spec.max_node_restarts));
   proto.set_time_limit_ms(static_cast<uint64_t>(spec.time_limit.count()));
   if (spec.array) *proto.mutable_array() = to_proto(*spec.array);
+  proto.set_gpus_per_rank(static_cast<uint32_t>(spec.gpus_per_rank));
+  proto.set_memory_per_rank(spec.memory_per_rank);
+  const bool spread = spec.placement == PlacementStyle::kSpread;
+  proto.set_placement(spread ? v1::PLACEMENT_SPREAD : v1::PLACEMENT_PACK);
+  proto.set_priority(spec.priority);
+  proto.set_wait_for_nodes(spec.wait_for_nodes);
   return proto;
 }
 
@@ -176,6 +182,12 @@ JobSpec from_proto(const v1::JobSpec& proto) {
   spec.max_node_restarts = to_int(proto.max_node_restarts());
   spec.time_limit = milliseconds(std::min(proto.time_limit_ms(), kLongestLimitMs));
   if (proto.has_array()) spec.array = from_proto(proto.array());
+  spec.gpus_per_rank = to_int(proto.gpus_per_rank());
+  spec.memory_per_rank = proto.memory_per_rank();
+  const bool spread = proto.placement() == v1::PLACEMENT_SPREAD;
+  spec.placement = spread ? PlacementStyle::kSpread : PlacementStyle::kPack;
+  spec.priority = proto.priority();
+  spec.wait_for_nodes = proto.wait_for_nodes();
   return spec;
 }
 
@@ -195,6 +207,7 @@ v1::RankStatus to_proto(const RankRecord& rank) {
   proto.set_unix_ms_started(rank.unix_ms_started);
   proto.set_unix_ms_exited(rank.unix_ms_exited);
   proto.set_victim(rank.victim);
+  proto.mutable_gpus()->Assign(rank.gpus.begin(), rank.gpus.end());
   return proto;
 }
 
@@ -215,6 +228,7 @@ RankRecord from_proto(const v1::RankStatus& proto) {
   rank.unix_ms_started = proto.unix_ms_started();
   rank.unix_ms_exited = proto.unix_ms_exited();
   rank.victim = proto.victim();
+  rank.gpus = vector_from<int>(proto.gpus());
   return rank;
 }
 
@@ -277,6 +291,7 @@ v1::JobStatus to_proto(const JobStatus& job) {
   proto.set_unix_ms_submitted(job.unix_ms_submitted);
   proto.set_unix_ms_started(job.unix_ms_started);
   proto.set_unix_ms_ended(job.unix_ms_ended);
+  proto.set_unix_ms_expected_start(job.unix_ms_expected_start);
   return proto;
 }
 
@@ -299,6 +314,7 @@ JobStatus from_proto(const v1::JobStatus& proto) {
   job.unix_ms_submitted = proto.unix_ms_submitted();
   job.unix_ms_started = proto.unix_ms_started();
   job.unix_ms_ended = proto.unix_ms_ended();
+  job.unix_ms_expected_start = proto.unix_ms_expected_start();
   return job;
 }
 

@@ -73,6 +73,7 @@ void fill(v1::MasterMessage* proto, const LaunchMessage& message) {
   launch->set_master_addr(message.master_addr);
   launch->set_master_port(static_cast<uint32_t>(message.master_port));
   launch->set_restarts(static_cast<uint32_t>(message.restarts));
+  launch->mutable_gpus()->Assign(message.gpus.begin(), message.gpus.end());
 }
 
 void fill(v1::MasterMessage* proto, const StopRanksMessage& message) {
@@ -87,9 +88,10 @@ void fill(v1::MasterMessage* proto, const GrantTasksMessage& message) {
   v1::GrantTasks* grant = proto->mutable_grant_tasks();
   set_launch(grant, message.launch);
   *grant->mutable_spec() = to_proto(message.spec);
-  for (const std::vector<Lease>& leases : message.batches) {
+  for (const TaskBatch& one : message.batches) {
     v1::TaskBatch* batch = grant->add_batches();
-    for (const Lease& lease : leases) *batch->add_tasks()->mutable_lease() = to_proto(lease);
+    batch->mutable_gpus()->Assign(one.gpus.begin(), one.gpus.end());
+    for (const Lease& lease : one.leases) *batch->add_tasks()->mutable_lease() = to_proto(lease);
   }
 }
 
@@ -130,7 +132,11 @@ v1::Node to_proto(const NodeStatus& node) {
   proto.set_address(registration.address);
   proto.set_state(same_order<v1::NodeState>(node.worker.state));
   proto.set_slots(static_cast<uint32_t>(registration.slots));
-  proto.set_used_slots(static_cast<uint32_t>(node.used_slots));
+  proto.set_used_slots(static_cast<uint32_t>(node.used.slots));
+  proto.set_gpus(static_cast<uint32_t>(registration.gpus));
+  proto.set_used_gpus(static_cast<uint32_t>(node.used.gpus));
+  proto.set_memory_bytes(registration.memory_bytes);
+  proto.set_used_memory_bytes(node.used.memory_bytes);
   proto.set_pid(registration.pid);
   proto.set_version(registration.version);
   proto.set_unix_ms_last_heard(node.worker.unix_ms_last_heard);
@@ -161,8 +167,13 @@ WorkerRegistration from_proto(const v1::Register& proto) {
     registration.inventory.push_back(launch_of(launch));
   }
   for (const v1::HeldLease& held : proto.leases()) {
-    registration.leases.push_back({launch_of(held), from_proto(held.lease()), held.batch()});
+    registration.leases.push_back({launch_of(held),
+                                   from_proto(held.lease()),
+                                   held.batch(),
+                                   {held.gpus().begin(), held.gpus().end()}});
   }
+  registration.gpus = to_signed(proto.gpus());
+  registration.memory_bytes = proto.memory_bytes();
   return registration;
 }
 
@@ -198,6 +209,8 @@ v1::Register to_proto(const WorkerRegistration& registration) {
   proto.set_pid(registration.pid);
   proto.set_version(registration.version);
   for (const LaunchId& launch : registration.inventory) set_launch(proto.add_inventory(), launch);
+  proto.set_gpus(static_cast<uint32_t>(registration.gpus));
+  proto.set_memory_bytes(registration.memory_bytes);
   return proto;
 }
 

@@ -61,6 +61,7 @@ std::string to_bytes(const JobRecord& job) {
     v1::RankShare* one = proto.add_shares();
     one->set_worker_id(share.worker);
     one->mutable_ranks()->Assign(share.ranks.begin(), share.ranks.end());
+    one->mutable_gpus()->Assign(share.gpus.begin(), share.gpus.end());
   }
   proto.set_launched(job.launched);
   proto.set_master_addr(job.master_addr);
@@ -93,7 +94,9 @@ Result<JobRecord> job_record_from(const std::string& bytes) {
   for (const v1::RankRecord& rank : proto.ranks()) job.status.ranks.push_back(rank_of(rank));
   job.submission_key = proto.submission_key();
   for (const v1::RankShare& share : proto.shares()) {
-    job.shares.push_back({share.worker_id(), {share.ranks().begin(), share.ranks().end()}});
+    job.shares.push_back({share.worker_id(),
+                          {share.ranks().begin(), share.ranks().end()},
+                          {share.gpus().begin(), share.gpus().end()}});
   }
   job.launched = proto.launched();
   job.master_addr = proto.master_addr();

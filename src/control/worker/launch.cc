@@ -4,6 +4,7 @@
 #include <random>
 #include <utility>
 
+#include "control/worker/host_resources.h"
 #include "control/worker/last_lines.h"
 #include "control/worker/marked_processes.h"
 #include "control/worker/program_check.h"
@@ -133,6 +134,11 @@ RankPlace Launch::place_of(const RankHere& rank) const {
   place.host_address = site_.host_address;
   place.agent_address = site_.agent_address;
   place.agent_token = rank.token;
+  const int each = static_cast<int>(request_.spec().gpus_per_rank());
+  if (each > 0 && request_.gpus_size() == each * request_.ranks_size()) {
+    const auto first = request_.gpus().begin() + each * rank.local_rank;
+    place.gpus = visible_gpus(site_.gpus, {first, first + each});
+  }
   return place;
 }
 

@@ -30,6 +30,7 @@ struct LaunchSite {
   ShimOptions shim;
   std::string spool_folder;
   int cores = 1;
+  std::vector<std::string> gpus;  // how CUDA calls them
 };
 
 class Launch {

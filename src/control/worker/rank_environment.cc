@@ -49,10 +49,16 @@ Environment rank_environment(const Environment& worker, const Environment& job,
   for (const auto& [name, value] : job) env[name] = value;
   set_place(env, place);
   set_agent(env, place);
+  if (!place.gpus.empty()) grant_gpus(env, place.gpus);
   if (place.local_world_size > 1) {
     env.try_emplace("OMP_NUM_THREADS", std::to_string(std::max(1, cores / place.local_world_size)));
   }
   return env;
+}
+
+void grant_gpus(Environment& env, const std::string& visible) {
+  env["CUDA_VISIBLE_DEVICES"] = visible;
+  env["LONGHAUL_GPUS"] = visible;
 }
 
 Environment own_environment() {

@@ -28,12 +28,16 @@ struct RankPlace {
   std::string host_address;
   std::string agent_address;  // "unix:/path"
   std::string agent_token;
+  std::string gpus;  // granted to this rank alone, as CUDA_VISIBLE_DEVICES; empty: none
 };
 
 // `cores`: what this host lets the worker use. With several ranks on a host and OMP_NUM_THREADS
 // unset, each gets its share of them (torchrun gives 1).
 Environment rank_environment(const Environment& worker, const Environment& job,
                              const RankPlace& place, int cores);
+
+// The process sees these GPUs alone. LONGHAUL_GPUS says the same, and that they were granted.
+void grant_gpus(Environment& env, const std::string& visible);
 
 // This process's environment.
 Environment own_environment();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "control/common/compression.h"
+#include "control/worker/host_resources.h"
 #include "control/worker/last_lines.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
@@ -70,10 +71,12 @@ void TaskRunner::grant(const v1::GrantTasks& grant) {
   for (const v1::TaskBatch& batch : grant.batches()) {
     if (batch.tasks().empty()) continue;
     const LeaseEpoch id = batch.tasks(0).lease().epoch();
+    const std::vector<int> gpus(batch.gpus().begin(), batch.gpus().end());
     for (const v1::TaskGrant& task : batch.tasks()) {
       const LeaseEpoch epoch = task.lease().epoch();
       const bool fresh =
-          tasks_.try_emplace(epoch, Task{job, task.lease(), task.input(), id, std::nullopt}).second;
+          tasks_.try_emplace(epoch, Task{job, task.lease(), task.input(), id, gpus, std::nullopt})
+              .second;
       if (fresh) batches_[id].push_back(epoch);
     }
     next_of(id);
@@ -132,6 +135,7 @@ Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder& 
   env["LONGHAUL_ATTEMPT"] = std::to_string(task.lease.attempt());
   env["LONGHAUL_INPUT"] = task.input;
   env["LONGHAUL_RESULT"] = ResultSource::path_in(folder);
+  if (!task.gpus.empty()) grant_gpus(env, visible_gpus(site_.gpus, task.gpus));
   env.try_emplace("OMP_NUM_THREADS", std::to_string(std::max(1, site_.cores / site_.slots)));
   command.env = to_strings(env);
   std::erase_if(command.env, [](const std::string& one) {
@@ -311,6 +315,7 @@ void TaskRunner::add_inventory(v1::Register* message) const {
     held.set_generation(task.job->launch.generation);
     *held.mutable_lease() = task.lease;
     held.set_batch(task.batch);
+    held.mutable_gpus()->Assign(task.gpus.begin(), task.gpus.end());
   }
 }
 

@@ -31,6 +31,7 @@ struct TaskSite {
   std::string shim;    // path of longhaul-shim
   int cores = 1;
   int slots = 1;
+  std::vector<std::string> gpus;  // how CUDA calls them
   std::string master;  // HOST:PORT, where large results go
 };
 
@@ -70,6 +71,7 @@ class TaskRunner {
     v1::Lease lease;
     std::string input;
     LeaseEpoch batch = 0;
+    std::vector<int> gpus;  // the batch's
     std::optional<v1::TaskEnded> ended;
   };
   struct Running {

@@ -10,6 +10,7 @@
 #include "control/worker/agent_server.h"
 #include "control/worker/event_loop.h"
 #include "control/worker/host_facts.h"
+#include "control/worker/host_resources.h"
 #include "control/worker/last_lines.h"
 #include "control/worker/launch.h"
 #include "control/worker/left_behind.h"
@@ -127,6 +128,7 @@ class Worker::Impl final : public AgentBackend {
   const std::shared_ptr<EventLoop> loop_;
   LaunchSite site_;
   int slots_ = 1;
+  uint64_t memory_bytes_ = 0;
   std::string name_;
   Result<void> outcome_;
 
@@ -156,7 +158,7 @@ Result<void> Worker::Impl::run() {
                                        link_listener());
   tasks_ = std::make_unique<TaskRunner>(
       *loop_,
-      TaskSite{folder->path() + "/tasks", site_.shim.program, site_.cores, slots_,
+      TaskSite{folder->path() + "/tasks", site_.shim.program, site_.cores, slots_, site_.gpus,
                settings_.master},
       [this](v1::WorkerMessage message) { link_->send(std::move(message)); },
       [this] { pump_soon(); });
@@ -178,7 +180,9 @@ Result<void> Worker::Impl::run() {
 Result<void> Worker::Impl::prepare_site() {
   name_ = settings_.name.empty() ? host_name() : settings_.name;
   site_.cores = usable_cores();
-  const int gpus = gpu_count();
+  site_.gpus = usable_gpus(own_environment(), settings_.gpus.value_or(-1));
+  memory_bytes_ = settings_.memory_bytes > 0 ? settings_.memory_bytes : usable_memory();
+  const int gpus = static_cast<int>(site_.gpus.size());
   slots_ = settings_.slots > 0 ? settings_.slots : gpus > 0 ? gpus : site_.cores;
   const bool can_be_succeeded = settings_.adopt && !settings_.state_folder.empty();
   site_.shim.adopt_timeout =
@@ -320,6 +324,8 @@ v1::Register Worker::Impl::make_register() const {
   message.set_slots(static_cast<uint32_t>(slots_));
   message.set_pid(::getpid());
   message.set_version(version());
+  message.set_gpus(static_cast<uint32_t>(site_.gpus.size()));
+  message.set_memory_bytes(memory_bytes_);
   for (const auto& [id, launch] : launches_) {
     v1::Inventory& inventory = *message.add_inventory();
     inventory.set_job_id(id.job);
@@ -332,7 +338,8 @@ v1::Register Worker::Impl::make_register() const {
 void Worker::Impl::on_registered(const v1::Registered& registered) {
   name_ = registered.worker_id();
   log(LogLevel::kInfo, "worker", name_, ": registered with the master at ", settings_.master,
-      ", slots: ", slots_, ", address: ", site_.host_address,
+      ", slots: ", slots_, ", GPUs: ", site_.gpus.size(), ", memory: ", format_bytes(memory_bytes_),
+      ", address: ", site_.host_address,
       launches_.empty() ? "" : str_cat(", launches still here: ", launches_.size()));
   drop_launches(registered.unknown());
   retell_exits();

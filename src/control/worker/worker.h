@@ -21,9 +21,11 @@
 namespace longhaul {
 
 struct WorkerSettings {
-  std::string master;        // "host:port"
-  std::string name;          // asked for; empty: the host's name
-  int slots = 0;             // 0: GPUs if there are any, else cores
+  std::string master;         // "host:port"
+  std::string name;           // asked for; empty: the host's name
+  int slots = 0;              // 0: GPUs if there are any, else cores
+  std::optional<int> gpus;    // unset: those that CUDA shows this process
+  uint64_t memory_bytes = 0;  // for jobs that ask for it; 0: the host's, or its cgroup's limit
   std::string address;       // where ranks of other hosts reach this one; empty: towards the master
   std::string state_folder;  // empty: a temporary one, removed at the end
   std::string shim;          // longhaul-shim's path; empty: beside this executable or ../libexec
