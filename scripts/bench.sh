@@ -18,6 +18,7 @@ Usage: scripts/bench.sh NAME [options of that benchmark; NAME --help lists them]
   wan_ddp    step time over slow, far and lossy links, against Python's DDP and its hooks  (root, installs peers)
   wan_picture  time to the same loss against the link, drawn from wan_ddp's and learning's output  (installs peers)
   control    durable tasks per second and recovery of a master with a thousand simulated workers
+  root_cause  is the failure report right about whom, and how soon? 16 ranks fail in 18 ways  (root for one of them)
   linkem     are emulated links true to rate, RTT and loss, and how much passes?  (root)
   build      cold and warm build time of the presets release and test
 
@@ -55,6 +56,8 @@ case "$name" in
   codecs) targets=(bench_codecs bench_gradients bench_torch_quantize char_gpt) peers=no ;;
   linkem) targets=(linkem) peers=no ;;
   control) targets=(bench_control longhaul-master longhaul-cli) peers=no ;;
+  root_cause) targets=(longhaul-faulty-rank longhaul-needs-library longhaul-master longhaul-worker longhaul-shim longhaul-cli)
+    peers=no ;;
   convergence) targets=(char_gpt) peers=no ;;
   learning) targets=(bench_learning) peers=yes ;;
   allreduce) targets=(bench_allreduce linkem) peers=no ;;
@@ -63,7 +66,7 @@ case "$name" in
   wan_picture) targets=() peers=yes ;;
   build) targets=() peers=no ;;
   *) die "no benchmark '$name'; there are parity, ddp_step, lossless, codecs, convergence,
-  learning, allreduce, overlap, wan_ddp, wan_picture, linkem, control, build" ;;
+  learning, allreduce, overlap, wan_ddp, wan_picture, linkem, control, root_cause, build" ;;
 esac
 for argument in "$@"; do
   case "$argument" in -h | --help) exec python3 "bench/drive/$name.py" --help ;; esac

@@ -2,6 +2,7 @@ longhaul_test(control_worker
   SOURCES
     agent_client_test.cc
     worker_host_test.cc
+    worker_oom_test.cc
     worker_output_test.cc
     worker_process_test.cc
     worker_restart_test.cc

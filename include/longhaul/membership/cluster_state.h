@@ -149,7 +149,7 @@ class ClusterState {
   void forget_old_jobs();
 
   // cluster_workers.cc: streams and silence.
-  void worker_lost(const WorkerId& id, const std::string& why, Now now);
+  void worker_lost(const WorkerId& id, const std::string& why, Now now, bool preempted = false);
   void resume(const WorkerRecord& worker, Now now);
   bool heard(SessionId session, Now now);
   Job* job_on(SessionId session, const LaunchId& launch, const WorkerRecord** worker);

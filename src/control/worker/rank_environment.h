@@ -28,6 +28,7 @@ struct RankPlace {
   std::string host_address;
   std::string agent_address;  // "unix:/path"
   std::string agent_token;
+  std::string error_file;  // where torch.distributed.elastic's record() writes an exception
 };
 
 // `cores`: what this host lets the worker use. With several ranks on a host and OMP_NUM_THREADS

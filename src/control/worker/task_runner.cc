@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "control/common/compression.h"
-#include "control/worker/last_lines.h"
+#include "control/worker/exit_report.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
 #include "control/worker/spool_reader.h"
@@ -93,7 +93,7 @@ void TaskRunner::next_of(LeaseEpoch batch) {
     const Result<void> started = start(epoch, tasks_.at(epoch));
     if (started) return;
     RankEnd end;
-    end.exit_code = kCannotStartCode;
+    end.exit_code = cannot_start_code(started.failure());
     end.launch_error = started.failure().message;
     finish(epoch, end);
   }
@@ -135,6 +135,7 @@ Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder& 
   env["LONGHAUL_ATTEMPT"] = std::to_string(task.lease.attempt());
   env["LONGHAUL_INPUT"] = task.input;
   env["LONGHAUL_RESULT"] = result_path(folder);
+  env.try_emplace("PYTHONFAULTHANDLER", "1");
   env.try_emplace("OMP_NUM_THREADS", std::to_string(std::max(1, site_.cores / site_.slots)));
   command.env = to_strings(env);
   std::erase_if(command.env, [](const std::string& one) {
@@ -153,9 +154,17 @@ Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder& 
 void TaskRunner::process_ended(LeaseEpoch epoch, const RankEnd& end) {
   loop_.post([this, alive = alive_, epoch, end] {
     if (!*alive) return;
-    finish(epoch, end);
+    finish(epoch, with_witness(epoch, end));
     if (const auto task = tasks_.find(epoch); task != tasks_.end()) next_of(task->second.batch);
   });
+}
+
+RankEnd TaskRunner::with_witness(LeaseEpoch epoch, RankEnd end) {
+  const auto running = running_.find(epoch);
+  if (site_.oom_watch == nullptr || running == running_.end()) return end;
+  end.out_of_memory =
+      out_of_memory_witness(*site_.oom_watch, end, running->second->folder.ledger().rank_pid);
+  return end;
 }
 
 void TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
@@ -164,20 +173,15 @@ void TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
   ended.set_job_id(task.job->launch.job);
   ended.set_generation(task.job->launch.generation);
   *ended.mutable_lease() = task.lease;
-  v1::RankExited& exited = *ended.mutable_exit();
-  exited.set_exit_code(end.exit_code);
-  exited.set_signal(end.signal);
-  exited.set_stopped_by_us(end.stopped_by_us);
-  if (!end.launch_error.empty()) exited.set_launch_error(to_utf8(end.launch_error));
+  std::string said;
   if (const auto running = running_.find(epoch); running != running_.end()) {
-    LastLines lines;
-    lines.append(SpoolReader(running->second->folder, kStderr).tail());
-    for (const std::string& line : lines.lines()) exited.add_last_lines(line);
+    said = SpoolReader(running->second->folder, kStderr).tail();
     const bool well = end.exit_code == 0 && end.signal == 0 && end.launch_error.empty();
     if (well && !end.stopped_by_us) add_result(task, running->second->folder, &ended);
     loop_.cancel(running->second->kill_timer);
     running_.erase(running);
   }
+  *ended.mutable_exit() = exit_report(end, said, "", "");
   std::error_code ignored;
   fs::remove_all(folder_of(epoch), ignored);
   tell(epoch, std::move(ended));

@@ -17,6 +17,7 @@
 #include <string>
 
 #include "control/worker/event_loop.h"
+#include "control/worker/oom_watch.h"
 #include "control/worker/rank_folder.h"
 #include "control/worker/rank_process.h"
 #include "longhaul/membership/cluster_messages.h"
@@ -29,6 +30,7 @@ struct TaskSite {
   std::string shim;    // path of longhaul-shim
   int cores = 1;
   int slots = 1;
+  OomWatch* oom_watch = nullptr;  // outlives the runner
 };
 
 class TaskRunner {
@@ -79,6 +81,7 @@ class TaskRunner {
   Result<void> start(LeaseEpoch epoch, const Task& task);
   Result<RankCommand> command_for(const Task& task, const RankFolder& folder) const;
   void process_ended(LeaseEpoch epoch, const RankEnd& end);
+  RankEnd with_witness(LeaseEpoch epoch, RankEnd end);
   void finish(LeaseEpoch epoch, const RankEnd& end);
   void tell(LeaseEpoch epoch, v1::TaskEnded ended);
   void send_ends();

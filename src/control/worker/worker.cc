@@ -125,6 +125,7 @@ class Worker::Impl final : public AgentBackend {
   const WorkerSettings settings_;
   std::string incarnation_;
   const std::shared_ptr<EventLoop> loop_;
+  OomWatch oom_watch_;
   LaunchSite site_;
   int slots_ = 1;
   std::string name_;
@@ -155,7 +156,8 @@ Result<void> Worker::Impl::run() {
   link_ = std::make_unique<MasterLink>(loop_, settings_.master, settings_.master_timeout,
                                        link_listener());
   tasks_ = std::make_unique<TaskRunner>(
-      *loop_, TaskSite{folder->path() + "/tasks", site_.shim.program, site_.cores, slots_},
+      *loop_,
+      TaskSite{folder->path() + "/tasks", site_.shim.program, site_.cores, slots_, &oom_watch_},
       [this](v1::WorkerMessage message) { link_->send(std::move(message)); },
       [this] { pump_soon(); });
   AgentServer agent(*loop_, *this);
@@ -176,6 +178,7 @@ Result<void> Worker::Impl::run() {
 Result<void> Worker::Impl::prepare_site() {
   name_ = settings_.name.empty() ? host_name() : settings_.name;
   site_.cores = usable_cores();
+  site_.oom_watch = &oom_watch_;
   const int gpus = gpu_count();
   slots_ = settings_.slots > 0 ? settings_.slots : gpus > 0 ? gpus : site_.cores;
   const bool can_be_succeeded = settings_.adopt && !settings_.state_folder.empty();
@@ -428,6 +431,7 @@ void Worker::Impl::prepare(const v1::Prepare& request) {
     prepared.set_port(static_cast<uint32_t>(*port));
   } else {
     prepared.set_error(to_utf8(port.failure().message));
+    prepared.set_exit_code(cannot_start_code(port.failure()));
   }
   link_->send(std::move(message));
 }
@@ -538,6 +542,7 @@ void Worker::Impl::begin_shutdown(bool force) {
   const bool again = std::exchange(shutting_down_, true);
   const milliseconds grace = force || again ? milliseconds(0) : settings_.grace;
   for (const auto& [id, launch] : launches_) {
+    launch->preempt();
     if (!launch->all_ended()) {
       stop_launch(*launch, grace, str_cat("worker ", name_, " is shutting down"));
     }
