@@ -22,6 +22,7 @@ from common import BIN, emit, free_port
 
 WORKERS, SLOTS = 4, 4
 LEASE, DEADLINE, JOIN_TIMEOUT = 3.0, 1.5, 3.0
+PATIENT_DEADLINE = 30.0  # for a rank that takes a while to run out of memory
 STEPS = 100_000  # more than a fault lets it do
 TARGET_SHARE, TARGET_SECONDS = 0.99, 2.0
 MEMORY_CGROUP = pathlib.Path("/sys/fs/cgroup/memory")
@@ -128,10 +129,11 @@ class Injection:
         if self.kind == "missing program":
             (self.cluster.folder / self.worker / "longhaul-faulty-rank").unlink()
         fault = OWN_FAULTS[self.kind][0] if self.kind in OWN_FAULTS else "mark"
+        deadline = PATIENT_DEADLINE if fault == "hog" else DEADLINE
         begun = time.time()
         job = subprocess.Popen(
             [self.cluster.bin / "longhaul", "run", "--ranks", str(WORKERS * SLOTS), "--join-timeout", str(JOIN_TIMEOUT),
-             "--report", self.report_file, "--", "longhaul-faulty-rank", str(STEPS), str(int(DEADLINE * 1000)),
+             "--report", self.report_file, "--", "longhaul-faulty-rank", str(STEPS), str(int(deadline * 1000)),
              fault, str(self.rank), str(self.step), self.journal, self.cluster.bin / "longhaul-needs-library"],
             env=self.cluster.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

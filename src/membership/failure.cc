@@ -238,11 +238,12 @@ Verdict from_victims(std::span<const RankRecord> ranks) {
       first_victim = &rank;
     }
   }
-  // Gone with code 0, also after it had said that its work was done.
+  // Gone with code 0: without a word whenever that was seen, else before anybody missed it.
   for (const auto& [peer, count] : pointers) {
     if (static_cast<size_t>(peer) >= ranks.size()) continue;
     const RankRecord& rank = ranks[static_cast<size_t>(peer)];
-    if (exited_zero(rank) && !is_victim(rank) && rank.exit_order < first_victim->fault_order) {
+    const bool too_early = !rank.left || rank.exit_order < first_victim->fault_order;
+    if (exited_zero(rank) && !is_victim(rank) && too_early) {
       return blame(rank, FailureClass::kEarlyExit,
                    str_cat(who(rank), " exited with code 0 while rank ", first_victim->rank,
                            " still needed it"));
@@ -281,7 +282,8 @@ std::optional<Candidate> victims_reason(std::span<const RankRecord> ranks,
                                         const FailureOptions& options) {
   std::optional<Instant> first;
   Instant last;
-  size_t silent = 0;  // could still say or show something
+  size_t silent = 0;      // could still say or show something
+  bool deadline = false;  // somebody was late; else somebody is dead, and that will show
   for (const RankRecord& rank : ranks) {
     if (!is_victim(rank)) {
       silent += rank.accounted() ? 0 : 1;
@@ -289,10 +291,12 @@ std::optional<Candidate> victims_reason(std::span<const RankRecord> ranks,
     }
     if (!first || rank.fault_at < *first) first = rank.fault_at;
     last = std::max(last, rank.fault_at);
+    deadline |= rank.fault->kind == ErrorKind::kDeadline;
   }
   if (!first) return std::nullopt;
   Instant ready = *first + options.settle;
-  if (silent <= 1 && ranks.size() > 2) ready = std::min(ready, last + options.all_spoke);
+  const bool all_spoke = silent == 0 || (silent == 1 && deadline);
+  if (all_spoke && ranks.size() > 2) ready = std::min(ready, last + options.all_spoke);
   for (const WorkerEvidence& worker : workers) {
     const bool holds_some = std::any_of(ranks.begin(), ranks.end(), [&](const RankRecord& rank) {
       return rank.worker == worker.id && !rank.accounted();

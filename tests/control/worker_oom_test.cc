@@ -59,6 +59,33 @@ TEST_F(OomWatchTest, TheCountOfACgroupV2SpeaksOnceForEachProcess) {
   EXPECT_THAT(watch.witness_of(14), IsEmpty()) << "two were killed, not three";
 }
 
+TEST_F(OomWatchTest, ACountThatRoseAWhileAgoIsSomebodyElses) {
+  write("proc/self/cgroup", "0::/jobs\n");
+  write("cgroup/jobs/memory.events", "oom_kill 0\n");
+  OomWatch watch(places());
+  write("cgroup/jobs/memory.events", "oom_kill 1\n");
+  watch.tick();
+  watch.tick();
+  EXPECT_THAT(watch.witness_of(12), IsEmpty());
+  write("cgroup/jobs/memory.events", "oom_kill 2\n");
+  watch.tick();
+  EXPECT_THAT(watch.witness_of(12), HasSubstr("rose to 2")) << "a tick in between does not matter";
+  EXPECT_THAT(watch.witness_of(13), IsEmpty());
+}
+
+TEST_F(OomWatchTest, WhereTheLogNamesPidsOfThisHostItAloneIsAsked) {
+  write("kmsg", "");
+  write("proc/self/cgroup", "0::/jobs\n");
+  write("cgroup/jobs/memory.events", "oom_kill 0\n");
+  fs::create_directories(folder_.file("proc/self/ns"));
+  fs::create_symlink("pid:[4026531836]", folder_.file("proc/self/ns/pid"));
+  OomWatch watch(places());
+  append("kmsg", "3,2,3,-;Out of memory: Killed process 34 (train) total-vm:9kB\n");
+  write("cgroup/jobs/memory.events", "oom_kill 1\n");
+  EXPECT_THAT(watch.witness_of(12), IsEmpty()) << "killed by somebody while 34 ran out of memory";
+  EXPECT_THAT(watch.witness_of(34), HasSubstr("kernel's log"));
+}
+
 TEST_F(OomWatchTest, TheCountOfACgroupV1) {
   write("proc/self/cgroup", "5:cpu,cpuacct:/x\n4:memory:/jobs\n0::/\n");
   write("cgroup/memory/jobs/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n");

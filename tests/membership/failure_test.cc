@@ -447,6 +447,15 @@ TEST_F(FailureTest, WhenAllButOneHaveSpokenNobodyElseIsAwaited) {
   expect_culprit(FailureClass::kHang, 2);
 }
 
+TEST_F(FailureTest, OneThatIsDeadByAllAccountsIsGivenTimeToShowIt) {
+  world(4);
+  for (const Rank rank : {0, 1, 2}) fault(rank, ErrorKind::kPeerLost, (rank + 3) % 4);
+  pass(1900);
+  expect_waits();  // its worker is only slow to say so
+  exits(3, 0);
+  expect_culprit(FailureClass::kEarlyExit, 3);
+}
+
 TEST_F(FailureTest, ASilentWorkersLeaseIsAwaitedAllTheSame) {
   world(4);
   workers_[1].lease_ends = now_ + milliseconds(4000);

@@ -9,8 +9,8 @@
 //   2. what an unlucky victim without our library shows too: a nonzero exit code, an exception in
 //      its last lines, SIGABRT. Believed after a short look round for something of class 1;
 //   3. victims: a rank that says its peer is lost or late. They point at others. Believed when all
-//      have spoken but one, else after a longer wait; and not as long as a silent worker's lease
-//      may still decide.
+//      have spoken, or all but one that is late, else after a longer wait; and not as long as a
+//      silent worker's lease may still decide.
 //
 // Within a class the first one that the master saw counts. Pure functions; a test is a table.
 #pragma once

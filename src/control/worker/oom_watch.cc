@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "longhaul/base/strings.h"
@@ -21,6 +22,8 @@ namespace fs = std::filesystem;
 
 // Old pids come again; nobody asks about those.
 constexpr size_t kRemembered = 1000;
+// The namespace that every process is in which nobody has put into another one (linux/proc_ns.h).
+constexpr const char* kHostsPids = "pid:[4026531836]";
 
 // Of "7:memory:/jobs" (v1) or "0::/jobs" (v2): where the process's memory is counted.
 struct MemoryCgroup {
@@ -57,10 +60,17 @@ OomWatch::OomWatch(const Places& places) {
   const bool counted = cgroup.found && fs::exists(file, ignored);
   counter_file_ = counted ? file : places.proc + "/vmstat";
   counter_name_ = counted ? "oom_kill of cgroup " + cgroup.path : "oom_kill of this host";
-  accounted_ = count();
+  before_ = latest_ = count();
   kernel_log_ =
       UniqueFd(::open(places.kernel_log.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
   if (kernel_log_.valid()) ::lseek(kernel_log_.get(), 0, SEEK_END);
+  std::error_code unknown;
+  log_is_enough_ =
+      kernel_log_.valid() && fs::read_symlink(places.proc + "/self/ns/pid", unknown) == kHostsPids;
+}
+
+void OomWatch::tick() {
+  before_ = std::exchange(latest_, count());
 }
 
 uint64_t OomWatch::count() const {
@@ -97,13 +107,13 @@ void OomWatch::read_kernel_log() {
 std::string OomWatch::witness_of(int64_t pid) {
   read_kernel_log();
   const uint64_t now = count();
-  const bool rose = now > accounted_;
-  if (killed_.erase(pid) > 0) {
-    if (rose) ++accounted_;
+  const bool rose = now > before_;
+  const bool named = killed_.erase(pid) > 0;
+  if (!named && (log_is_enough_ || !rose)) return "";
+  if (rose) latest_ = std::max(latest_, ++before_);
+  if (named) {
     return str_cat("the kernel's log says that its out-of-memory killer ended process ", pid);
   }
-  if (!rose) return "";
-  ++accounted_;
   return str_cat(counter_name_, " rose to ", now, " while it died");
 }
 

@@ -300,7 +300,10 @@ MasterLink::Listener Worker::Impl::link_listener() {
   listener.make_register = [this] { return make_register(); };
   listener.registered = [this](const v1::Registered& registered) { on_registered(registered); };
   listener.message = [this](v1::MasterMessage message) { on_message(std::move(message)); };
-  listener.heartbeat_sent = [this] { outbox_.heartbeat_sent(); };
+  listener.heartbeat_sent = [this] {
+    outbox_.heartbeat_sent();
+    oom_watch_.tick();
+  };
   listener.heartbeat_answered = [this] { on_heartbeat_answered(); };
   listener.lost = [this] { on_lost(); };
   listener.refused = [this](const std::string& reason) {
