@@ -43,3 +43,22 @@ endif()
 if(LONGHAUL_TESTS)
   longhaul_need_package(GTest "libgtest-dev libgmock-dev")
 endif()
+
+# libbacktrace comes with GCC, its header among the compiler's own, which no other compiler reads: a copy of
+# that one alone. The library is linked by its name.
+execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=include/backtrace.h
+  OUTPUT_VARIABLE longhaul_backtrace_header OUTPUT_STRIP_TRAILING_WHITESPACE)
+if(NOT EXISTS "${longhaul_backtrace_header}")
+  file(GLOB longhaul_backtrace_header
+    /usr/lib/gcc/${CMAKE_LIBRARY_ARCHITECTURE}/*/include/backtrace.h)
+  list(POP_BACK longhaul_backtrace_header longhaul_backtrace_header)
+endif()
+if(NOT EXISTS "${longhaul_backtrace_header}")
+  message(FATAL_ERROR
+    "Longhaul needs libbacktrace, which comes with GCC, and ${CMAKE_CXX_COMPILER} has no "
+    "include/backtrace.h.\n"
+    "On Debian 12 install it with:  apt-get install g++\n"
+    "or install everything with:    scripts/setup.sh")
+endif()
+set(LIBBACKTRACE_INCLUDE_DIR ${PROJECT_BINARY_DIR}/libbacktrace)
+configure_file(${longhaul_backtrace_header} ${LIBBACKTRACE_INCLUDE_DIR}/backtrace.h COPYONLY)

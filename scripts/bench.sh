@@ -19,6 +19,7 @@ Usage: scripts/bench.sh NAME [options of that benchmark; NAME --help lists them]
   wan_picture  time to the same loss against the link, drawn from wan_ddp's and learning's output  (installs peers)
   control    durable tasks a second, launches, memory and recovery, with a thousand simulated workers
   detection  how soon dead ranks, workers and silent hosts are noticed; are stalls taken for deaths?  (root)
+  root_cause  is the failure report right about whom, and how soon? 16 ranks fail in 18 ways  (root for one of them)
   linkem     are emulated links true to rate, RTT and loss, and how much passes?  (root)
   build      cold and warm build time of the presets release and test
 
@@ -57,6 +58,8 @@ case "$name" in
   linkem) targets=(linkem) peers=no ;;
   control) targets=(bench_control bench_launch bench_stamp longhaul-master longhaul-worker longhaul-shim longhaul-cli) peers=no ;;
   detection) targets=(bench_detection longhaul-master longhaul-worker longhaul-shim longhaul-cli) peers=no ;;
+  root_cause) targets=(longhaul-faulty-rank longhaul-needs-library longhaul-master longhaul-worker longhaul-shim longhaul-cli)
+    peers=no ;;
   convergence) targets=(char_gpt) peers=no ;;
   learning) targets=(bench_learning) peers=yes ;;
   allreduce) targets=(bench_allreduce linkem) peers=no ;;
@@ -65,7 +68,7 @@ case "$name" in
   wan_picture) targets=() peers=yes ;;
   build) targets=() peers=no ;;
   *) die "no benchmark '$name'; there are parity, ddp_step, lossless, codecs, convergence,
-  learning, allreduce, overlap, wan_ddp, wan_picture, linkem, control, detection, build" ;;
+  learning, allreduce, overlap, wan_ddp, wan_picture, linkem, control, detection, root_cause, build" ;;
 esac
 for argument in "$@"; do
   case "$argument" in -h | --help) exec python3 "bench/drive/$name.py" --help ;; esac

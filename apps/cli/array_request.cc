@@ -98,6 +98,8 @@ Result<ArrayRequested> make_array(const ArrayRequest& request, const fs::path& h
   ArrayJobSpec& array = made.spec.array.emplace();
   array.batch = request.batch;
   array.max_attempts = request.max_attempts;
+  array.max_oom_attempts = request.max_oom_attempts;
+  array.max_preemptions = request.max_preemptions;
   array.max_result_bytes = request.max_result_mib << 20;
   if (!request.indices.empty()) {
     const Result<ArraySpec> indices = ArraySpec::parse(request.indices);

@@ -18,6 +18,8 @@ struct ArrayRequest {
   std::string each_file;  // a folder
   int batch = 1;
   int max_attempts = 3;
+  int max_oom_attempts = FaultBudgets{}.out_of_memory;
+  int max_preemptions = 0;  // 0: any number
   uint64_t max_result_mib = 8;
 };
 

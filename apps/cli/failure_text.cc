@@ -32,16 +32,11 @@ std::string class_line(const FailureReport& failure) {
   return failure.exit_code == 0 ? name : str_cat(name, ", exit code ", failure.exit_code);
 }
 
-std::string after_signal(int signal, const FailureReport& failure) {
-  if (signal == SIGKILL) {
-    return str_cat(
-        "SIGKILL that Longhaul did not send is often the kernel's out-of-memory killer: see "
-        "dmesg on ",
-        failure.host.empty() ? "that host" : failure.host);
-  }
+std::string after_signal(int signal) {
   if (signal == SIGSEGV || signal == SIGABRT || signal == SIGBUS || signal == SIGFPE ||
       signal == SIGILL) {
-    return "the program crashed: run it alone under a debugger, or keep its core dump (ulimit -c)";
+    return "the program crashed: build it with -g for lines in the backtrace, run it alone under a "
+           "debugger, or keep its core dump (ulimit -c)";
   }
   return str_cat("find out who sent ", signal_name(signal), " to that process");
 }
@@ -53,10 +48,20 @@ std::string advice(const JobStatus& job) {
     case FailureClass::kException:
       return "read what " + culprit(failure) + " printed before it ended";
     case FailureClass::kSignal:
-      return after_signal(failure.signal, failure);
+      return after_signal(failure.signal);
     case FailureClass::kLaunch:
-      return "make sure that the program is there and executable under that very path on every "
-             "worker's host";
+      return "make sure that the program and the libraries it needs are there under that very path "
+             "on every worker's host";
+    case FailureClass::kKilled:
+      return str_cat("find out who sent SIGKILL to that process on ",
+                     failure.host.empty() ? "that host" : failure.host,
+                     ": a user, a batch system, or the out-of-memory killer where the worker may "
+                     "not read the kernel's log (dmesg)");
+    case FailureClass::kOutOfMemory:
+      return "give it more memory or less to do: smaller batches, fewer ranks a host; "
+             "--max-oom-restarts tries again";
+    case FailureClass::kPreempted:
+      return "run it again; --max-preemptions does so by itself";
     case FailureClass::kJoinTimeout:
       return "see what " + culprit(failure) +
              " does before longhaul::init(); raise --join-timeout if it is only slow";
@@ -111,6 +116,7 @@ std::string render_failure(const JobStatus& job, bool has_master) {
                &text);
   append_block("class", {class_line(failure)}, &text);
   append_block("evidence", failure.evidence, &text);
+  append_block("backtrace", failure.backtrace, &text);
   if (!failure.last_lines.empty()) {
     std::vector<std::string> lines;
     lines.reserve(failure.last_lines.size());

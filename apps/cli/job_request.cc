@@ -109,8 +109,10 @@ Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::
   spec.join_timeout = *join_timeout;
   spec.grace = request.grace;
   spec.max_restarts = request.max_restarts;
-  spec.max_node_restarts =
-      request.max_node_restarts.value_or(request.max_restarts > 0 ? kNodeRestarts : 0);
+  const bool restarts = request.max_restarts > 0;
+  spec.max_node_restarts = request.max_node_restarts.value_or(restarts ? kNodeRestarts : 0);
+  spec.max_oom_restarts = request.max_oom_restarts.value_or(restarts ? kOomRestarts : 0);
+  spec.max_preemptions = request.max_preemptions.value_or(restarts ? kPreemptions : 0);
   spec.time_limit = request.time_limit;
   spec.gpus_per_rank = request.gpus_per_rank;
   spec.memory_per_rank = request.memory_per_rank;

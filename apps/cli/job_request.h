@@ -22,6 +22,8 @@ struct JobRequest {
   std::string rdzv_conf;  // "join_timeout=600,...": seconds
   int max_restarts = 0;
   std::optional<int> max_node_restarts;  // default: kNodeRestarts when there are restarts at all
+  std::optional<int> max_oom_restarts;   // default: kOomRestarts when there are restarts at all
+  std::optional<int> max_preemptions;    // default: kPreemptions when there are restarts at all
   milliseconds time_limit{0};
   std::vector<std::string> env;  // "NAME=VALUE", or "NAME" to pass the caller's on
   std::string chdir;
@@ -38,6 +40,9 @@ struct JobRequest {
 
 // Lost hosts are nobody's bug: a job that may restart survives more of them.
 constexpr int kNodeRestarts = 10;
+// More tries on the same hosts hardly help.
+constexpr int kOomRestarts = 1;
+constexpr int kPreemptions = 1000;
 
 using ReadEnvironment = std::function<const char*(const std::string& name)>;
 

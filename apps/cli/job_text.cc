@@ -159,7 +159,10 @@ std::string render_status(const JobStatus& job, int64_t now_unix_ms) {
   if (job.generation > 1) {
     text += str_cat("  attempt   ", job.generation, " (", job.restarts, " of ",
                     job.spec.max_restarts, " restarts after failures, ", job.node_restarts, " of ",
-                    job.spec.max_node_restarts, " after lost workers)\n");
+                    job.spec.max_node_restarts, " after lost workers");
+    if (job.oom_restarts > 0) text += str_cat(", ", job.oom_restarts, " after memory ran out");
+    if (job.preemptions > 0) text += str_cat(", ", job.preemptions, " after preemptions");
+    text += ")\n";
     for (const FailureReport& failure : job.earlier_failures) {
       text += "            before: " + failure.message + "\n";
     }

@@ -27,6 +27,8 @@ Json spec_json(const JobSpec& spec) {
           {"min_nodes", spec.min_nodes},
           {"max_restarts", spec.max_restarts},
           {"max_node_restarts", spec.max_node_restarts},
+          {"max_oom_restarts", spec.max_oom_restarts},
+          {"max_preemptions", spec.max_preemptions},
           {"time_limit_ms", spec.time_limit.count()},
           {"gpus_per_rank", spec.gpus_per_rank},
           {"memory_per_rank", spec.memory_per_rank},
@@ -92,6 +94,7 @@ Json failure_json(const FailureReport& failure) {
           {"message", failure.message},
           {"evidence", failure.evidence},
           {"last_lines", failure.last_lines},
+          {"backtrace", failure.backtrace},
           {"victims", failure.victims}};
 }
 
@@ -132,6 +135,8 @@ Json job_value(const JobStatus& job) {
           {"failure", job.failure ? failure_json(*job.failure) : Json(nullptr)},
           {"restarts", job.restarts},
           {"node_restarts", job.node_restarts},
+          {"oom_restarts", job.oom_restarts},
+          {"preemptions", job.preemptions},
           {"earlier_failures", std::move(earlier)},
           {"unix_ms_submitted", job.unix_ms_submitted},
           {"unix_ms_started", job.unix_ms_started},

@@ -92,6 +92,19 @@ void add_map(CLI::App& app, Action* action,
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   command
+      ->add_option("--max-oom-attempts", request->max_oom_attempts,
+                   "of a task that runs out of memory; then it is given up")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--max-preemptions", request->max_preemptions,
+          "attempts of a task that may end because their worker was told to stop (default: "
+          "any number)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 65'000));
+  command
       ->add_option("--max-result", request->max_result_mib,
                    "MiB that one result may have; a task that gives more has failed")
       ->type_name("MIB")

@@ -122,6 +122,20 @@ void add_job_flags(CLI::App& command, JobRequest* request) {
           str_cat("the same after a lost worker (default ", kNodeRestarts, " with --max-restarts)"))
       ->type_name("N")
       ->check(CLI::Range(0, 1'000'000));
+  command
+      .add_option_function<int>(
+          "--max-oom-restarts", [request](int count) { request->max_oom_restarts = count; },
+          str_cat("the same after it ran out of memory (default ", kOomRestarts,
+                  " with --max-restarts)"))
+      ->type_name("N")
+      ->check(CLI::Range(0, 1'000'000));
+  command
+      .add_option_function<int>(
+          "--max-preemptions", [request](int count) { request->max_preemptions = count; },
+          str_cat("the same after a worker was told to stop (default ", kPreemptions,
+                  " with --max-restarts)"))
+      ->type_name("N")
+      ->check(CLI::Range(0, 1'000'000));
   add_seconds_flag(command, "--time-limit", &request->time_limit,
                    "from the first start on; then it is stopped and exits 124");
   command.add_option("--name", request->name, "a name to find the job by");

@@ -23,7 +23,15 @@ std::optional<Fault> fault_of(const TaskEndedMessage& message) {
   const RankExit& exit = message.exit;
   const std::string said = exit.last_lines.empty() ? "" : ": " + exit.last_lines.back();
   if (!exit.launch_error.empty()) return Fault{FaultKind::kApplication, exit.launch_error};
+  if (exit.preempted) return Fault{FaultKind::kPreemption, "its worker was told to stop"};
   if (exit.stopped_by_us) return Fault{FaultKind::kPreemption, "stopped by its worker"};
+  const ExitEvidence& evidence = exit.evidence;
+  if (!evidence.out_of_memory.empty() || says_out_of_memory(evidence.exception)) {
+    return Fault{
+        FaultKind::kOutOfMemory,
+        str_cat("ran out of memory: ",
+                evidence.out_of_memory.empty() ? evidence.exception : evidence.out_of_memory)};
+  }
   if (exit.signal != 0) {
     return Fault{FaultKind::kApplication, str_cat("ended by ", signal_name(exit.signal), said)};
   }
@@ -33,12 +41,20 @@ std::optional<Fault> fault_of(const TaskEndedMessage& message) {
   return std::nullopt;
 }
 
+// 0: what a job that asks for nothing gets.
+uint16_t budget(int attempts, uint16_t unasked) {
+  if (attempts < 1) return unasked;
+  return static_cast<uint16_t>(std::min<int>(attempts, FaultBudgets::kUnlimited));
+}
+
 }  // namespace
 
 void ClusterState::make_tasks(Job& job) {
   const ArrayJobSpec& array = *job.status.spec.array;
   TaskOptions options;
-  options.budgets.application = static_cast<uint16_t>(std::clamp(array.max_attempts, 1, 65'534));
+  options.budgets.application = budget(array.max_attempts, options.budgets.application);
+  options.budgets.out_of_memory = budget(array.max_oom_attempts, options.budgets.out_of_memory);
+  options.budgets.preemption = budget(array.max_preemptions, options.budgets.preemption);
   options.seed = job.number;
   options.stall_after = options_.stall_after;
   if (array.max_at_once > 0) options.max_leased = array.max_at_once;

@@ -4,6 +4,8 @@
 #include <set>
 #include <type_traits>
 
+#include "longhaul/base/mix.h"
+#include "longhaul/membership/backoff.h"
 #include "longhaul/membership/cluster_state.h"
 
 namespace longhaul {
@@ -94,7 +96,7 @@ void ClusterState::prepared(SessionId session, const PreparedMessage& message, N
          {FailureClass::kLaunch, std::nullopt, worker->id,
           str_cat("worker ", worker->id, " cannot start '", job->status.spec.command.front(),
                   "': ", message.error),
-          false},
+          false, message.exit_code},
          now);
     schedule(now);
     return;
@@ -121,7 +123,7 @@ void ClusterState::send_launch(Job& job, size_t share) {
   message.launch = job.launch();
   message.spec = job.status.spec;
   message.spec.ranks = static_cast<int>(job.status.ranks.size());
-  message.restarts = job.status.restarts + job.status.node_restarts;
+  message.restarts = job.status.all_restarts();
   message.ranks = job.shares[share].ranks;
   message.node_rank = static_cast<int>(share);
   message.node_count = static_cast<int>(job.shares.size());
@@ -217,20 +219,22 @@ bool ClusterState::may_restart(const Job& job) const {
     case FailureClass::kTimeLimit:
     case FailureClass::kTasks:
       return false;
-    case FailureClass::kWorkerLost:
-      return job.status.node_restarts < job.status.spec.max_node_restarts;
     default:
-      return job.status.restarts < job.status.spec.max_restarts &&
-             job.attempts_without_progress < options_.max_attempts_without_progress;
+      break;
   }
+  const FaultKind kind = fault_kind(job.verdict->failure_class);
+  const bool own_fault = kind == FaultKind::kApplication || kind == FaultKind::kOutOfMemory;
+  if (own_fault && job.attempts_without_progress >= options_.max_attempts_without_progress) {
+    return false;
+  }
+  return job.status.restarts_after(kind) < job.status.spec.max_restarts_after(kind);
 }
 
 void ClusterState::form_again(Job& job, Now now) {
   job.verdict = refine_verdict(*job.verdict, job.status.ranks);
   report(job);
-  const bool node_fault = job.verdict->failure_class == FailureClass::kWorkerLost;
   happened(EventKind::kJobFailedAttempt, job, job.status.failure->message);
-  ++(node_fault ? job.status.node_restarts : job.status.restarts);
+  job.status.count_restart(fault_kind(job.verdict->failure_class));
   std::vector<FailureReport>& earlier = job.status.earlier_failures;
   if (earlier.size() >= kKeepFailures) earlier.erase(earlier.begin());
   earlier.push_back(std::move(*job.status.failure));
@@ -263,10 +267,9 @@ void ClusterState::form_again(Job& job, Now now) {
   effects_.emplace_back(StoreDroppedEffect{job.status.id});
   ++job.status.generation;
 
-  milliseconds delay = options_.restart_delay;
-  for (int restart = 1; restart < job.status.restarts + job.status.node_restarts; ++restart) {
-    delay = std::min(options_.max_restart_delay, delay * 2);
-  }
+  const auto restarts = static_cast<uint32_t>(job.status.all_restarts());
+  const Backoff backoff{options_.restart_delay, options_.max_restart_delay};
+  const milliseconds delay = backoff.delay(restarts, mix64(job.number ^ mix64(restarts)));
   job.retry_at = now.instant + delay;
   job.status.reason = str_cat("starts again: ", earlier.back().message);
   // Nothing takes its room before the next plan.
@@ -335,6 +338,9 @@ void ClusterState::apply(Job& job, RankRecord& rank, const RankChange& change, N
           rank.joined_at = now.instant;
           rank.state = RankState::kJoined;
         } else if constexpr (std::is_same_v<Event, RankProgress>) {
+          const bool moved = !rank.progress || rank.progress->step != event.step ||
+                             rank.progress->collective_sequence != event.collective_sequence;
+          if (moved) rank.moved_at = now.instant;
           rank.progress = event;
           rank.progress_at = now.instant;
         } else if constexpr (std::is_same_v<Event, RankFault>) {
@@ -359,13 +365,18 @@ void ClusterState::rank_exited(Job& job, RankRecord& rank, const RankExit& exit,
   rank.exit_order = ++order_;
   rank.unix_ms_exited = now.unix_ms;
   release_shards(job, rank.rank);
+  if (std::optional<RankFault> fault = fault_of_victim(exit); fault && !rank.fault) {
+    rank.fault = std::move(fault);
+    rank.fault_at = now.instant;
+    rank.fault_order = rank.exit_order;
+  }
   // Stopped, and not by this master: its worker is shutting down.
-  if (exit.stopped_by_us && job.status.state != JobState::kStopping) {
+  if ((exit.stopped_by_us || exit.preempted) && job.status.state != JobState::kStopping) {
     rank.state = RankState::kLost;
-    job.lost_workers.try_emplace(rank.worker, WorkerEvidence{rank.worker, rank.host, true,
-                                                             "it is shutting down and stopped "
-                                                             "its ranks",
-                                                             ++order_, std::nullopt});
+    job.lost_workers.try_emplace(
+        rank.worker,
+        WorkerEvidence{rank.worker, rank.host, true, "it is shutting down and stopped its ranks",
+                       ++order_, std::nullopt, exit.preempted});
   }
 }
 

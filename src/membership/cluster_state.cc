@@ -210,7 +210,7 @@ void ClusterState::restore(ClusterMemory memory, Now now) {
     // The clock of the life before means nothing now; the order of what was seen still does.
     for (RankRecord& rank : job.status.ranks) {
       if (rank.joined()) rank.joined_at = now.instant;
-      rank.exited_at = rank.fault_at = rank.progress_at = now.instant;
+      rank.exited_at = rank.fault_at = rank.progress_at = rank.moved_at = now.instant;
       order_ = std::max({order_, rank.exit_order, rank.fault_order});
     }
     for (const auto& [worker, lost] : job.lost_workers) order_ = std::max(order_, lost.lost_order);

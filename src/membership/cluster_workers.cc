@@ -105,7 +105,7 @@ void ClusterState::session_closed(SessionId session, bool goodbye, Now now) {
   workers_.session_closed(session, goodbye);
   if (goodbye) {
     effects_.emplace_back(WorkerChangedEffect{id});
-    worker_lost(id, "it was shut down", now);
+    worker_lost(id, "it was shut down", now, /*preempted=*/true);
     schedule(now);
   } else {
     note("worker ", id, " is unreachable: its stream broke");
@@ -116,7 +116,8 @@ void ClusterState::session_closed(SessionId session, bool goodbye, Now now) {
   }
 }
 
-void ClusterState::worker_lost(const WorkerId& id, const std::string& why, Now now) {
+void ClusterState::worker_lost(const WorkerId& id, const std::string& why, Now now,
+                               bool preempted) {
   note("worker ", id, " is lost: ", why);
   happened(EventKind::kWorkerLost, id, why);
   if (const WorkerRecord* worker = workers_.find(id);
@@ -133,7 +134,7 @@ void ClusterState::worker_lost(const WorkerId& id, const std::string& why, Now n
     for (RankRecord& rank : job.status.ranks) {
       if (rank.worker != id || rank.accounted()) continue;
       held_some = true;
-      job.lost_workers[id] = {id, rank.host, true, why, ++order_, std::nullopt};
+      job.lost_workers[id] = {id, rank.host, true, why, ++order_, std::nullopt, preempted};
       lose_rank(rank, now);
     }
     if (!held_some) continue;

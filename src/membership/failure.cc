@@ -52,28 +52,55 @@ Verdict blame(const RankRecord& rank, FailureClass failure_class, std::string me
   return {failure_class, rank.rank, rank.worker, std::move(message), false};
 }
 
+// What the end of a process says about its cause, and how surely it is no victim's end.
+struct Cause {
+  FailureClass failure_class = FailureClass::kExitCode;
+  int strength = 1;
+  std::string text;
+};
+
+Cause cause_of(const RankRecord& rank) {
+  const RankExit& exit = *rank.exit;
+  const ExitEvidence& evidence = exit.evidence;
+  if (!exit.launch_error.empty()) return {FailureClass::kLaunch, 1, how_it_ended(exit)};
+  if (!evidence.cannot_run.empty()) {
+    return {FailureClass::kLaunch, 1, str_cat("could not run: ", evidence.cannot_run)};
+  }
+  if (!evidence.out_of_memory.empty()) {
+    return {FailureClass::kOutOfMemory, 1, str_cat("ran out of memory: ", evidence.out_of_memory)};
+  }
+  if (says_out_of_memory(evidence.exception)) {
+    return {FailureClass::kOutOfMemory, 1, str_cat("ran out of memory: ", evidence.exception)};
+  }
+  if (!evidence.exception.empty()) {
+    return {FailureClass::kException, 2, str_cat("failed: ", evidence.exception)};
+  }
+  if (exit.signal == SIGKILL) {
+    return {FailureClass::kKilled, 1, str_cat(how_it_ended(exit), ", which Longhaul did not send")};
+  }
+  // Everybody gets SIGTERM when a host goes down; SIGABRT may be a victim's exception.
+  const bool weak = exit.signal == SIGABRT || exit.signal == SIGTERM;
+  if (exit.signal != 0) return {FailureClass::kSignal, weak ? 2 : 1, how_it_ended(exit)};
+  return {FailureClass::kExitCode, 2, how_it_ended(exit)};
+}
+
 // Class 1 and 2: what the rank's own fault and end say.
 std::optional<Candidate> own_reason(const RankRecord& rank, Instant now,
                                     const FailureOptions& options) {
   if (is_victim(rank)) return std::nullopt;
-  if (rank.exit && !rank.exit->launch_error.empty()) {
-    return Candidate{
-        1, rank.exit_order, now,
-        blame(rank, FailureClass::kLaunch, str_cat(who(rank), " ", how_it_ended(*rank.exit)))};
-  }
-  if (rank.fault) {
+  if (rank.fault && (!rank.exit || rank.exit->launch_error.empty())) {
+    const bool memory = says_out_of_memory(rank.fault->message);
     // Its exit code and last lines are worth a moment, unless it has ended already.
     return Candidate{1, rank.fault_order, rank.accounted() ? now : rank.fault_at + options.settle,
-                     blame(rank, FailureClass::kException,
-                           str_cat(who(rank), " failed: ", rank.fault->message))};
+                     blame(rank, memory ? FailureClass::kOutOfMemory : FailureClass::kException,
+                           str_cat(who(rank), memory ? " ran out of memory: " : " failed: ",
+                                   rank.fault->message))};
   }
   if (!failed_by_itself(rank)) return std::nullopt;
-  const bool aborted = rank.exit->signal == SIGABRT;
-  const bool weak = aborted || rank.exit->signal == 0;
-  return Candidate{
-      weak ? 2 : 1, rank.exit_order, weak ? rank.exited_at + options.look_round : now,
-      blame(rank, rank.exit->signal != 0 ? FailureClass::kSignal : FailureClass::kExitCode,
-            str_cat(who(rank), " ", how_it_ended(*rank.exit)))};
+  const Cause cause = cause_of(rank);
+  return Candidate{cause.strength, rank.exit_order,
+                   cause.strength == 1 ? now : rank.exited_at + options.look_round,
+                   blame(rank, cause.failure_class, str_cat(who(rank), " ", cause.text))};
 }
 
 std::optional<Candidate> worker_reason(const WorkerEvidence& worker,
@@ -90,8 +117,10 @@ std::optional<Candidate> worker_reason(const WorkerEvidence& worker,
   return Candidate{1,
                    worker.lost_order,
                    now,
-                   {FailureClass::kWorkerLost, std::nullopt, worker.id,
-                    str_cat("worker ", worker.id, " on ", worker.host, " was lost (", worker.why,
+                   {worker.preempted ? FailureClass::kPreempted : FailureClass::kWorkerLost,
+                    std::nullopt, worker.id,
+                    str_cat("worker ", worker.id, " on ", worker.host,
+                            worker.preempted ? " was told to stop (" : " was lost (", worker.why,
                             ") with rank", held.size() == 1 ? " " : "s ", join(held, ", ")),
                     false}};
 }
@@ -183,6 +212,20 @@ const RankRecord& likeliest(std::span<const RankRecord> ranks) {
   return best != nullptr ? *best : ranks.front();
 }
 
+// ", since step 12, in all-reduce (collective 37), for 3.2s": as far as it said.
+std::string since_when(const RankRecord& rank, const RankRecord& gave_up) {
+  if (!rank.progress) return "";
+  std::string text = str_cat(", since step ", rank.progress->step);
+  if (!rank.progress->operation.empty()) text += str_cat(", in ", rank.progress->operation);
+  if (rank.progress->collective_sequence > 0) {
+    text += str_cat(" (collective ", rank.progress->collective_sequence, ")");
+  }
+  if (gave_up.fault_at > rank.moved_at) {
+    text += str_cat(", for ", format_seconds(seconds_between(rank.moved_at, gave_up.fault_at)));
+  }
+  return text;
+}
+
 // Only victims: who is it that they all wait for?
 Verdict from_victims(std::span<const RankRecord> ranks) {
   const std::map<Rank, int> pointers = count_pointers(ranks);
@@ -195,11 +238,12 @@ Verdict from_victims(std::span<const RankRecord> ranks) {
       first_victim = &rank;
     }
   }
-  // Gone with code 0, also after it had said that its work was done.
+  // Gone with code 0: without a word whenever that was seen, else before anybody missed it.
   for (const auto& [peer, count] : pointers) {
     if (static_cast<size_t>(peer) >= ranks.size()) continue;
     const RankRecord& rank = ranks[static_cast<size_t>(peer)];
-    if (exited_zero(rank) && !is_victim(rank) && rank.exit_order < first_victim->fault_order) {
+    const bool too_early = !rank.left || rank.exit_order < first_victim->fault_order;
+    if (exited_zero(rank) && !is_victim(rank) && too_early) {
       return blame(rank, FailureClass::kEarlyExit,
                    str_cat(who(rank), " exited with code 0 while rank ", first_victim->rank,
                            " still needed it"));
@@ -218,9 +262,10 @@ Verdict from_victims(std::span<const RankRecord> ranks) {
     const std::string what = found_stopped(rank) ? " was stopped (state T)"
                              : is_victim(rank)   ? " is furthest behind"
                                                  : " is alive but does not answer";
-    verdict = blame(rank, FailureClass::kHang,
-                    str_cat(who(rank), what, "; rank ", first_victim->rank,
-                            " waited for it and gave up: ", first_victim->fault->message));
+    verdict = blame(
+        rank, FailureClass::kHang,
+        str_cat(who(rank), what, since_when(rank, *first_victim), "; rank ", first_victim->rank,
+                " waited for it and gave up: ", first_victim->fault->message));
   } else {
     verdict =
         blame(*first_victim, FailureClass::kException,
@@ -236,11 +281,22 @@ std::optional<Candidate> victims_reason(std::span<const RankRecord> ranks,
                                         std::span<const WorkerEvidence> workers,
                                         const FailureOptions& options) {
   std::optional<Instant> first;
+  Instant last;
+  size_t silent = 0;      // could still say or show something
+  bool deadline = false;  // somebody was late; else somebody is dead, and that will show
   for (const RankRecord& rank : ranks) {
-    if (is_victim(rank) && (!first || rank.fault_at < *first)) first = rank.fault_at;
+    if (!is_victim(rank)) {
+      silent += rank.accounted() ? 0 : 1;
+      continue;
+    }
+    if (!first || rank.fault_at < *first) first = rank.fault_at;
+    last = std::max(last, rank.fault_at);
+    deadline |= rank.fault->kind == ErrorKind::kDeadline;
   }
   if (!first) return std::nullopt;
   Instant ready = *first + options.settle;
+  const bool all_spoke = silent == 0 || (silent == 1 && deadline);
+  if (all_spoke && ranks.size() > 2) ready = std::min(ready, last + options.all_spoke);
   for (const WorkerEvidence& worker : workers) {
     const bool holds_some = std::any_of(ranks.begin(), ranks.end(), [&](const RankRecord& rank) {
       return rank.worker == worker.id && !rank.accounted();
@@ -250,11 +306,22 @@ std::optional<Candidate> victims_reason(std::span<const RankRecord> ranks,
   return Candidate{3, 0, ready, from_victims(ranks)};
 }
 
+// What its last output, or its host, adds to how it ended.
+std::string in_its_words(const RankExit& exit) {
+  const ExitEvidence& evidence = exit.evidence;
+  for (const std::string* said :
+       {&evidence.out_of_memory, &evidence.cannot_run, &evidence.exception}) {
+    if (!said->empty()) return str_cat(" (", *said, ")");
+  }
+  return "";
+}
+
 std::string evidence_line(const RankRecord& rank) {
   std::string text = who(rank);
   if (rank.fault) text += str_cat(" said '", rank.fault->message, "'");
   if (rank.fault && rank.fault->peer >= 0) text += str_cat(" (rank ", rank.fault->peer, ")");
   if (rank.exit) text += str_cat(rank.fault ? ", " : " ", how_it_ended(*rank.exit));
+  if (rank.exit && !rank.exit->stopped_by_us && !rank.fault) text += in_its_words(*rank.exit);
   if (found_stopped(rank)) text += ", its process was found stopped";
   if (rank.state == RankState::kLost) text += " was lost with its worker";
   if (!rank.joined() && !rank.exit) text += " had not joined";
@@ -320,6 +387,7 @@ FailureReport make_report(const Verdict& verdict, std::span<const RankRecord> ra
   report.rank = verdict.rank;
   report.worker = verdict.worker;
   report.message = verdict.message;
+  report.exit_code = verdict.exit_code;
   for (const WorkerEvidence& worker : workers) {
     if (worker.id == verdict.worker) report.host = worker.host;
   }
@@ -335,6 +403,7 @@ FailureReport make_report(const Verdict& verdict, std::span<const RankRecord> ra
         report.exit_code = rank.exit->exit_code;
         report.signal = rank.exit->signal;
         report.last_lines = rank.exit->last_lines;
+        report.backtrace = rank.exit->evidence.backtrace;
       }
     } else if (!exited_zero(rank) && rank.state != RankState::kAssigned) {
       report.victims.push_back(rank.rank);
@@ -360,12 +429,22 @@ FailureReport make_report(const Verdict& verdict, std::span<const RankRecord> ra
 }
 
 int job_exit_code(const FailureReport& report) {
-  if (report.failure_class == FailureClass::kLaunch) return kCannotStartCode;
+  if (report.failure_class == FailureClass::kLaunch) {
+    return report.exit_code != 0 ? report.exit_code : kCannotStartCode;
+  }
   if (report.failure_class == FailureClass::kTimeLimit) return kTimeLimitCode;
   const bool own_code = report.failure_class == FailureClass::kExitCode ||
                         report.failure_class == FailureClass::kSignal ||
+                        report.failure_class == FailureClass::kKilled ||
+                        report.failure_class == FailureClass::kOutOfMemory ||
                         report.failure_class == FailureClass::kException;
   return own_code && report.exit_code != 0 ? report.exit_code : 1;
+}
+
+std::optional<RankFault> fault_of_victim(const RankExit& exit) {
+  const std::string& said = exit.evidence.exception;
+  if (exit.stopped_by_us || !says_peer_failed(said)) return std::nullopt;
+  return RankFault{ErrorKind::kPeerLost, said, -1};
 }
 
 }  // namespace longhaul

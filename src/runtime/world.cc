@@ -9,6 +9,7 @@
 #include <exception>
 #include <utility>
 
+#include "longhaul/base/crash_handler.h"
 #include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/collectives/coordinator_store.h"
@@ -186,6 +187,7 @@ bool World::should_stop() const {
 }
 
 World init(const InitOptions& options) {
+  install_crash_handler();
   auto state = std::make_unique<World::State>();
   Speaker& speaker = *state->speaker;
   speaker.coordinator = agent_from_environment();

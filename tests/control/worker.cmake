@@ -3,6 +3,7 @@ longhaul_test(control_worker
     agent_client_test.cc
     host_resources_test.cc
     worker_host_test.cc
+    worker_oom_test.cc
     worker_output_test.cc
     worker_process_test.cc
     worker_restart_test.cc

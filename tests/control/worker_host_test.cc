@@ -58,6 +58,21 @@ TEST(FindProgram, SaysWhatIsWrongAndWhereItLooked) {
   EXPECT_EQ(error(find_program("", "", "/bin")), "the command is empty");
 }
 
+TEST(FindProgram, TheExitCodesAreAShells) {
+  const testing::TempDir folder;
+  write_file(folder, "data", 0644);
+  const std::string directory = folder.path().string();
+  const auto code = [](const Result<std::string>& found) {
+    return cannot_start_code(found.failure());
+  };
+  EXPECT_EQ(code(find_program("./char_gpt", directory, "")), 127);
+  EXPECT_EQ(code(find_program("char_gpt", "", "/bin")), 127);
+  EXPECT_EQ(code(find_program("sh", "/no/folder", "/bin")), 127);
+  EXPECT_EQ(code(find_program("./data", directory, "")), 126);
+  EXPECT_EQ(code(find_program("data", "", directory)), 126);
+  EXPECT_EQ(code(find_program(directory, "", "")), 126);
+}
+
 RankPlace place() {
   RankPlace place;
   place.job_id = "j7";
@@ -97,7 +112,9 @@ TEST(RankEnvironment, SpeaksTorchrunsLanguageAndOurs) {
       {"TORCHELASTIC_USE_AGENT_STORE", "False"},
       {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"},
       {"OMP_NUM_THREADS", "2"},
+      {"PYTHONFAULTHANDLER", "1"},
       {"LONGHAUL_JOB_ID", "j7"},
+      {"LONGHAUL_TASK_ID", "5"},
       {"LONGHAUL_GENERATION", "3"},
       {"LONGHAUL_ATTEMPT", "1"},
       {"LONGHAUL_HOST_ADDRESS", "10.0.0.2"},
@@ -114,6 +131,14 @@ TEST(RankEnvironment, TheJobOverridesTheWorkerAndThePlaceOverridesBoth) {
   EXPECT_EQ(env.at("B"), "job");
   EXPECT_EQ(env.at("RANK"), "5");
   EXPECT_EQ(env.at("OMP_NUM_THREADS"), "3");
+}
+
+TEST(RankEnvironment, PythonSaysWhereItCrashesAndWhatItDiesOf) {
+  RankPlace told = place();
+  told.error_file = "/state/rank/error.json";
+  const Environment env = rank_environment({{"PYTHONFAULTHANDLER", "0"}}, {}, told, 8);
+  EXPECT_EQ(env.at("PYTHONFAULTHANDLER"), "0");
+  EXPECT_EQ(env.at("TORCHELASTIC_ERROR_FILE"), "/state/rank/error.json");
 }
 
 TEST(RankEnvironment, ThreadsAreSharedOnlyWhenRanksShareTheHost) {

@@ -171,10 +171,10 @@ TEST(FailureText, AStandaloneJobCannotBeAskedAboutAfterwards) {
 
 TEST(FailureText, AKilledRankPointsAtTheKernel) {
   JobStatus job = failed_job();
-  job.failure->failure_class = FailureClass::kSignal;
+  job.failure->failure_class = FailureClass::kKilled;
   job.failure->signal = 9;
   const std::string text = render_failure(job, true);
-  EXPECT_NE(text.find("class       signal, SIGKILL\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("class       kill -9, SIGKILL\n"), std::string::npos) << text;
   EXPECT_NE(text.find("see dmesg on host-a"), std::string::npos) << text;
 }
 

@@ -29,6 +29,7 @@
 #include <string>
 #include <thread>
 
+#include "longhaul/base/crash_handler.h"
 #include "longhaul/control/agent_client.h"
 
 namespace {
@@ -149,5 +150,6 @@ class RankProgram {
 }  // namespace
 
 int main(int argc, char** argv) {
+  longhaul::install_crash_handler();
   return RankProgram().run(argc, argv);
 }

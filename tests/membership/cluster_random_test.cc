@@ -241,9 +241,11 @@ class RandomLife {
       case 3:
         say(worker, id, rank, RankFault{ErrorKind::kInternal, "own", -1});
         return;
-      case 4:
-        end_rank(worker, id, rank, {128 + SIGKILL, SIGKILL, false, "", {}, ""});
+      case 4: {
+        const int signal = pick(2) == 0 ? SIGKILL : SIGSEGV;
+        end_rank(worker, id, rank, {128 + signal, signal, false, "", {}, ""});
         return;
+      }
       case 5:
         end_rank(worker, id, rank, {3, 0, false, "", {}, ""});
         return;
@@ -447,9 +449,10 @@ TEST(ClusterRandom, EveryJobEndsAndNoSlotIsUsedTwice) {
   EXPECT_TRUE(states.contains(JobState::kSucceeded) && states.contains(JobState::kFailed) &&
               states.contains(JobState::kStopped));
   for (const FailureClass one :
-       {FailureClass::kExitCode, FailureClass::kSignal, FailureClass::kException,
-        FailureClass::kLaunch, FailureClass::kEarlyExit, FailureClass::kHang,
-        FailureClass::kWorkerLost, FailureClass::kNoRoom, FailureClass::kTimeLimit}) {
+       {FailureClass::kExitCode, FailureClass::kSignal, FailureClass::kKilled,
+        FailureClass::kException, FailureClass::kLaunch, FailureClass::kEarlyExit,
+        FailureClass::kHang, FailureClass::kWorkerLost, FailureClass::kNoRoom,
+        FailureClass::kTimeLimit}) {
     EXPECT_TRUE(classes.contains(one)) << to_string(one) << " never happened";
   }
 }

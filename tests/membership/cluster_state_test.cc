@@ -451,8 +451,8 @@ TEST_F(RestartTest, ALostWorkerHasABudgetOfItsOwnAndSurvivorsKeepTheirNodeRank) 
   const WorkerId first = on_.job(job).ranks[0].worker;
   const WorkerId second = on_.job(job).ranks[2].worker;
   ASSERT_EQ(first, "gpu-a");
-  on_.disconnect(a_, /*goodbye=*/true);
-  on_.pass(400, {b_});
+  on_.disconnect(a_);
+  on_.pass(5600, {b_});
   for (const Rank rank : {2, 3}) on_.exits(b_, job, rank, 0, SIGTERM, true);
   EXPECT_EQ(on_.job(job).state, JobState::kPending);
   c_ = on_.connect("gpu-c", 2);
@@ -464,6 +464,72 @@ TEST_F(RestartTest, ALostWorkerHasABudgetOfItsOwnAndSurvivorsKeepTheirNodeRank) 
   EXPECT_EQ(on_.job(job).restarts, 0);
 }
 
+TEST_F(RestartTest, AWorkerThatIsToldToStopCountsAgainstNoFault) {
+  JobSpec spec = four(0, 0);
+  spec.max_preemptions = 1;
+  const JobId job = *on_.submit(spec);
+  start(job);
+  const auto preempt = [&](Generation generation) {
+    for (const RankRecord& rank : std::vector(on_.job(job).ranks)) {
+      RankExit exit{143, SIGTERM, true, "", {}, ""};
+      exit.preempted = session(rank.worker) == b_;
+      if (exit.preempted) on_.says(b_, job, rank.rank, exit, generation);
+    }
+    on_.pass(400, {a_, b_});
+    for (const RankRecord& rank : std::vector(on_.job(job).ranks)) {
+      if (session(rank.worker) != b_) {
+        on_.exits(a_, job, rank.rank, 0, SIGTERM, true, generation);
+      }
+    }
+  };
+  preempt(1);
+  EXPECT_EQ(on_.job(job).state, JobState::kPending);
+  EXPECT_EQ(on_.job(job).preemptions, 1);
+  EXPECT_EQ(on_.job(job).restarts + on_.job(job).node_restarts, 0);
+  on_.pass(1000, {a_, b_});
+  start(job);
+  preempt(2);
+  EXPECT_EQ(on_.job(job).state, JobState::kFailed) << "the budget is spent";
+  EXPECT_EQ(on_.job(job).failure->failure_class, FailureClass::kPreempted);
+  EXPECT_EQ(on_.job(job).failure->worker, "gpu-b");
+}
+
+TEST_F(RestartTest, MemoryThatRanOutHasABudgetOfItsOwn) {
+  JobSpec spec = four(5);
+  spec.max_oom_restarts = 1;
+  const JobId job = *on_.submit(spec);
+  for (const Generation generation : {1, 2}) {
+    start(job);
+    const RankRecord third = on_.job(job).ranks[2];
+    RankExit exit{137, SIGKILL, false, "", {}, ""};
+    exit.evidence.out_of_memory = "oom_kill of cgroup /jobs rose to 1 while it died";
+    on_.says(session(third.worker), job, 2, exit, generation);
+    for (const RankRecord& rank : std::vector(on_.job(job).ranks)) {
+      if (rank.rank == 2) continue;
+      on_.exits(session(rank.worker), job, rank.rank, 0, SIGTERM, true, generation);
+    }
+    EXPECT_EQ(on_.job(job).oom_restarts, 1);
+    EXPECT_EQ(on_.job(job).state, generation == 1 ? JobState::kPending : JobState::kFailed);
+    on_.pass(1000, {a_, b_});
+  }
+  EXPECT_EQ(on_.job(job).restarts, 0);
+  EXPECT_EQ(on_.job(job).failure->failure_class, FailureClass::kOutOfMemory);
+  EXPECT_EQ(on_.job(job).exit_code, 137);
+}
+
+TEST_F(RestartTest, AProgramWithoutOurLibraryIsAVictimByItsLastWords) {
+  const JobId job = *on_.submit(four(0));
+  start(job);
+  RankExit victim{1, 0, false, "", {}, ""};
+  victim.evidence.exception = "RuntimeError: Connection closed by peer [10.0.0.2]:4711";
+  on_.says(session(on_.job(job).ranks[0].worker), job, 0, victim);
+  on_.pass(1000, {a_, b_});
+  EXPECT_EQ(on_.job(job).state, JobState::kRunning) << "somebody else must have begun it";
+  on_.exits(session(on_.job(job).ranks[3].worker), job, 3, 7);
+  on_.pass(400, {a_, b_});
+  EXPECT_EQ(on_.job(job).failure->rank, 3);
+}
+
 TEST_F(RestartTest, AnElasticGangGoesOnWithFewerWorkers) {
   JobSpec spec = four(1, 1);
   spec.max_ranks_per_worker = 2;
@@ -471,8 +537,8 @@ TEST_F(RestartTest, AnElasticGangGoesOnWithFewerWorkers) {
   const JobId job = *on_.submit(spec);
   start(job);
   ASSERT_THAT(on_.job(job).ranks, SizeIs(4));
-  on_.disconnect(a_, /*goodbye=*/true);
-  on_.pass(400, {b_});
+  on_.disconnect(a_);
+  on_.pass(5600, {b_});
   for (const Rank rank : {2, 3}) on_.exits(b_, job, rank, 0, SIGTERM, true);
   on_.take<LaunchMessage>(b_);
   on_.pass(1000, {b_});

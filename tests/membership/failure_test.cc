@@ -100,9 +100,10 @@ TEST_F(FailureTest, AKilledRankIsTheCulpritThoughItsVictimsSpokeFirst) {
   expect_waits();
   pass(50);
   exits(2, 0, SIGKILL);
-  expect_culprit(FailureClass::kSignal, 2);
+  expect_culprit(FailureClass::kKilled, 2);
   const auto told = report();
-  EXPECT_EQ(told.message, "rank 2 on gpu-b (pid 102) was ended by SIGKILL");
+  EXPECT_EQ(told.message,
+            "rank 2 on gpu-b (pid 102) was ended by SIGKILL, which Longhaul did not send");
   EXPECT_EQ(told.host, "host-gpu-b");
   EXPECT_EQ(told.signal, SIGKILL);
   EXPECT_EQ(job_exit_code(told), 137);
@@ -135,7 +136,7 @@ TEST_F(FailureTest, SigabrtIsNoBetterThanAnExitCode) {
   expect_waits();
   pass(100);
   exits(2, 0, SIGKILL);
-  expect_culprit(FailureClass::kSignal, 2);
+  expect_culprit(FailureClass::kKilled, 2);
 }
 
 TEST_F(FailureTest, AnExceptionOfItsOwnWaitsForItsExitCode) {
@@ -190,7 +191,7 @@ TEST_F(FailureTest, AWorkerLostAfterItsRanksHadFailedIsNotTheCulprit) {
   exits(2, 0, SIGKILL);
   exits(3, 1);
   loses_worker(1);
-  expect_culprit(FailureClass::kSignal, 2);
+  expect_culprit(FailureClass::kKilled, 2);
 }
 
 TEST_F(FailureTest, LeavingEarlyWhileOthersFailPointsBack) {
@@ -321,6 +322,148 @@ TEST_F(FailureTest, AnEarlierVictimDoesNotOvertakeACertainCulpritThatIsStillLook
   expect_waits();
   pass(150);
   expect_culprit(FailureClass::kExitCode, 2);
+}
+
+// --- What the end itself says ------------------------------------------------------------------
+
+TEST_F(FailureTest, MemoryThatRanOutIsNoMereKill) {
+  world(3);
+  exits(0, 1);
+  exits(1, 0, SIGKILL).evidence.out_of_memory = "oom_kill of cgroup /jobs rose to 1 while it died";
+  expect_culprit(FailureClass::kOutOfMemory, 1);
+  EXPECT_THAT(report().message, HasSubstr("ran out of memory: oom_kill of cgroup /jobs rose to 1"));
+  EXPECT_EQ(job_exit_code(report()), 137);
+  EXPECT_EQ(fault_kind(report().failure_class), FaultKind::kOutOfMemory);
+}
+
+TEST_F(FailureTest, AnExceptionForLackOfMemoryCountsAsThat) {
+  world(2);
+  fault(1, ErrorKind::kInternal, -1, "std::bad_alloc: std::bad_alloc");
+  exits(1, 0, SIGABRT);
+  expect_culprit(FailureClass::kOutOfMemory, 1);
+
+  ranks_.clear();
+  workers_.clear();
+  world(2);
+  exits(0, 1).evidence.exception = "torch.OutOfMemoryError: CUDA out of memory.";
+  expect_culprit(FailureClass::kOutOfMemory, 0);
+}
+
+TEST_F(FailureTest, AnExceptionInTheLastLinesIsAsWeakAsAnExitCode) {
+  world(3);
+  exits(1, 1).evidence.exception = "ValueError: bad shape";
+  expect_waits();
+  pass(299);
+  expect_waits();
+  pass(1);
+  expect_culprit(FailureClass::kException, 1);
+  EXPECT_THAT(report().message, HasSubstr("failed: ValueError: bad shape"));
+  EXPECT_EQ(job_exit_code(report()), 1);
+  exits(2, 0, SIGSEGV);
+  expect_culprit(FailureClass::kSignal, 2);
+}
+
+TEST_F(FailureTest, AMissingLibraryIsNoExitCode) {
+  world(2);
+  not_joined(1);
+  exits(1, 127).evidence.cannot_run = "missing library libfoo.so.1";
+  expect_culprit(FailureClass::kLaunch, 1);
+  EXPECT_THAT(report().message, HasSubstr("could not run: missing library libfoo.so.1"));
+  EXPECT_EQ(job_exit_code(report()), 127);
+}
+
+TEST_F(FailureTest, AProgramThatMayNotBeExecutedExitsAsInAShell) {
+  world(1);
+  exits(0, 126).launch_error = "./train: not executable";
+  expect_culprit(FailureClass::kLaunch, 0);
+  EXPECT_EQ(job_exit_code(report()), 126);
+}
+
+TEST_F(FailureTest, ABacktraceIsKept) {
+  world(1);
+  exits(0, 0, SIGSEGV).evidence.backtrace = {"#0 0x1 step() at train.cc:42"};
+  EXPECT_THAT(report().backtrace, ElementsAre("#0 0x1 step() at train.cc:42"));
+}
+
+TEST_F(FailureTest, AWorkerThatWasToldToStopIsNoFault) {
+  world(4);
+  loses_worker(1);
+  workers_[1].preempted = true;
+  expect_culprit(FailureClass::kPreempted, std::nullopt);
+  EXPECT_EQ(fault_kind(report().failure_class), FaultKind::kPreemption);
+}
+
+TEST_F(FailureTest, SigtermFromElsewhereMayBeAHostThatGoesDown) {
+  world(4);
+  exits(2, 0, SIGTERM);
+  expect_waits();
+  pass(100);
+  loses_worker(1);  // the other rank there: its worker says goodbye
+  workers_[1].preempted = true;
+  expect_culprit(FailureClass::kPreempted, std::nullopt);
+}
+
+TEST_F(FailureTest, OneWhoseLastWordsAreOfItsPeerIsAVictim) {
+  RankExit exit{1, 0, false, "", {}, ""};
+  EXPECT_FALSE(fault_of_victim(exit));
+  exit.evidence.exception = "ValueError: bad shape";
+  EXPECT_FALSE(fault_of_victim(exit));
+  exit.evidence.exception = "RuntimeError: [pair.cc:534] Connection closed by peer [10.0.0.2]:41";
+  ASSERT_TRUE(fault_of_victim(exit));
+  EXPECT_EQ(fault_of_victim(exit)->kind, ErrorKind::kPeerLost);
+  exit.stopped_by_us = true;
+  EXPECT_FALSE(fault_of_victim(exit));
+}
+
+// --- Since when, and how soon ------------------------------------------------------------------
+
+TEST_F(FailureTest, AHangSaysSinceWhenAndWhereIn) {
+  world(4);
+  RankProgress progress;
+  progress.step = 12;
+  progress.collective_sequence = 37;
+  progress.operation = "all-reduce";
+  ranks_[2].progress = progress;
+  ranks_[2].moved_at = now_;
+  pass(3200);
+  for (const Rank rank : {0, 1, 3}) fault(rank, ErrorKind::kDeadline, 0, "30 s are over");
+  pass(800);
+  expect_culprit(FailureClass::kHang, 2);
+  EXPECT_EQ(report().message,
+            "rank 2 on gpu-b (pid 102) is alive but does not answer, since step 12, in all-reduce "
+            "(collective 37), for 3.2s; rank 0 waited for it and gave up: 30 s are over");
+}
+
+TEST_F(FailureTest, WhenAllButOneHaveSpokenNobodyElseIsAwaited) {
+  world(4);
+  fault(0, ErrorKind::kDeadline, 3);
+  fault(1, ErrorKind::kDeadline, 0);
+  pass(1000);
+  expect_waits();  // two could still say better
+  fault(3, ErrorKind::kDeadline, 2);
+  pass(799);
+  expect_waits();
+  pass(1);
+  expect_culprit(FailureClass::kHang, 2);
+}
+
+TEST_F(FailureTest, OneThatIsDeadByAllAccountsIsGivenTimeToShowIt) {
+  world(4);
+  for (const Rank rank : {0, 1, 2}) fault(rank, ErrorKind::kPeerLost, (rank + 3) % 4);
+  pass(1900);
+  expect_waits();  // its worker is only slow to say so
+  exits(3, 0);
+  expect_culprit(FailureClass::kEarlyExit, 3);
+}
+
+TEST_F(FailureTest, ASilentWorkersLeaseIsAwaitedAllTheSame) {
+  world(4);
+  workers_[1].lease_ends = now_ + milliseconds(4000);
+  for (const Rank rank : {0, 1, 3}) fault(rank, ErrorKind::kDeadline, 2);
+  pass(3999);
+  expect_waits();
+  pass(1);
+  expect_culprit(FailureClass::kHang, 2);
 }
 
 TEST_F(FailureTest, PeersOutOfRangeHarmNobody) {

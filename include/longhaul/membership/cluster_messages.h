@@ -134,6 +134,7 @@ struct PreparedMessage {
   LaunchId launch;
   std::string error;  // empty: it can start the program
   int port = 0;
+  int exit_code = 0;  // with an error: what a shell would exit with
 };
 
 struct RankSpawned {

@@ -186,7 +186,7 @@ class ClusterState {
   static int slots_held(const Job& job);
 
   // cluster_workers.cc: streams and silence.
-  void worker_lost(const WorkerId& id, const std::string& why, Now now);
+  void worker_lost(const WorkerId& id, const std::string& why, Now now, bool preempted = false);
   void resume(const WorkerRecord& worker, Now now);
   bool heard(SessionId session, Now now, bool is_heartbeat = false);
   Job* job_on(SessionId session, const LaunchId& launch, const WorkerRecord** worker);

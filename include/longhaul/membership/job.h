@@ -11,6 +11,8 @@
 
 #include "longhaul/base/clock.h"
 #include "longhaul/membership/coordinator.h"
+#include "longhaul/membership/exit_evidence.h"
+#include "longhaul/membership/fault_budget.h"
 #include "longhaul/membership/ids.h"
 #include "longhaul/membership/placement.h"
 #include "longhaul/membership/task.h"
@@ -29,7 +31,10 @@ struct ArrayJobSpec {
   std::string indices;  // what they are called (array_spec.h); empty: each has an input of its own
   TaskIndex max_at_once = 0;  // 0: as many as there are slots
   int batch = 1;              // tasks that are given to a slot together
-  int max_attempts = 3;       // of a task that fails by itself; then it is given up and reported
+  // Of a task, by whose fault they failed; then it is given up and reported. 0: the default.
+  int max_attempts = 3;  // that failed by themselves
+  int max_oom_attempts = FaultBudgets{}.out_of_memory;
+  int max_preemptions = 0;                        // any number
   uint64_t max_result_bytes = uint64_t{8} << 20;  // a task that gives more has failed
 
   bool operator==(const ArrayJobSpec&) const = default;
@@ -48,9 +53,12 @@ struct JobSpec {
   // Elastic: from so many workers on, each with max_ranks_per_worker ranks, up to `ranks` in all.
   // 0: always `ranks`.
   int min_nodes = 0;
-  // How often the gang is formed again after a failure of its own, and after a lost worker.
+  // How often the gang is formed again: after a failure of its own, after a lost worker, after it
+  // ran out of memory, after one of its workers was told to stop.
   int max_restarts = 0;
   int max_node_restarts = 0;
+  int max_oom_restarts = 0;
+  int max_preemptions = 0;
   milliseconds time_limit{0};         // from the first start on; 0: none
   std::optional<ArrayJobSpec> array;  // absent: a gang
   // Of each rank, or of each task while it runs. GPUs are its own alone.
@@ -60,6 +68,7 @@ struct JobSpec {
   int priority = 0;             // higher first, then in order of submission
   bool wait_for_nodes = false;  // one that no known worker could ever run waits for new ones
 
+  int max_restarts_after(FaultKind kind) const;
   // Of an array: for one task.
   Demand demand() const {
     const Resources each{1, gpus_per_rank, memory_per_rank};
@@ -79,8 +88,9 @@ inline bool has_ended(JobState state) {
 
 enum class RankState { kAssigned, kSpawned, kJoined, kLeft, kExited, kLost };
 
-// The exit code for a program that is not there or cannot be executed: a shell's "not found".
+// The exit codes of a shell for a program that is not there and for one that cannot be executed.
 constexpr int kCannotStartCode = 127;
+constexpr int kNotExecutableCode = 126;
 // As of timeout(1): the job's time limit was over.
 constexpr int kTimeLimitCode = 124;
 
@@ -92,6 +102,9 @@ struct RankExit {
   std::string launch_error;  // the program could not be executed
   std::vector<std::string> last_lines;
   std::string process_state;  // "T": found stopped when it was to be ended
+  // Stopped by its worker, which was told to stop itself.
+  bool preempted = false;
+  ExitEvidence evidence{};
 };
 
 // Everything seen of one rank: what is shown to people and what a verdict is drawn from. `order`
@@ -118,6 +131,7 @@ struct RankRecord {
 
   std::optional<RankProgress> progress;
   Instant progress_at;
+  Instant moved_at;  // when its step or its count of collectives last changed
 
   std::optional<Instant> waits_in_store_since;
   bool victim = false;
@@ -141,8 +155,13 @@ enum class FailureClass {
   kNoRoom,
   kTimeLimit,
   kTasks,  // of an array: some were given up, or none succeeded
+  kOutOfMemory,
+  kKilled,     // by SIGKILL, which nobody of ours sent
+  kPreempted,  // its worker was told to stop
 };
 std::string_view to_string(FailureClass failure_class);
+// Whose budget an attempt that failed so counts against.
+FaultKind fault_kind(FailureClass failure_class);
 
 // Who failed first, and how we know.
 struct FailureReport {
@@ -156,6 +175,7 @@ struct FailureReport {
   std::string message;  // one sentence
   std::vector<std::string> evidence;
   std::vector<std::string> last_lines;
+  std::vector<std::string> backtrace;  // of its crash; the innermost frame first
   std::vector<Rank> victims;
 };
 
@@ -183,12 +203,18 @@ struct JobStatus {
   int exit_code = 0;
   int restarts = 0;                             // after failures of its own
   int node_restarts = 0;                        // after lost workers
+  int oom_restarts = 0;                         // after it ran out of memory
+  int preemptions = 0;                          // after workers that were told to stop
   std::vector<FailureReport> earlier_failures;  // of attempts before this one; the last 20
   uint64_t unix_ms_submitted = 0;
   uint64_t unix_ms_started = 0;  // the first time
   uint64_t unix_ms_ended = 0;
   // While it waits and has a reservation: it starts then at the latest. 0: nobody knows.
   uint64_t unix_ms_expected_start = 0;
+
+  int restarts_after(FaultKind kind) const;
+  void count_restart(FaultKind kind);
+  int all_restarts() const { return restarts + node_restarts + oom_restarts + preemptions; }
 };
 
 }  // namespace longhaul

@@ -41,6 +41,9 @@ constexpr std::array kFailureClasses = {
     std::pair{FailureClass::kNoRoom, v1::FAILURE_CLASS_NO_ROOM},
     std::pair{FailureClass::kTimeLimit, v1::FAILURE_CLASS_TIME_LIMIT},
     std::pair{FailureClass::kTasks, v1::FAILURE_CLASS_TASKS},
+    std::pair{FailureClass::kOutOfMemory, v1::FAILURE_CLASS_OUT_OF_MEMORY},
+    std::pair{FailureClass::kKilled, v1::FAILURE_CLASS_KILLED},
+    std::pair{FailureClass::kPreempted, v1::FAILURE_CLASS_PREEMPTED},
 };
 
 template <typename Pairs, typename Value>
@@ -82,16 +85,22 @@ v1::ArraySpec to_proto(const ArrayJobSpec& array) {
   proto.set_batch(static_cast<uint32_t>(array.batch));
   proto.set_max_attempts(static_cast<uint32_t>(array.max_attempts));
   proto.set_max_result_bytes(array.max_result_bytes);
+  proto.set_max_oom_attempts(static_cast<uint32_t>(array.max_oom_attempts));
+  proto.set_max_preemptions(static_cast<uint32_t>(array.max_preemptions));
   return proto;
 }
 
 ArrayJobSpec from_proto(const v1::ArraySpec& proto) {
-  return {proto.tasks(),
-          proto.indices(),
-          proto.max_at_once(),
-          to_int(proto.batch()),
-          to_int(proto.max_attempts()),
-          proto.max_result_bytes()};
+  ArrayJobSpec array;
+  array.tasks = proto.tasks();
+  array.indices = proto.indices();
+  array.max_at_once = proto.max_at_once();
+  array.batch = to_int(proto.batch());
+  array.max_attempts = to_int(proto.max_attempts());
+  array.max_oom_attempts = to_int(proto.max_oom_attempts());
+  array.max_preemptions = to_int(proto.max_preemptions());
+  array.max_result_bytes = proto.max_result_bytes();
+  return array;
 }
 
 constexpr std::pair<TaskState, void (v1::ArrayStatus::*)(uint32_t)> kTaskCounts[] = {
@@ -155,6 +164,8 @@ v1::JobSpec to_proto(const JobSpec& spec) {
   proto.set_min_nodes(static_cast<uint32_t>(spec.min_nodes));
   proto.set_max_restarts(static_cast<uint32_t>(spec.max_restarts));
   proto.set_max_node_restarts(static_cast<uint32_t>(spec.max_node_restarts));
+  proto.set_max_oom_restarts(static_cast<uint32_t>(spec.max_oom_restarts));
+  proto.set_max_preemptions(static_cast<uint32_t>(spec.max_preemptions));
   proto.set_time_limit_ms(static_cast<uint64_t>(spec.time_limit.count()));
   if (spec.array) *proto.mutable_array() = to_proto(*spec.array);
   proto.set_gpus_per_rank(static_cast<uint32_t>(spec.gpus_per_rank));
@@ -180,6 +191,8 @@ JobSpec from_proto(const v1::JobSpec& proto) {
   spec.min_nodes = to_int(proto.min_nodes());
   spec.max_restarts = to_int(proto.max_restarts());
   spec.max_node_restarts = to_int(proto.max_node_restarts());
+  spec.max_oom_restarts = to_int(proto.max_oom_restarts());
+  spec.max_preemptions = to_int(proto.max_preemptions());
   spec.time_limit = milliseconds(std::min(proto.time_limit_ms(), kLongestLimitMs));
   if (proto.has_array()) spec.array = from_proto(proto.array());
   spec.gpus_per_rank = to_int(proto.gpus_per_rank());
@@ -253,6 +266,7 @@ v1::FailureReport to_proto(const FailureReport& report) {
   proto.mutable_evidence()->Assign(report.evidence.begin(), report.evidence.end());
   proto.mutable_last_lines()->Assign(report.last_lines.begin(), report.last_lines.end());
   proto.mutable_victims()->Assign(report.victims.begin(), report.victims.end());
+  proto.mutable_backtrace()->Assign(report.backtrace.begin(), report.backtrace.end());
   return proto;
 }
 
@@ -269,6 +283,7 @@ FailureReport from_proto(const v1::FailureReport& proto) {
   report.evidence = vector_from<std::string>(proto.evidence());
   report.last_lines = vector_from<std::string>(proto.last_lines());
   report.victims = vector_from<Rank>(proto.victims());
+  report.backtrace = vector_from<std::string>(proto.backtrace());
   return report;
 }
 
@@ -285,6 +300,8 @@ v1::JobStatus to_proto(const JobStatus& job) {
   proto.set_exit_code(job.exit_code);
   proto.set_restarts(static_cast<uint32_t>(job.restarts));
   proto.set_node_restarts(static_cast<uint32_t>(job.node_restarts));
+  proto.set_oom_restarts(static_cast<uint32_t>(job.oom_restarts));
+  proto.set_preemptions(static_cast<uint32_t>(job.preemptions));
   for (const FailureReport& failure : job.earlier_failures) {
     *proto.add_earlier_failures() = to_proto(failure);
   }
@@ -308,6 +325,8 @@ JobStatus from_proto(const v1::JobStatus& proto) {
   job.exit_code = proto.exit_code();
   job.restarts = to_int(proto.restarts());
   job.node_restarts = to_int(proto.node_restarts());
+  job.oom_restarts = to_int(proto.oom_restarts());
+  job.preemptions = to_int(proto.preemptions());
   for (const v1::FailureReport& failure : proto.earlier_failures()) {
     job.earlier_failures.push_back(from_proto(failure));
   }

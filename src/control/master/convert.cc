@@ -185,6 +185,11 @@ RankExit from_proto(const v1::RankExited& proto) {
   exit.launch_error = proto.launch_error();
   exit.last_lines = {proto.last_lines().begin(), proto.last_lines().end()};
   exit.process_state = proto.process_state();
+  exit.preempted = proto.preempted();
+  exit.evidence = {proto.exception(),
+                   proto.cannot_run(),
+                   proto.out_of_memory(),
+                   {proto.backtrace().begin(), proto.backtrace().end()}};
   return exit;
 }
 
@@ -196,6 +201,11 @@ v1::RankExited to_proto(const RankExit& exit) {
   proto.set_launch_error(exit.launch_error);
   proto.mutable_last_lines()->Assign(exit.last_lines.begin(), exit.last_lines.end());
   proto.set_process_state(exit.process_state);
+  proto.set_preempted(exit.preempted);
+  proto.set_exception(exit.evidence.exception);
+  proto.set_cannot_run(exit.evidence.cannot_run);
+  proto.set_out_of_memory(exit.evidence.out_of_memory);
+  proto.mutable_backtrace()->Assign(exit.evidence.backtrace.begin(), exit.evidence.backtrace.end());
   return proto;
 }
 
@@ -219,7 +229,7 @@ TaskEndedMessage from_proto(const v1::TaskEnded& proto) {
 }
 
 PreparedMessage from_proto(const v1::Prepared& proto) {
-  return {launch_of(proto), proto.error(), to_signed(proto.port())};
+  return {launch_of(proto), proto.error(), to_signed(proto.port()), proto.exit_code()};
 }
 
 std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto) {

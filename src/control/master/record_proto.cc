@@ -38,12 +38,17 @@ v1::Verdict verdict_proto(const Verdict& verdict) {
   proto.set_worker_id(verdict.worker);
   proto.set_message(verdict.message);
   proto.set_tentative(verdict.tentative);
+  proto.set_exit_code(verdict.exit_code);
   return proto;
 }
 
 Verdict verdict_of(const v1::Verdict& proto) {
-  Verdict verdict{from_proto(proto.failure_class()), std::nullopt, proto.worker_id(),
-                  proto.message(), proto.tentative()};
+  Verdict verdict{from_proto(proto.failure_class()),
+                  std::nullopt,
+                  proto.worker_id(),
+                  proto.message(),
+                  proto.tentative(),
+                  proto.exit_code()};
   if (proto.has_rank()) verdict.rank = static_cast<Rank>(proto.rank());
   return verdict;
 }
@@ -72,6 +77,7 @@ std::string to_bytes(const JobRecord& job) {
     one->set_host(lost.host);
     one->set_why(lost.why);
     one->set_order(lost.lost_order);
+    one->set_preempted(lost.preempted);
   }
   if (job.verdict) *proto.mutable_verdict() = verdict_proto(*job.verdict);
   proto.set_stop_reason(job.stop_reason);
@@ -103,7 +109,8 @@ Result<JobRecord> job_record_from(const std::string& bytes) {
   job.master_port = static_cast<int>(proto.master_port());
   for (const v1::LostWorker& lost : proto.lost_workers()) {
     job.lost_workers[lost.worker_id()] = {lost.worker_id(), lost.host(),  true,
-                                          lost.why(),       lost.order(), std::nullopt};
+                                          lost.why(),       lost.order(), std::nullopt,
+                                          lost.preempted()};
   }
   if (proto.has_verdict()) job.verdict = verdict_of(proto.verdict());
   job.stop_reason = proto.stop_reason();

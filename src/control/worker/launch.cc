@@ -1,11 +1,13 @@
 #include "control/worker/launch.h"
 
+#include <signal.h>
+
 #include <algorithm>
 #include <random>
 #include <utility>
 
+#include "control/worker/exit_report.h"
 #include "control/worker/host_resources.h"
-#include "control/worker/last_lines.h"
 #include "control/worker/marked_processes.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
@@ -28,6 +30,10 @@ std::string make_token() {
   std::string token;
   for (int i = 0; i < 32; ++i) token += "0123456789abcdef"[random() % 16];
   return token;
+}
+
+std::string error_file_of(const RankFolder& folder) {
+  return folder.path() + "/error.json";
 }
 
 }  // namespace
@@ -60,7 +66,7 @@ void Launch::start() {
       start(rank);
     } else {
       read_output_of(rank);
-      cannot_start(rank, recorded.failure().message);
+      cannot_start(rank, recorded.failure());
     }
   }
 }
@@ -69,7 +75,7 @@ void Launch::start(RankHere& rank) {
   rank.token = make_token();
   const Result<void> started = spawn(rank);
   read_output_of(rank);
-  if (!started) cannot_start(rank, started.failure().message);
+  if (!started) cannot_start(rank, started.failure());
 }
 
 Result<void> Launch::spawn(RankHere& rank) {
@@ -110,10 +116,10 @@ void Launch::read_output_of(const RankHere& rank) {
   }
 }
 
-void Launch::cannot_start(RankHere& rank, const std::string& why) {
+void Launch::cannot_start(RankHere& rank, const Failure& why) {
   RankEnd end;
-  end.exit_code = kCannotStartCode;
-  end.launch_error = why;
+  end.exit_code = cannot_start_code(why);
+  end.launch_error = why.message;
   rank_ended(rank, end);
 }
 
@@ -139,6 +145,7 @@ RankPlace Launch::place_of(const RankHere& rank) const {
     const auto first = request_.gpus().begin() + each * rank.local_rank;
     place.gpus = visible_gpus(site_.gpus, {first, first + each});
   }
+  if (rank.folder) place.error_file = error_file_of(*rank.folder);
   return place;
 }
 
@@ -173,6 +180,10 @@ RankProcess::Listener Launch::listener_for(RankHere& rank) {
 
 void Launch::rank_ended(RankHere& rank, const RankEnd& end) {
   rank.end = end;
+  if (site_.oom_watch != nullptr && rank.folder) {
+    rank.end->out_of_memory =
+        out_of_memory_witness(*site_.oom_watch, end, rank.folder->ledger().rank_pid);
+  }
   timers_.push_back(loop_.after(kOutputPatience, [this, &rank] {
     rank.output_overdue = true;
     listener_.progressed();
@@ -297,23 +308,11 @@ v1::RankEvent Launch::event_of(Rank rank) const {
 v1::RankEvent Launch::exit_event(const RankHere& rank) {
   v1::RankEvent event = event_of(rank.rank);
   v1::RankExited& exited = *event.mutable_exited();
-  exited.set_exit_code(rank.end->exit_code);
-  exited.set_signal(rank.end->signal);
-  exited.set_stopped_by_us(rank.end->stopped_by_us);
-  exited.set_process_state(rank.end->process_state);
-  if (!rank.end->launch_error.empty()) {
-    exited.set_launch_error(to_utf8(rank.end->launch_error));
-  }
-  for (const std::string& line : last_lines(rank)) exited.add_last_lines(line);
+  exited = exit_report(*rank.end, output_.tail(stderr_of(rank)), output_.tail(stdout_of(rank)),
+                       rank.folder ? error_file_of(*rank.folder) : "");
+  const bool by_sigterm = exited.signal() == SIGTERM || exited.exit_code() == 128 + SIGTERM;
+  exited.set_preempted(preempted_ && (rank.end->stopped_by_us || by_sigterm));
   return event;
-}
-
-// Of stderr, or of stdout when that is empty.
-std::vector<std::string> Launch::last_lines(const RankHere& rank) {
-  LastLines lines;
-  lines.append(output_.tail(stderr_of(rank)));
-  if (lines.empty()) lines.append(output_.tail(stdout_of(rank)));
-  return lines.lines();
 }
 
 }  // namespace longhaul

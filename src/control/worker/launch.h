@@ -13,6 +13,7 @@
 
 #include "control/worker/event_loop.h"
 #include "control/worker/launch_record.h"
+#include "control/worker/oom_watch.h"
 #include "control/worker/output_flow.h"
 #include "control/worker/rank_environment.h"
 #include "control/worker/rank_folder.h"
@@ -31,6 +32,7 @@ struct LaunchSite {
   std::string spool_folder;
   int cores = 1;
   std::vector<std::string> gpus;  // how CUDA calls them
+  OomWatch* oom_watch = nullptr;  // outlives all launches
 };
 
 class Launch {
@@ -59,6 +61,8 @@ class Launch {
   // SIGTERM now, SIGKILL after `grace` (0: at once). `reason` is for those who ask why. A second
   // call can only bring the SIGKILL forward.
   void stop(milliseconds grace, const std::string& reason);
+  // This worker was told to stop, and its ranks with it: nobody's failure.
+  void preempt() { preempted_ = true; }
   bool stopping() const { return stop_reason_.has_value(); }
   const std::string& stop_reason() const { return *stop_reason_; }
 
@@ -105,7 +109,7 @@ class Launch {
   void start(RankHere& rank);
   Result<void> spawn(RankHere& rank);
   void adopt(RankHere& rank);
-  void cannot_start(RankHere& rank, const std::string& why);
+  void cannot_start(RankHere& rank, const Failure& why);
   void read_output_of(const RankHere& rank);
   RankPlace place_of(const RankHere& rank) const;
   Result<RankCommand> command_for(const RankHere& rank) const;
@@ -114,7 +118,6 @@ class Launch {
   void command_all(void (RankProcess::*command)());
   bool ready_to_tell(const RankHere& rank) const;
   v1::RankEvent exit_event(const RankHere& rank);
-  std::vector<std::string> last_lines(const RankHere& rank);
   const RankHere& at(Rank rank) const;
   RankHere& at(Rank rank) { return const_cast<RankHere&>(std::as_const(*this).at(rank)); }
   // In output_: stdout and stderr of the first rank, of the second, ...
@@ -131,6 +134,7 @@ class Launch {
   OutputFlow output_;
   bool disowned_ = false;
   std::optional<std::string> stop_reason_;
+  bool preempted_ = false;
   Instant kill_at_;
   EventLoop::TimerId kill_timer_ = 0;
   std::vector<EventLoop::TimerId> timers_;

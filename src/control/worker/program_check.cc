@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "longhaul/base/strings.h"
+#include "longhaul/membership/job.h"
 
 namespace longhaul {
 namespace {
@@ -17,6 +18,11 @@ namespace fs = std::filesystem;
 
 Failure invalid(const std::string& message) {
   return {ErrorKind::kInvalid, message};
+}
+
+Failure cannot_execute(int error_number, const std::string& message) {
+  const bool missing = error_number == ENOENT || error_number == ENOTDIR;
+  return {missing ? ErrorKind::kUnavailable : ErrorKind::kInvalid, message};
 }
 
 // 0, or the errno that stands between us and executing `path`.
@@ -40,7 +46,7 @@ Result<fs::path> start_directory(const std::string& directory) {
   if (error) return invalid(str_cat("working directory ", directory, ": ", error.message()));
   const fs::file_status status = fs::status(absolute, error);
   if (!fs::exists(status))
-    return invalid(str_cat("working directory ", directory, ": no such folder"));
+    return cannot_execute(ENOENT, str_cat("working directory ", directory, ": no such folder"));
   if (!fs::is_directory(status)) {
     return invalid(str_cat("working directory ", directory, ": not a folder"));
   }
@@ -63,7 +69,7 @@ Result<std::string> search_path(const std::string& command, const fs::path& star
     refused_at = candidate;
   }
   if (refused != 0) return invalid(str_cat(refused_at.string(), ": ", explain(refused)));
-  return invalid(str_cat(command, ": no such program in PATH (", path, ")"));
+  return cannot_execute(ENOENT, str_cat(command, ": no such program in PATH (", path, ")"));
 }
 
 }  // namespace
@@ -79,7 +85,11 @@ Result<std::string> find_program(const std::string& command, const std::string& 
   if (error_number == 0) return absolute.string();
   const std::string where =
       command.front() == '/' ? "" : str_cat(" (working directory ", start->string(), ")");
-  return invalid(str_cat(command, ": ", explain(error_number), where));
+  return cannot_execute(error_number, str_cat(command, ": ", explain(error_number), where));
+}
+
+int cannot_start_code(const Failure& failure) {
+  return failure.kind == ErrorKind::kInvalid ? kNotExecutableCode : kCannotStartCode;
 }
 
 }  // namespace longhaul

@@ -11,8 +11,12 @@ namespace longhaul {
 
 // The absolute path of `command`: as it is, relative to `directory` when it holds a slash, else
 // from `path` (PATH's form; relative and empty entries count from `directory`). `directory` empty:
-// this process's own. Errors: kInvalid, naming what was looked for and where; never the worker.
+// this process's own. Errors: kUnavailable (not there) and kInvalid (there, but no program), naming
+// what was looked for and where; never the worker.
 Result<std::string> find_program(const std::string& command, const std::string& directory,
                                  const std::string& path);
+
+// What a shell exits with then: 127, or 126 for what is there but cannot be executed.
+int cannot_start_code(const Failure& failure);
 
 }  // namespace longhaul

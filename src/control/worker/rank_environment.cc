@@ -29,11 +29,15 @@ void set_place(Environment& env, const RankPlace& place) {
   env["TORCHELASTIC_RESTART_COUNT"] = std::to_string(place.restarts);
   env["TORCHELASTIC_MAX_RESTARTS"] = std::to_string(place.max_restarts);
   env["TORCHELASTIC_USE_AGENT_STORE"] = "False";
+  if (!place.error_file.empty()) env["TORCHELASTIC_ERROR_FILE"] = place.error_file;
   env.try_emplace("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1");
+  // Python says where it crashed.
+  env.try_emplace("PYTHONFAULTHANDLER", "1");
 }
 
 void set_agent(Environment& env, const RankPlace& place) {
   env["LONGHAUL_JOB_ID"] = place.job_id;
+  env["LONGHAUL_TASK_ID"] = std::to_string(place.rank);  // a gang's tasks are its ranks
   env["LONGHAUL_GENERATION"] = std::to_string(place.generation);
   env["LONGHAUL_ATTEMPT"] = std::to_string(place.restarts + 1);
   env["LONGHAUL_HOST_ADDRESS"] = place.host_address;

@@ -29,6 +29,7 @@ struct RankPlace {
   std::string agent_address;  // "unix:/path"
   std::string agent_token;
   std::string gpus;  // granted to this rank alone, as CUDA_VISIBLE_DEVICES; empty: none
+  std::string error_file;  // where torch.distributed.elastic's record() writes an exception
 };
 
 // `cores`: what this host lets the worker use. With several ranks on a host and OMP_NUM_THREADS

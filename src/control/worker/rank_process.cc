@@ -61,10 +61,11 @@ std::string describe_launch_error(const RankLedger& ledger, const std::string& p
   return str_cat(program, ": ", reason);
 }
 
-RankEnd not_started(const std::string& why) {
+RankEnd not_started(const std::string& why, int error_number = 0) {
   RankEnd end;
   end.launch_error = why;
-  end.exit_code = kCannotStartCode;
+  const bool is_there = error_number == EACCES || error_number == ENOEXEC;
+  end.exit_code = is_there ? kNotExecutableCode : kCannotStartCode;
   return end;
 }
 
@@ -206,7 +207,7 @@ RankEnd RankProcess::describe_end() const {
     case RankPhase::kCreated:
       return not_started(str_cat(program_, ": its shim ended before it could start it"));
     case RankPhase::kNotStarted:
-      return not_started(describe_launch_error(ledger, program_, directory_));
+      return not_started(describe_launch_error(ledger, program_, directory_), ledger.error_number);
     case RankPhase::kShim:
     case RankPhase::kStarted:
       // Somebody killed the shim; the kernel has killed the rank with it.

@@ -41,6 +41,7 @@ struct RankEnd {
   bool stopped_by_us = false;  // it was alive when terminate() or kill() was called
   std::string launch_error;    // it never ran: why; the master adds the worker's name
   std::string process_state;   // at the first terminate() or kill(), from /proc; "T": stopped
+  std::string out_of_memory;   // who says that it was ended for its memory; filled by the caller
 };
 
 class RankProcess {

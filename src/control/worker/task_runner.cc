@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "control/common/compression.h"
+#include "control/worker/exit_report.h"
 #include "control/worker/host_resources.h"
-#include "control/worker/last_lines.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
 #include "control/worker/result_source.h"
@@ -93,7 +93,7 @@ void TaskRunner::next_of(LeaseEpoch batch) {
     const Result<void> started = start(epoch, tasks_.at(epoch));
     if (started) return;
     RankEnd end;
-    end.exit_code = kCannotStartCode;
+    end.exit_code = cannot_start_code(started.failure());
     end.launch_error = started.failure().message;
     finish(epoch, end);
   }
@@ -136,6 +136,7 @@ Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder& 
   env["LONGHAUL_INPUT"] = task.input;
   env["LONGHAUL_RESULT"] = ResultSource::path_in(folder);
   if (!task.gpus.empty()) grant_gpus(env, visible_gpus(site_.gpus, task.gpus));
+  env.try_emplace("PYTHONFAULTHANDLER", "1");
   env.try_emplace("OMP_NUM_THREADS", std::to_string(std::max(1, site_.cores / site_.slots)));
   command.env = to_strings(env);
   std::erase_if(command.env, [](const std::string& one) {
@@ -154,9 +155,17 @@ Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder& 
 void TaskRunner::process_ended(LeaseEpoch epoch, const RankEnd& end) {
   loop_.post([this, alive = alive_, epoch, end] {
     if (!*alive) return;
-    finish(epoch, end);
+    finish(epoch, with_witness(epoch, end));
     if (const auto task = tasks_.find(epoch); task != tasks_.end()) next_of(task->second.batch);
   });
+}
+
+RankEnd TaskRunner::with_witness(LeaseEpoch epoch, RankEnd end) {
+  const auto running = running_.find(epoch);
+  if (site_.oom_watch == nullptr || running == running_.end()) return end;
+  end.out_of_memory =
+      out_of_memory_witness(*site_.oom_watch, end, running->second->folder.ledger().rank_pid);
+  return end;
 }
 
 void TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
@@ -165,15 +174,10 @@ void TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
   ended.set_job_id(task.job->launch.job);
   ended.set_generation(task.job->launch.generation);
   *ended.mutable_lease() = task.lease;
-  v1::RankExited& exited = *ended.mutable_exit();
-  exited.set_exit_code(end.exit_code);
-  exited.set_signal(end.signal);
-  exited.set_stopped_by_us(end.stopped_by_us);
-  if (!end.launch_error.empty()) exited.set_launch_error(to_utf8(end.launch_error));
+  *ended.mutable_exit() = exit_report(end, "", "", "");
   if (const auto running = running_.find(epoch); running != running_.end()) {
-    LastLines lines;
-    lines.append(SpoolReader(running->second->folder, kStderr).tail());
-    for (const std::string& line : lines.lines()) exited.add_last_lines(line);
+    const std::string said = SpoolReader(running->second->folder, kStderr).tail();
+    *ended.mutable_exit() = exit_report(end, said, "", "");
     const bool well = end.exit_code == 0 && end.signal == 0 && end.launch_error.empty();
     const bool to_store =
         well && !end.stopped_by_us && !add_result(task, running->second->folder, &ended);

@@ -18,6 +18,7 @@
 #include <string>
 
 #include "control/worker/event_loop.h"
+#include "control/worker/oom_watch.h"
 #include "control/worker/rank_folder.h"
 #include "control/worker/rank_process.h"
 #include "control/worker/result_uploader.h"
@@ -33,6 +34,7 @@ struct TaskSite {
   int slots = 1;
   std::vector<std::string> gpus;  // how CUDA calls them
   std::string master;  // HOST:PORT, where large results go
+  OomWatch* oom_watch = nullptr;  // outlives the runner
 };
 
 class TaskRunner {
@@ -88,6 +90,7 @@ class TaskRunner {
   Result<void> start(LeaseEpoch epoch, const Task& task);
   Result<RankCommand> command_for(const Task& task, const RankFolder& folder) const;
   void process_ended(LeaseEpoch epoch, const RankEnd& end);
+  RankEnd with_witness(LeaseEpoch epoch, RankEnd end);
   void finish(LeaseEpoch epoch, const RankEnd& end);
   void tell(LeaseEpoch epoch, v1::TaskEnded ended);
   void send_ends();

@@ -126,6 +126,7 @@ class Worker::Impl final : public AgentBackend {
   const WorkerSettings settings_;
   std::string incarnation_;
   const std::shared_ptr<EventLoop> loop_;
+  OomWatch oom_watch_;
   LaunchSite site_;
   int slots_ = 1;
   uint64_t memory_bytes_ = 0;
@@ -159,7 +160,7 @@ Result<void> Worker::Impl::run() {
   tasks_ = std::make_unique<TaskRunner>(
       *loop_,
       TaskSite{folder->path() + "/tasks", site_.shim.program, site_.cores, slots_, site_.gpus,
-               settings_.master},
+               settings_.master, &oom_watch_},
       [this](v1::WorkerMessage message) { link_->send(std::move(message)); },
       [this] { pump_soon(); });
   AgentServer agent(*loop_, *this);
@@ -183,6 +184,7 @@ Result<void> Worker::Impl::prepare_site() {
   site_.gpus = usable_gpus(own_environment(), settings_.gpus.value_or(-1));
   memory_bytes_ = settings_.memory_bytes > 0 ? settings_.memory_bytes : usable_memory();
   const int gpus = static_cast<int>(site_.gpus.size());
+  site_.oom_watch = &oom_watch_;
   slots_ = settings_.slots > 0 ? settings_.slots : gpus > 0 ? gpus : site_.cores;
   const bool can_be_succeeded = settings_.adopt && !settings_.state_folder.empty();
   site_.shim.adopt_timeout =
@@ -303,7 +305,10 @@ MasterLink::Listener Worker::Impl::link_listener() {
   listener.make_register = [this] { return make_register(); };
   listener.registered = [this](const v1::Registered& registered) { on_registered(registered); };
   listener.message = [this](v1::MasterMessage message) { on_message(std::move(message)); };
-  listener.heartbeat_sent = [this] { outbox_.heartbeat_sent(); };
+  listener.heartbeat_sent = [this] {
+    outbox_.heartbeat_sent();
+    oom_watch_.tick();
+  };
   listener.heartbeat_answered = [this] { on_heartbeat_answered(); };
   listener.lost = [this] { on_lost(); };
   listener.refused = [this](const std::string& reason) {
@@ -437,6 +442,7 @@ void Worker::Impl::prepare(const v1::Prepare& request) {
     prepared.set_port(static_cast<uint32_t>(*port));
   } else {
     prepared.set_error(to_utf8(port.failure().message));
+    prepared.set_exit_code(cannot_start_code(port.failure()));
   }
   link_->send(std::move(message));
 }
@@ -547,6 +553,7 @@ void Worker::Impl::begin_shutdown(bool force) {
   const bool again = std::exchange(shutting_down_, true);
   const milliseconds grace = force || again ? milliseconds(0) : settings_.grace;
   for (const auto& [id, launch] : launches_) {
+    launch->preempt();
     if (!launch->all_ended()) {
       stop_launch(*launch, grace, str_cat("worker ", name_, " is shutting down"));
     }

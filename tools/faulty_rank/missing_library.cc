@@ -1,0 +1,4 @@
+// Of a library that will not be there.
+int longhaul_missing() {
+  return 0;
+}
