@@ -25,9 +25,9 @@ namespace {
 using namespace longhaul;
 
 void say(const char* what) {
-  std::printf("%s %.6f\n", what,
-              std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-                  .count());
+  std::printf(
+      "%s %.6f\n", what,
+      std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count());
   std::fflush(stdout);
 }
 

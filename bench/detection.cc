@@ -1,6 +1,6 @@
-// What clients of a master see, and when: every change of a worker's state, every rank's exit and every
-// end of the jobs that it is told to watch. One line each, with the monotonic clock, which all
-// processes of a machine share:
+// What clients of a master see, and when: every change of a worker's state, every rank's exit and
+// every end of the jobs that it is told to watch. One line each, with the monotonic clock, which
+// all processes of a machine share:
 //
 //   node NAME ready|unreachable|lost NANOSECONDS
 //   exit JOB RANK CODE NANOSECONDS

@@ -1,5 +1,5 @@
-// A rank that says when it began: seconds of CLOCK_MONOTONIC. With "wait" it then sleeps until it is
-// stopped. No library but libc: what is measured is the launch, not the program's own start.
+// A rank that says when it began: seconds of CLOCK_MONOTONIC. With "wait" it then sleeps until it
+// is stopped. No library but libc: what is measured is the launch, not the program's own start.
 #include <time.h>
 #include <unistd.h>
 

@@ -85,7 +85,7 @@ class Cluster:
         return host.start([self.bin / program, *words], stdout=self.log, stderr=self.log)
 
     def start_worker(self, host):
-        return self.start(host, "longhaul-worker", "--master", self.address, "--slots", 16, "--address", host.address,
+        return self.start(host, "longhaul-worker", "--master", self.address, "--slots", 64, "--address", host.address,
                           "--state-dir", self.folder / host.name)
 
     def cli(self, *words):

@@ -64,8 +64,9 @@ class Host(Namespace):
         self.ip("link set lo up", f"address add {self.address}/24 dev {self.interface}", f"link set {self.interface} up")
 
     def start(self, words, **options):
-        """A program on this host, as subprocess.Popen."""
-        return subprocess.Popen([*self.enter, *map(str, words)], **options)
+        """A program on this host, as subprocess.Popen. It is killed when the thread ends that called this, with or without the
+        whole program."""
+        return subprocess.Popen([*self.enter, "setpriv", "--pdeathsig", "KILL", *map(str, words)], **options)
 
     # --- What can happen to its link. mend() undoes all of them. ------------------------------------
 
