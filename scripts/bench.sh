@@ -17,7 +17,7 @@ Usage: scripts/bench.sh NAME [options of that benchmark; NAME --help lists them]
   overlap    how much of the exchange hides behind backward, and what codecs cost a step
   wan_ddp    step time over slow, far and lossy links, against Python's DDP and its hooks  (root, installs peers)
   wan_picture  time to the same loss against the link, drawn from wan_ddp's and learning's output  (installs peers)
-  control    durable tasks per second and recovery of a master with a thousand simulated workers
+  control    durable tasks a second, launches, memory and recovery, with a thousand simulated workers
   linkem     are emulated links true to rate, RTT and loss, and how much passes?  (root)
   build      cold and warm build time of the presets release and test
 
@@ -54,7 +54,7 @@ case "$name" in
   lossless) targets=(bench_lossless char_gpt) peers=no ;;
   codecs) targets=(bench_codecs bench_gradients bench_torch_quantize char_gpt) peers=no ;;
   linkem) targets=(linkem) peers=no ;;
-  control) targets=(bench_control longhaul-master longhaul-cli) peers=no ;;
+  control) targets=(bench_control bench_launch bench_stamp longhaul-master longhaul-worker longhaul-shim longhaul-cli) peers=no ;;
   convergence) targets=(char_gpt) peers=no ;;
   learning) targets=(bench_learning) peers=yes ;;
   allreduce) targets=(bench_allreduce linkem) peers=no ;;
