@@ -34,7 +34,7 @@ TEST(TimeText, Durations) {
 TEST(TimeText, TimesAgoOrAtAnHour) {
   constexpr int64_t kNow = 1'763'733'000'000;  // 2025-11-21 13:50:00 UTC
   EXPECT_EQ(parse_since("10m", kNow), kNow - 600'000);
-  EXPECT_EQ(parse_since("99999999d", kNow), 1U) << "before time began";
+  EXPECT_EQ(parse_since("900000d", kNow), 1U) << "before time began";
   EXPECT_EQ(parse_since("@1763733000", kNow), kNow);
   EXPECT_EQ(parse_since("2025-11-21T13:50:00Z", kNow), kNow);
   EXPECT_EQ(parse_since("2025-11-21 13:49Z", kNow), kNow - 60'000);
