@@ -95,6 +95,7 @@ void ClusterState::grant_tasks(Job& job, const WorkerRecord& worker, int slots, 
   if (batches.empty()) return;
   if (job.status.state == JobState::kPending) {
     job.status.unix_ms_started = now.unix_ms;
+    start_clock(job, now);
     advance(job, JobEvent::kTasksGranted, now);
     happened(EventKind::kJobStarted, job, str_cat("the first of ", job.tasks->size(), " tasks"));
   }

@@ -437,6 +437,7 @@ void ClusterState::review_stopping(Job& job, Now now) {
 
 // What time alone brings about.
 void ClusterState::expire(Job& job, Now now) {
+  if (job.retry_at && *job.retry_at <= now.instant) job.retry_at.reset();  // it may wait for room
   answer(job.store.expire(now.instant));
   if (job.tasks) {
     job.tasks->tick(now.instant);

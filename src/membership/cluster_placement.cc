@@ -178,9 +178,12 @@ std::vector<WorkerRoom> ClusterState::rooms() const {
 }
 
 Resources ClusterState::free_of(const WorkerRecord& worker) const {
-  const auto use = use_.find(worker.id);
-  const Resources room = worker.registration.room();
-  return use == use_.end() ? room : room - use->second.used();
+  return worker.registration.room() - used_of(worker.id);
+}
+
+Resources ClusterState::used_of(const WorkerId& id) const {
+  const auto use = use_.find(id);
+  return use == use_.end() ? Resources{} : use->second.used();
 }
 
 void ClusterState::take_slots(Job& job) {

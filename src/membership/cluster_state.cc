@@ -176,7 +176,7 @@ std::vector<const JobStatus*> ClusterState::list(bool include_ended) const {
 std::vector<NodeStatus> ClusterState::nodes() const {
   std::vector<NodeStatus> nodes;
   for (const auto& [id, worker] : workers_.all()) {
-    NodeStatus node{worker, worker.registration.room() - free_of(worker), {}};
+    NodeStatus node{worker, used_of(id), {}};
     for (const JobStatus* job : list(false)) {
       const Job& whole = jobs_.at(job->id);
       const bool here =

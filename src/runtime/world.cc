@@ -88,6 +88,8 @@ c10::Device choose_device(const InitOptions& options, int local_rank) {
   if (options.device) return *options.device;
   if (!has_nccl() || !torch::cuda::is_available()) return c10::Device(c10::DeviceType::CPU);
   const auto count = static_cast<int>(torch::cuda::device_count());
+  // Granted by our worker: this process sees its own GPUs alone.
+  if (std::getenv("LONGHAUL_GPUS") != nullptr) local_rank = 0;
   if (local_rank >= count)
     throw Error(ErrorKind::kInvalid, str_cat("local rank ", local_rank,
                                              " has no GPU of its own: ", "this host has ", count));

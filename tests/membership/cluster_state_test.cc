@@ -644,5 +644,148 @@ TEST_F(ClusterStateTest, IdsOfForgottenJobsAreNotGivenAgainAfterARestart) {
   EXPECT_NE(*on_.submit(1), job);
 }
 
+// --- GPUs, refusals, reservations ---------------------------------------------------------------
+
+class PlacementInClusterTest : public ::testing::Test {
+ protected:
+  static JobSpec gang(int ranks, int gpus, milliseconds limit = milliseconds(0)) {
+    JobSpec spec;
+    spec.ranks = ranks;
+    spec.gpus_per_rank = gpus;
+    spec.time_limit = limit;
+    return spec;
+  }
+
+  testing::StateDriver on_;
+  SessionId a_ = on_.connect("a", 4, "", {}, {}, /*gpus=*/4, /*memory_bytes=*/100);
+};
+
+TEST_F(PlacementInClusterTest, GpusAreKeptWhenTheMasterIsStartedAgain) {
+  const JobId first = *on_.submit(gang(1, 2));
+  on_.prepared(a_, first);
+  const auto launches = on_.take<LaunchMessage>(a_);
+  ASSERT_THAT(launches, SizeIs(1));
+  EXPECT_THAT(launches[0].gpus, ElementsAre(0, 1));
+  on_.says(a_, first, 0, RankSpawned{100});
+
+  on_.restart_master();
+  a_ = on_.connect("a", 4, "a-1", {{first, 1}}, {}, 4, 100);
+  EXPECT_THAT(on_.job(first).ranks[0].gpus, ElementsAre(0, 1));
+  const JobId second = *on_.submit(gang(2, 1));
+  EXPECT_THAT(on_.job(second).ranks[0].gpus, ElementsAre(2));
+  EXPECT_THAT(on_.job(second).ranks[1].gpus, ElementsAre(3));
+  EXPECT_EQ(on_.state.nodes()[0].used, (Resources{3, 4, 0}));
+}
+
+TEST_F(PlacementInClusterTest, AWorkerTellsWhichGpusItsTasksHave) {
+  JobSpec spec;
+  spec.array.emplace().tasks = 1;
+  spec.gpus_per_rank = 2;
+  const JobId tasks = *on_.submit(spec);
+  const auto grants = on_.take<GrantTasksMessage>(a_);
+  ASSERT_THAT(grants, SizeIs(1));
+  const TaskBatch batch = grants[0].batches.at(0);
+  EXPECT_THAT(batch.gpus, ElementsAre(0, 1));
+
+  on_.restart_master();
+  const HeldLease held{{tasks, 1}, batch.leases[0], batch.leases[0].epoch, batch.gpus};
+  a_ = on_.connect("a", 4, "a-1", {}, {held}, 4, 100);
+  const JobId gang_job = *on_.submit(gang(1, 1));
+  EXPECT_THAT(on_.job(gang_job).ranks[0].gpus, ElementsAre(2));
+}
+
+TEST_F(PlacementInClusterTest, WhatCouldNeverFitIsRefusedUnlessItWaitsForNodes) {
+  JobSpec large = gang(3, 2);
+  Result<JobId> refused = on_.submit(large);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.failure().kind, ErrorKind::kInvalid);
+  EXPECT_THAT(refused.failure().message,
+              StartsWith("3 ranks with 2 GPUs each asked, the largest that fits is 2: 1 node x 2"));
+  EXPECT_TRUE(on_.state.list(true).empty());
+  large.wait_for_nodes = true;
+  EXPECT_TRUE(on_.submit(large));
+}
+
+TEST_F(PlacementInClusterTest, WhatWasLostAMomentAgoStillCounts) {
+  on_.disconnect(a_, /*goodbye=*/true);
+  EXPECT_TRUE(on_.submit(gang(4, 1)));
+  EXPECT_FALSE(on_.submit(gang(5, 1)));
+  on_.connect("b", 2);
+  EXPECT_TRUE(on_.submit(gang(6, 0)));
+  on_.pass(601'000);
+  EXPECT_FALSE(on_.submit(gang(3, 0)));
+}
+
+TEST(PlacementInCluster, BeforeTheFirstWorkerEverythingWaits) {
+  testing::StateDriver on;
+  JobSpec spec;
+  spec.ranks = 1000;
+  const Result<JobId> job = on.submit(spec);
+  ASSERT_TRUE(job);
+  EXPECT_EQ(on.job(*job).reason, "needs 1000 slots; no worker is ready");
+}
+
+TEST_F(PlacementInClusterTest, AReservationIsToldAndShortJobsGoAhead) {
+  const JobId first = *on_.submit(gang(3, 0, milliseconds(60'000)));
+  on_.prepared(a_, first);
+  const JobId large = *on_.submit(gang(4, 0));
+  const uint64_t expected = on_.job(large).unix_ms_expected_start;
+  EXPECT_EQ(expected, on_.now().unix_ms + 65'000) << "the limit and the grace";
+  EXPECT_EQ(on_.job(*on_.submit(gang(1, 0))).state, JobState::kPending);
+  EXPECT_EQ(on_.job(*on_.submit(gang(1, 0, milliseconds(90'000)))).state, JobState::kPending);
+  EXPECT_EQ(on_.job(*on_.submit(gang(1, 0, milliseconds(30'000)))).state, JobState::kStarting);
+  on_.expect_all_is_durable();
+}
+
+TEST_F(PlacementInClusterTest, AnArrayHasATimeLimitToo) {
+  JobSpec spec;
+  spec.array.emplace().tasks = 9;
+  spec.time_limit = milliseconds(2'000);
+  const JobId job = *on_.submit(spec);
+  on_.pass(3'000, {a_});
+  EXPECT_EQ(on_.job(job).state, JobState::kStopping);
+  EXPECT_EQ(on_.job(job).failure->failure_class, FailureClass::kTimeLimit);
+}
+
+// The master would never sleep.
+TEST_F(PlacementInClusterTest, NothingIsDueWhileARestartedGangWaitsForRoom) {
+  JobSpec spec = gang(4, 0);
+  spec.max_node_restarts = 1;
+  const JobId job = *on_.submit(spec);
+  on_.prepared(a_, job);
+  for (Rank rank = 0; rank < 4; ++rank) on_.says(a_, job, rank, RankSpawned{100 + rank});
+  on_.disconnect(a_, /*goodbye=*/true);
+  const SessionId b = on_.connect("b", 1);
+  on_.pass(2'000, {b});
+  EXPECT_EQ(on_.job(job).state, JobState::kPending);
+  EXPECT_EQ(on_.job(job).node_restarts, 1);
+  ASSERT_TRUE(on_.state.next_wakeup());
+  EXPECT_GT(*on_.state.next_wakeup(), on_.now().instant);
+}
+
+TEST_F(PlacementInClusterTest, TasksDoNotTakeWhatAGangWaitsFor) {
+  JobSpec array;
+  array.array.emplace().tasks = 1000;
+  const JobId tasks = *on_.submit(array);
+  JobSpec first = gang(3, 0);
+  first.priority = 1;
+  const JobId job = *on_.submit(first);
+  EXPECT_EQ(on_.job(job).state, JobState::kPending);
+  std::vector<Lease> held;
+  for (const GrantTasksMessage& grant : on_.take<GrantTasksMessage>(a_)) {
+    for (const TaskBatch& batch : grant.batches) held.push_back(batch.leases[0]);
+  }
+  ASSERT_THAT(held, SizeIs(4));
+  for (int i = 0; i < 3; ++i) {
+    on_.task_ends(a_, {tasks, 1}, held[static_cast<size_t>(i)], 0);
+    on_.pass(100, {a_});
+  }
+  EXPECT_EQ(on_.job(job).state, JobState::kStarting);
+  EXPECT_THAT(on_.take<GrantTasksMessage>(a_), SizeIs(0)) << "they are followed by the gang";
+  on_.task_ends(a_, {tasks, 1}, held[3], 0);
+  on_.pass(100, {a_});
+  EXPECT_THAT(on_.take<GrantTasksMessage>(a_), SizeIs(1)) << "and go on beside it";
+}
+
 }  // namespace
 }  // namespace longhaul

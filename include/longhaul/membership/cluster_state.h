@@ -181,6 +181,7 @@ class ClusterState {
   std::optional<Failure> why_it_never_fits(const JobSpec& spec, Now now) const;
   std::vector<WorkerRoom> rooms() const;
   Resources free_of(const WorkerRecord& worker) const;
+  Resources used_of(const WorkerId& id) const;
   void take_slots(Job& job);
   void give_slots_back(Job& job);
   static int slots_held(const Job& job);
