@@ -53,10 +53,10 @@ std::string advice(const JobStatus& job) {
       return "make sure that the program and the libraries it needs are there under that very path "
              "on every worker's host";
     case FailureClass::kKilled:
-      return str_cat("find out who sent SIGKILL to that process on ",
-                     failure.host.empty() ? "that host" : failure.host,
-                     ": a user, a batch system, or the out-of-memory killer where the worker may "
-                     "not read the kernel's log (dmesg)");
+      return str_cat(
+          "find out who killed that process: a user, a batch system, or the kernel for "
+          "want of memory, where the worker may not read its log: see dmesg on ",
+          failure.host.empty() ? "that host" : failure.host);
     case FailureClass::kOutOfMemory:
       return "give it more memory or less to do: smaller batches, fewer ranks a host; "
              "--max-oom-restarts tries again";

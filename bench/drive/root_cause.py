@@ -2,7 +2,7 @@
 other (tools/faulty_rank), fails again and again: a rank, a step and one of 18 kinds of fault drawn from a seed. The report
 counts as right when rank (or worker, where that is at fault), host and class are. Time counts from the fault until `longhaul run`
 has printed the report and ended: for a hang from the collective's deadline, for a rank that never joins from the join timeout,
-for a killed worker from the end of its lease."""
+for a killed worker from the end of its lease, for memory from the kernel's kill."""
 
 import argparse
 import json
@@ -53,7 +53,7 @@ class Cluster:
         self.bin, self.folder = pathlib.Path(binaries).resolve(), pathlib.Path(folder)
         self.address = f"127.0.0.1:{free_port()}"
         self.env = dict(os.environ, LONGHAUL_MASTER=self.address, TMPDIR=str(folder))
-        self.cgroup = self.make_cgroup()
+        self.cgroup, self.oom_kills_seen = self.make_cgroup(), 0
         self.workers = {}
         self.master = self.spawn("longhaul-master", "--listen", self.address, "--in-memory", "--lease", str(LEASE))
         for i in range(WORKERS):
@@ -103,6 +103,16 @@ class Cluster:
                     return
             time.sleep(0.05)
         raise SystemExit("the workers did not register")
+
+    def oom_kills(self):
+        return int((self.cgroup / "memory.oom_control").read_text().rsplit("oom_kill ", 1)[1])
+
+    def wait_for_oom_kill(self):
+        """When the kernel has killed one more."""
+        while self.oom_kills() == self.oom_kills_seen:
+            time.sleep(0.005)
+        self.oom_kills_seen = self.oom_kills()
+        return time.time()
 
     def end(self):
         for process in [*self.workers.values(), self.master]:
@@ -161,6 +171,8 @@ class Injection:
         elif self.kind.startswith("worker"):
             self.cluster.workers[self.worker].send_signal(signal.SIGKILL if self.kind == "worker killed" else signal.SIGTERM)
             at = time.time()
+        elif self.kind == "out of memory":
+            at = self.cluster.wait_for_oom_kill()
         if self.kind in ("hang", "SIGSTOP"):
             at += DEADLINE
         elif self.kind == "worker killed":

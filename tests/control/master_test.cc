@@ -316,7 +316,7 @@ TEST_F(MasterTest, AWorkerThatSaysGoodbyeIsGoneAtOnce) {
   const std::string job = submit(1);
   a.launch();
   EXPECT_TRUE(a.say_goodbye().ok());
-  EXPECT_EQ(watch_to_end(job).failure().failure_class(), v1::FAILURE_CLASS_WORKER_LOST);
+  EXPECT_EQ(watch_to_end(job).failure().failure_class(), v1::FAILURE_CLASS_PREEMPTED);
 }
 
 TEST_F(MasterTest, TwoWorkersOfOneName) {

@@ -186,19 +186,20 @@ TEST(RankProcess, SaysExactlyWhyAProgramDoesNotStart) {
     std::string program;
     std::string directory;
     std::string expected;
+    int exit_code = 127;
   };
   const std::vector<Case> cases = {
       {"/no/such/program", "", "/no/such/program: No such file"},
       {write("no-interpreter", "#!/no/such/shell\n"), "", "its interpreter"},
-      {write("text", "hello"), "", "not a program"},
+      {write("text", "hello"), "", "not a program", 126},
       {"/bin/sh", "/no/such/folder", "working directory /no/such/folder: No such file"},
-      {folder.path().string(), "", "Permission denied"},
+      {folder.path().string(), "", "Permission denied", 126},
   };
   for (const Case& c : cases) {
     RankRun rank;
     const RankEnd end = rank.run(c.program, {"x"}, c.directory);
     EXPECT_NE(end.launch_error.find(c.expected), std::string::npos) << end.launch_error;
-    EXPECT_EQ(end.exit_code, 127);
+    EXPECT_EQ(end.exit_code, c.exit_code);
   }
 }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "control/worker/last_lines.h"
+#include "longhaul/base/crash_handler.h"
 #include "longhaul/membership/exit_evidence.h"
 
 namespace longhaul {
@@ -46,7 +47,10 @@ v1::RankExited exit_report(const RankEnd& end, const std::string& error_text,
   LastLines lines;
   lines.append(error_text);
   if (lines.empty()) lines.append(output_text);
-  for (const std::string& line : lines.lines()) exited.add_last_lines(line);
+  for (const std::string& line : lines.lines()) {
+    // The backtrace has a place of its own, with names that can be read.
+    if (!line.starts_with(kCrashFrame)) exited.add_last_lines(line);
+  }
   if (end.stopped_by_us || !end.launch_error.empty()) return exited;
 
   ExitEvidence evidence = read_last_output(error_text, end.exit_code, end.signal);
