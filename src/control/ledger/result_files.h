@@ -16,6 +16,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "longhaul/base/result.h"
 #include "longhaul/base/unique_fd.h"
@@ -45,7 +46,8 @@ class ResultDraft {
 
  private:
   friend class ResultFiles;
-  ResultDraft(std::string folder, std::string path) : folder_(std::move(folder)), path_(path) {}
+  ResultDraft(std::string folder, std::string path)
+      : folder_(std::move(folder)), path_(std::move(path)) {}
   Result<void> open();
 
   std::string folder_;
