@@ -22,6 +22,7 @@ struct Release {
   Instant at;
   size_t room = 0;
   Resources amount;
+  bool tasks = false;  // until others follow them
 };
 
 // Follows rooms as they empty, and tells as soon as a gang fits.
@@ -177,10 +178,12 @@ class Backfill {
       if (yields) {
         release.when = When::kSoon;
       } else if (job.ends) {
-        release = {When::kKnown, std::max(*job.ends, input_.now), 0, {}};
+        release.at = std::max(*job.ends, input_.now);
       } else {
-        release = {When::kSomeDay, Instant(Instant::duration(order)), 0, {}};
+        release.when = When::kSomeDay;
+        release.at = Instant(Instant::duration(order));
       }
+      release.tasks = job.tasks;
       for (const TakenRoom& taken : job.taken) {
         const auto room = index_.find(taken.worker);
         if (room == index_.end()) continue;
@@ -191,7 +194,7 @@ class Backfill {
       }
     }
     for (size_t room = 0; room < rooms_.size(); ++room) {
-      if (!rooms_[room].ready) releases.push_back({When::kIfItReturns, {}, room, {}});
+      if (!rooms_[room].ready) releases.push_back({When::kIfItReturns, {}, room, {}, false});
     }
     std::stable_sort(releases.begin(), releases.end(), [](const Release& a, const Release& b) {
       return a.when != b.when ? a.when < b.when : a.at < b.at;
@@ -201,25 +204,28 @@ class Backfill {
 
   struct Shadow {
     std::optional<Instant> at;  // absent: it hangs on what nobody knows
-    std::vector<WorkerRoom> rooms;
     std::vector<Seats> seats;
+    std::vector<Resources> left;  // of all but what tasks give up: others would follow them there
   };
 
   // The first moment from `earliest` on at which the gang fits.
   Shadow shadow(const Demand& demand, Instant earliest, bool tasks_yield) const {
     FitWatch watch(demand, rooms_);
     std::optional<Instant> at = earliest;
+    std::vector<Resources> left;
+    for (const WorkerRoom& room : rooms_) left.push_back(room.free);
     for (const Release& release : releases(tasks_yield)) {
       const bool by_then = release.when == When::kKnown && release.at <= earliest;
       if (!by_then && watch.fits()) break;
       watch.release(release.room, release.amount);
+      if (!release.tasks) left[release.room] = left[release.room] + release.amount;
       if (release.when != When::kKnown) {
         at.reset();
       } else if (at) {
         at = std::max(*at, release.at);
       }
     }
-    return {at, watch.rooms(), find_seats(demand, watch.rooms())};
+    return {at, find_seats(demand, watch.rooms()), std::move(left)};
   }
 
   void reserve(const WaitingJob& job) {
@@ -249,13 +255,12 @@ class Backfill {
   // What is left beside the gang's seats is all that others may have then.
   void spare(const Demand& demand, const Shadow& shadow) {
     for (size_t room = 0; room < rooms_.size(); ++room) {
-      extra_[room] = both(extra_[room], shadow.rooms[room].free);
+      extra_[room] = both(extra_[room], shadow.left[room]);
     }
     for (const Seats& one : shadow.seats) {
       const Resources seats = demand.each * one.ranks;
-      const WorkerRoom& room = shadow.rooms[one.room];
-      extra_[one.room] = both(extra_[one.room], room.free - seats);
-      Resources& reserved = plan_.reservation->room[room.id];
+      extra_[one.room] = both(extra_[one.room], shadow.left[one.room] - seats);
+      Resources& reserved = plan_.reservation->room[rooms_[one.room].id];
       if (reserved.slots < seats.slots) reserved = seats;
     }
   }

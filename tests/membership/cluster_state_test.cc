@@ -710,9 +710,9 @@ TEST_F(PlacementInClusterTest, WhatWasLostAMomentAgoStillCounts) {
   on_.disconnect(a_, /*goodbye=*/true);
   EXPECT_TRUE(on_.submit(gang(4, 1)));
   EXPECT_FALSE(on_.submit(gang(5, 1)));
-  on_.connect("b", 2);
+  const SessionId b = on_.connect("b", 2);
   EXPECT_TRUE(on_.submit(gang(6, 0)));
-  on_.pass(601'000);
+  on_.pass(601'000, {b});
   EXPECT_FALSE(on_.submit(gang(3, 0)));
 }
 

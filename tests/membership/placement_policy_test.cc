@@ -117,10 +117,10 @@ TEST_F(PlacementPolicyTest, TasksBehindAGangGiveItsRoomUp) {
   tasks_wait("tasks", 1, true);
   plan();
   EXPECT_THAT(started(), IsEmpty());
-  input_.rooms[0] = room("a", {5, 0, 0}, {2, 0, 0});
+  input_.rooms.push_back(room("b", {1, 0, 0}, {1, 0, 0}));
   plan();
   ASSERT_THAT(started(), ElementsAre("tasks"));
-  EXPECT_THAT(plan_.starts[0].slots, ElementsAre(std::pair<WorkerId, int>{"a", 1}));
+  EXPECT_THAT(plan_.starts[0].slots, ElementsAre(std::pair<WorkerId, int>{"b", 1}));
 }
 
 TEST_F(PlacementPolicyTest, TasksAheadGoFirst) {
