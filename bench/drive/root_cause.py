@@ -109,10 +109,12 @@ class Cluster:
 
     def wait_for_oom_kill(self):
         """When the kernel has killed one more."""
-        while self.oom_kills() == self.oom_kills_seen:
+        for _ in range(12000):
+            if self.oom_kills() > self.oom_kills_seen:
+                self.oom_kills_seen = self.oom_kills()
+                return time.time()
             time.sleep(0.005)
-        self.oom_kills_seen = self.oom_kills()
-        return time.time()
+        raise subprocess.TimeoutExpired("memory to run out", 60)
 
     def end(self):
         for process in [*self.workers.values(), self.master]:

@@ -173,7 +173,7 @@ TEST(Run, AProgramThatIsNotThereNamesTheWorker) {
 TEST(Run, AProgramThatIsNotExecutableNamesTheWorker) {
   Cluster cluster({.workers = 1, .slots = 1});
   std::ofstream(cluster.file("notes.txt")) << "no program\n";
-  EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "./notes.txt"}), 127);
+  EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "./notes.txt"}), 126);
   EXPECT_THAT(cluster.last().err(), HasSubstr("notes.txt"));
   EXPECT_THAT(cluster.last().err(), HasSubstr("w0"));
 }
