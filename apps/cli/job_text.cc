@@ -97,14 +97,14 @@ std::string render_nodes(const std::vector<NodeInfo>& nodes, int64_t now_unix_ms
   std::vector<Row> rows;
   rows.reserve(nodes.size());
   for (const NodeInfo& node : nodes) {
-    rows.push_back({node.id, node.host, node.address, name_of(node),
-                    str_cat(node.used_slots, "/", node.slots),
-                    node.gpus == 0 ? "-" : str_cat(node.used_gpus, "/", node.gpus),
-                    node.memory_bytes == 0 ? "-"
-                                           : str_cat(format_bytes(node.used_memory_bytes), "/",
-                                                     format_bytes(node.memory_bytes)),
-                    age(node.unix_ms_last_heard, now_unix_ms),
-                    node.jobs.empty() ? "-" : join(node.jobs, ",")});
+    rows.push_back(
+        {node.id, node.host, node.address, name_of(node), str_cat(node.used_slots, "/", node.slots),
+         node.gpus == 0 ? "-" : str_cat(node.used_gpus, "/", node.gpus),
+         node.memory_bytes == 0
+             ? "-"
+             : str_cat(format_bytes(node.used_memory_bytes), "/", format_bytes(node.memory_bytes)),
+         age(node.unix_ms_last_heard, now_unix_ms),
+         node.jobs.empty() ? "-" : join(node.jobs, ",")});
   }
   return render_table(
       {"WORKER", "HOST", "ADDRESS", "STATE", "SLOTS", "GPUS", "MEMORY", "HEARD", "JOBS"}, rows);

@@ -48,7 +48,8 @@ class JsonLineSink final : public ResultSink {
   bool take(const ResultPiece& piece) override {
     std::string line;
     if (!std::exchange(begun_, true)) {
-      line = str_cat(R"({"schema":)", kJsonSchema, R"(,"task":)", piece.task, R"(,"attempt":)", piece.attempt, R"(,"result":")");
+      line = str_cat(R"({"schema":)", kJsonSchema, R"(,"task":)", piece.task, R"(,"attempt":)",
+                     piece.attempt, R"(,"result":")");
     }
     text_ += piece.data;
     const std::string rest = piece.last ? "" : cut_unfinished_character();

@@ -47,8 +47,8 @@ WorkerTable::Registration WorkerTable::register_worker(SessionId session,
   }
   if (worker->session) by_session_.erase(*worker->session);
   const bool drained = worker->drained;
-  *worker = {result.id, registration, WorkerState::kReady, session, now.instant, now.unix_ms,
-             "",        {},        drained};
+  *worker = {result.id, registration, WorkerState::kReady, session, now.instant, now.unix_ms, "",
+             {},        drained};
   by_session_[session] = worker;
   return result;
 }

@@ -750,7 +750,7 @@ TEST_F(PlacementInClusterTest, AnArrayHasATimeLimitToo) {
 // The master would never sleep.
 TEST_F(PlacementInClusterTest, NothingIsDueWhileARestartedGangWaitsForRoom) {
   JobSpec spec = gang(4, 0);
-  spec.max_node_restarts = 1;
+  spec.max_preemptions = 1;
   const JobId job = *on_.submit(spec);
   on_.prepared(a_, job);
   for (Rank rank = 0; rank < 4; ++rank) on_.says(a_, job, rank, RankSpawned{100 + rank});
@@ -758,7 +758,7 @@ TEST_F(PlacementInClusterTest, NothingIsDueWhileARestartedGangWaitsForRoom) {
   const SessionId b = on_.connect("b", 1);
   on_.pass(2'000, {b});
   EXPECT_EQ(on_.job(job).state, JobState::kPending);
-  EXPECT_EQ(on_.job(job).node_restarts, 1);
+  EXPECT_EQ(on_.job(job).preemptions, 1);
   ASSERT_TRUE(on_.state.next_wakeup());
   EXPECT_GT(*on_.state.next_wakeup(), on_.now().instant);
 }

@@ -54,7 +54,8 @@ TEST(Explain, WhoHoldsSlotsAndWhoWaitsBefore) {
 
 TEST(Explain, WhatIsLargerThanTheClusterHearsHowMuchWouldFit) {
   ExplainFacts facts = waiting(9);
-  facts.nodes = {{"a", true, false, {4, 0, 0}, {4, 0, 0}}, {"b", true, false, {2, 0, 0}, {2, 0, 0}}};
+  facts.nodes = {{"a", true, false, {4, 0, 0}, {4, 0, 0}},
+                 {"b", true, false, {2, 0, 0}, {2, 0, 0}}};
   EXPECT_THAT(explain(facts).help, Contains(HasSubstr("could take 6 ranks")));
   facts.job.spec.ranks = 12;
   facts.job.spec.min_nodes = 2;

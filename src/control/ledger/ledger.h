@@ -69,8 +69,8 @@ struct LedgerBatch {
   std::vector<TaskRow> tasks;
   std::vector<ResultRow> results;  // new ones: a second result of a task is an error
   std::vector<InputRow> inputs;
-  std::map<uint64_t, std::string> events;  // by number
-  uint64_t first_event = 0;                // those before it are dropped
+  std::map<uint64_t, std::string> events;   // by number
+  uint64_t first_event = 0;                 // those before it are dropped
   std::map<uint64_t, uint64_t> input_sets;  // job -> its set
   std::vector<uint64_t> dropped_inputs;     // sets that no job will refer to
   struct PlanRow {

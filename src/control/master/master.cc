@@ -59,8 +59,8 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
     ledger = std::move(*opened);
     Result<ClusterMemory> remembered = remember(contents);
     if (!remembered) return remembered.failure();
-    memory = {std::move(*remembered), std::move(contents.inputs),
-              std::move(contents.input_sets), events_of(contents)};
+    memory = {std::move(*remembered), std::move(contents.inputs), std::move(contents.input_sets),
+              events_of(contents)};
   }
   std::unique_ptr<Master> master(new Master(options, std::move(ledger), std::move(memory)));
   int port = 0;

@@ -28,7 +28,7 @@ struct RankPlace {
   std::string host_address;
   std::string agent_address;  // "unix:/path"
   std::string agent_token;
-  std::string gpus;  // granted to this rank alone, as CUDA_VISIBLE_DEVICES; empty: none
+  std::string gpus;        // granted to this rank alone, as CUDA_VISIBLE_DEVICES; empty: none
   std::string error_file;  // where torch.distributed.elastic's record() writes an exception
 };
 

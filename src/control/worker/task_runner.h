@@ -33,7 +33,7 @@ struct TaskSite {
   int cores = 1;
   int slots = 1;
   std::vector<std::string> gpus;  // how CUDA calls them
-  std::string master;  // HOST:PORT, where large results go
+  std::string master;             // HOST:PORT, where large results go
   OomWatch* oom_watch = nullptr;  // outlives the runner
 };
 
