@@ -109,7 +109,7 @@ TEST_F(AgentClientTest, AStrangerIsRefused) {
   AgentClient stranger(address_, "guess");
   const Result<Placement> joined = stranger.join();
   ASSERT_FALSE(joined);
-  EXPECT_EQ(joined.failure().kind, ErrorKind::kInvalid);
+  EXPECT_EQ(joined.failure().kind, ErrorKind::kDenied);
   EXPECT_NE(joined.failure().message.find("token"), std::string::npos);
   EXPECT_FALSE(stranger.store_set("key", "value"));
   EXPECT_FALSE(stranger.report({}));

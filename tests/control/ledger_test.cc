@@ -199,7 +199,10 @@ TEST(LedgerTest, AnOlderSchemaGetsWhatIsNew) {
     auto database = std::move(Database::open(folder.path().string() + "/master.db",
                                              Database::Mode::kReadWriteCreate))
                         .value_or_throw();
-    ASSERT_TRUE(database.execute("DROP TABLE events; PRAGMA user_version=1"));
+    ASSERT_TRUE(
+        database.execute("DROP TABLE events; DROP TABLE input_sets; DROP TABLE datasets;"
+                         "DROP TABLE shards; ALTER TABLE results DROP COLUMN file_bytes;"
+                         "PRAGMA user_version=1"));
   }
   const LedgerContents after = contents_of(folder.path().string());
   EXPECT_THAT(after.jobs, ElementsAre(Pair(7, "seven")));
