@@ -244,7 +244,8 @@ void expect_lost_master(Cluster& cluster, ChildProcess& run) {
 
 TEST(KilledMaster, WhileTheJobWaitsForRoom) {
   Cluster cluster({.workers = 1, .slots = 1});
-  ChildProcess& run = run_four(cluster, {"nap"});
+  ChildProcess& run =
+      cluster.longhaul({"run", "--wait-for-nodes", "--ranks", "4", "--", rank_program(), "nap"});
   ASSERT_TRUE(eventually([&] { return run.err().find(" is pending: ") != std::string::npos; }));
   cluster.master().kill(SIGKILL);
   EXPECT_EQ(run.wait(), 69);
@@ -476,7 +477,7 @@ TEST(FullDisk, OutputThatFoundNoRoomIsThereAfterTheMasterWasKilled) {
     std::ofstream(cluster.file("go")) << "\n";
     ASSERT_TRUE(
         eventually([&] { return cluster.logs().find("waiting for room") != std::string::npos; }));
-    EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "true"}), 70);
+    EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "true"}), 75);
     cluster.master().kill(SIGKILL);
     std::filesystem::remove(disk.file("filler"));
     cluster.restart_master();

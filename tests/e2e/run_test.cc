@@ -245,7 +245,8 @@ TEST(Run, AThirdCtrlCKillsRanksThatDoNotListen) {
 
 TEST(Run, CtrlCWhileTheJobWaitsForRoom) {
   Cluster cluster({.workers = 1, .slots = 1});
-  ChildProcess& run = cluster.longhaul({"run", "--ranks", "2", "--", kSh, "-c", ":"});
+  ChildProcess& run =
+      cluster.longhaul({"run", "--wait-for-nodes", "--ranks", "2", "--", kSh, "-c", ":"});
   ASSERT_TRUE(eventually([&] { return run.err().find(" is pending: ") != std::string::npos; }));
   cancel(run);
   EXPECT_EQ(run.wait(), 130);
