@@ -87,6 +87,9 @@ void SimulatedWorkers::on_message(Worker& worker, const v1::MasterMessage& messa
     worker.held.erase(answer.lease().epoch());
   }
   if (!message.has_grant_tasks()) return;
+  for (const v1::TaskAnswer& answer : message.grant_tasks().answers()) {
+    worker.held.erase(answer.lease().epoch());
+  }
   const v1::GrantTasks& grant = message.grant_tasks();
   for (const v1::TaskBatch& batch : grant.batches()) {
     v1::TasksEnded all;

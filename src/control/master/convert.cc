@@ -96,11 +96,7 @@ void fill(v1::MasterMessage* proto, const GrantTasksMessage& message) {
 }
 
 void fill(v1::MasterMessage* proto, const TaskAnswerMessage& message) {
-  v1::TaskAnswer* answer = proto->mutable_task_answers()->add_answers();
-  set_launch(answer, message.launch);
-  *answer->mutable_lease() = to_proto(message.lease);
-  answer->set_stale(message.outcome == CommitOutcome::kStale ||
-                    message.outcome == CommitOutcome::kUnknown);
+  *proto->mutable_task_answers()->add_answers() = longhaul::to_proto(message);
 }
 
 void fill(v1::MasterMessage* proto, const StoreAnswerMessage& message) {
@@ -143,6 +139,15 @@ v1::Node to_proto(const NodeStatus& node) {
   for (const JobId& job : node.jobs) proto.add_jobs(job);
   proto.set_drained(node.worker.drained);
   return proto;
+}
+
+v1::TaskAnswer to_proto(const TaskAnswerMessage& message) {
+  v1::TaskAnswer answer;
+  set_launch(&answer, message.launch);
+  *answer.mutable_lease() = to_proto(message.lease);
+  answer.set_stale(message.outcome == CommitOutcome::kStale ||
+                   message.outcome == CommitOutcome::kUnknown);
+  return answer;
 }
 
 v1::MasterMessage to_proto(const ToWorker& message, const std::string& master_incarnation) {

@@ -15,6 +15,7 @@ namespace longhaul {
 
 v1::Node to_proto(const NodeStatus& node);
 
+v1::TaskAnswer to_proto(const TaskAnswerMessage& message);
 v1::MasterMessage to_proto(const ToWorker& message, const std::string& master_incarnation);
 
 WorkerRegistration from_proto(const v1::Register& proto);

@@ -247,20 +247,27 @@ void Core::durable() {
 
 void Core::carry_out(const Held& held, bool durable) {
   if (durable) {
-    // A worker that ends many tasks hears of all of them in one message.
-    std::map<SessionId, v1::MasterMessage> answers;
-    for (const Effect& effect : held.effects) {
+    // A worker that ends many tasks hears of all of them in one message, and of those that follow
+    // them in the same one.
+    std::map<SessionId, v1::TaskAnswers> answers;
+    const auto answer_in = [](const Effect& effect) -> const TaskAnswerMessage* {
       const auto* send = std::get_if<SendEffect>(&effect);
-      if (send != nullptr && std::holds_alternative<TaskAnswerMessage>(send->message)) {
-        v1::MasterMessage message = to_proto(send->message, incarnation_);
-        answers[send->session].mutable_task_answers()->MergeFrom(message.task_answers());
-      } else {
-        perform(effect);
+      return send == nullptr ? nullptr : std::get_if<TaskAnswerMessage>(&send->message);
+    };
+    for (const Effect& effect : held.effects) {
+      if (const TaskAnswerMessage* answer = answer_in(effect)) {
+        *answers[std::get<SendEffect>(effect).session].add_answers() = to_proto(*answer);
       }
     }
-    for (auto& [id, message] : answers) {
+    for (const Effect& effect : held.effects) {
+      if (answer_in(effect) == nullptr) perform(effect, &answers);
+    }
+    for (auto& [id, rest] : answers) {
       const auto session = sessions_.find(id);
-      if (session != sessions_.end()) session->second.sink->send(std::move(message));
+      if (session == sessions_.end() || rest.answers().empty()) continue;
+      v1::MasterMessage message;
+      *message.mutable_task_answers() = std::move(rest);
+      session->second.sink->send(std::move(message));
     }
   }
   for (const auto& done : held.done) done(durable);
@@ -274,12 +281,17 @@ void Core::give_up_writing() {
   });
 }
 
-void Core::perform(const Effect& effect) {
+void Core::perform(const Effect& effect, std::map<SessionId, v1::TaskAnswers>* answers) {
   if (const auto* send = std::get_if<SendEffect>(&effect)) {
     const auto session = sessions_.find(send->session);
     if (session == sessions_.end()) return;
     v1::MasterMessage message = to_proto(send->message, incarnation_);
-    if (message.has_grant_tasks()) fill_inputs(*message.mutable_grant_tasks());
+    if (message.has_grant_tasks()) {
+      fill_inputs(*message.mutable_grant_tasks());
+      if (const auto found = answers->find(send->session); found != answers->end()) {
+        message.mutable_grant_tasks()->mutable_answers()->Swap(found->second.mutable_answers());
+      }
+    }
     session->second.sink->send(std::move(message));
   } else if (const auto* close = std::get_if<CloseEffect>(&effect)) {
     const auto session = sessions_.find(close->session);

@@ -134,7 +134,8 @@ class Core {
   void seal_events();
   void durable();
   void carry_out(const Held& held, bool durable);
-  void perform(const Effect& effect);
+  // A grant takes along what `answers` has for its worker.
+  void perform(const Effect& effect, std::map<SessionId, v1::TaskAnswers>* answers);
   void fill_inputs(v1::GrantTasks& grant);
   void publish(bool all);
   void trim_ended_output();

@@ -388,6 +388,7 @@ void Worker::Impl::on_message(v1::MasterMessage message) {
     case v1::MasterMessage::kStopRanks:
       return stop_ranks(message.stop_ranks());
     case v1::MasterMessage::kGrantTasks:
+      for (const v1::TaskAnswer& answer : message.grant_tasks().answers()) tasks_->answer(answer);
       tasks_->grant(message.grant_tasks());
       if (shutting_down_) tasks_->stop_all(settings_.grace);
       return;
