@@ -63,6 +63,7 @@ PlacementInput ClusterState::placement_input(Now now) const {
   if (!gangs) return input;  // nothing is reserved
 
   std::vector<const Job*> started;
+  started.reserve(active_.size());
   for (const auto& [place, id] : active_) started.push_back(&jobs_.at(id));
   std::sort(started.begin(), started.end(), [](const Job* a, const Job* b) {
     const auto order = [](const Job& job) {

@@ -213,6 +213,7 @@ class Backfill {
     FitWatch watch(demand, rooms_);
     std::optional<Instant> at = earliest;
     std::vector<Resources> left;
+    left.reserve(rooms_.size());
     for (const WorkerRoom& room : rooms_) left.push_back(room.free);
     for (const Release& release : releases(tasks_yield)) {
       const bool by_then = release.when == When::kKnown && release.at <= earliest;
