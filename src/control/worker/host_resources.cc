@@ -18,6 +18,7 @@ constexpr uint64_t kKibibyte = 1024;
 
 std::vector<std::string> numbers_below(int count) {
   std::vector<std::string> numbers;
+  numbers.reserve(static_cast<size_t>(std::max(0, count)));
   for (int i = 0; i < count; ++i) numbers.push_back(std::to_string(i));
   return numbers;
 }
