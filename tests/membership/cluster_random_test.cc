@@ -129,7 +129,7 @@ class RandomLife {
   void ask_for_more(JobSpec& spec) {
     spec.wait_for_nodes = true;
     if (pick(3) == 0) spec.gpus_per_rank = 1 + pick(2);
-    if (pick(3) == 0) spec.memory_per_rank = static_cast<uint64_t>(1 + pick(4));
+    if (pick(3) == 0) spec.memory_per_rank = 1 + static_cast<uint64_t>(pick(4));
     if (pick(3) == 0) spec.priority = pick(5) - 2;
     if (pick(3) == 0) spec.placement = PlacementStyle::kSpread;
     if (pick(3) == 0) spec.time_limit = milliseconds(1 + pick(20'000));

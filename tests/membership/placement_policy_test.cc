@@ -49,6 +49,7 @@ class PlacementPolicyTest : public ::testing::Test {
   void plan() { plan_ = plan_with_backfill(input_); }
   std::vector<JobId> started() const {
     std::vector<JobId> ids;
+    ids.reserve(plan_.starts.size());
     for (const JobStart& one : plan_.starts) ids.push_back(one.id);
     return ids;
   }

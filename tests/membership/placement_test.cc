@@ -24,6 +24,7 @@ struct Slots {
 
 std::vector<WorkerRoom> rooms_of(const std::vector<Slots>& workers) {
   std::vector<WorkerRoom> rooms;
+  rooms.reserve(workers.size());
   for (const Slots& one : workers) {
     rooms.push_back({one.id, {one.total, 0, 0}, {one.free, 0, 0}, one.ready});
   }

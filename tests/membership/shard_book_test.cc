@@ -189,6 +189,7 @@ TEST(ShardBookRandom, EveryIndexCountsOnceWhateverHappens) {
         case 1: {
           ShardBook restarted;
           std::vector<TaskRecord> rows;
+          rows.reserve(durable.size());
           for (const auto& [task, row] : durable) rows.push_back(row);
           restarted.restore("d", wanted, rows, Instant()).value_or_throw();
           book = std::move(restarted);

@@ -16,7 +16,7 @@ namespace longhaul::testing {
 
 class StateDriver {
  public:
-  explicit StateDriver(ClusterOptions options = {}) : state(options), options_(options) {}
+  explicit StateDriver(const ClusterOptions& options = {}) : state(options), options_(options) {}
 
   Now now() const {
     return {Instant(milliseconds(1'000'000 + ms_)), static_cast<uint64_t>(1'700'000'000'000 + ms_)};
