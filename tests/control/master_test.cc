@@ -465,6 +465,7 @@ TEST_F(MasterTest, TheJournalTellsAJobsLifeInOrder) {
   request.set_follow(true);  // until the job has ended
   const std::vector<v1::Event> events = events_of(request);
   std::vector<v1::EventKind> kinds;
+  kinds.reserve(events.size());
   for (const v1::Event& event : events) kinds.push_back(event.kind());
   EXPECT_THAT(kinds, ElementsAre(v1::EVENT_KIND_JOB_SUBMITTED, v1::EVENT_KIND_JOB_PLACED,
                                  v1::EVENT_KIND_JOB_STARTED, v1::EVENT_KIND_JOB_STOPPING,

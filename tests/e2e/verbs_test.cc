@@ -116,9 +116,8 @@ TEST(Events, AreFollowedAcrossARestartOfTheMasterWithoutAGap) {
     const nlohmann::json event = nlohmann::json::parse(line);
     EXPECT_EQ(event["schema"], 1);
     EXPECT_EQ(event["number"], ++number);
-    if (event["job"] != "")
-      what.push_back(
-          str_cat(event["job"].get<std::string>(), " ", event["event"].get<std::string>()));
+    const auto job = event["job"].get<std::string>();
+    if (!job.empty()) what.push_back(str_cat(job, " ", event["event"].get<std::string>()));
     if (event["event"] == "job ended" && event["job"] == "j1") {
       EXPECT_EQ(event["rank"], 0);
       EXPECT_EQ(event["worker"], "w0");
