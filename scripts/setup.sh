@@ -39,7 +39,7 @@ packages=(g++ cmake ninja-build ccache mold pkg-config python3 python3-pip ca-ce
   libgloo-dev libzstd-dev libxxhash-dev libspdlog-dev nlohmann-json3-dev
   libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libcli11-dev libsqlite3-dev)
 if [ "$tests" = yes ]; then
-  packages+=(libgtest-dev libgmock-dev clang-format-19 clang-tidy-19 clang-19 libclang-rt-19-dev iproute2 libfaketime git)
+  packages+=(libgtest-dev libgmock-dev clang-format-19 clang-19 libclang-rt-19-dev iproute2 libfaketime git)
 fi
 if [ "$bench" = yes ]; then packages+=(liblz4-dev iproute2); fi
 
@@ -131,4 +131,22 @@ fetch_wheel() {
 
 if ! user_libtorch; then
   if [ ! -e "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then fetch_wheel; fi
+fi
+
+# --- clang-tidy --------------------------------------------------------------------------------
+tidy_dir="$top/.deps/clang-tidy"
+tidy_wheel="$top/scripts/clang-tidy-wheel.txt"
+if [ "$tests" = yes ] && ! cmp -s "$tidy_wheel" "$tidy_dir/.complete"; then
+  say "fetching clang-tidy (about 42 MB) into .deps/clang-tidy"
+  rm -rf "$tidy_dir"
+  log=$(mktemp)
+  if ! python3 -m pip install -q --no-deps --require-hashes --only-binary=:all: --no-compile \
+    --target "$tidy_dir" -r "$tidy_wheel" >"$log" 2>&1; then
+    tail -n 15 "$log" >&2
+    rm -f "$log"
+    echo "setup.sh: clang-tidy could not be fetched (is the Python package index reachable, is the disk full?)." >&2
+    exit 1
+  fi
+  rm -f "$log"
+  cp "$tidy_wheel" "$tidy_dir/.complete"
 fi

@@ -1,8 +1,8 @@
 """clang-tidy over every C++ file of the build, with the checks of .clang-tidy.
 
 clang-tidy spends nearly all of its time on the system headers a file includes, so files with the same
-flags are checked as one translation unit that includes them all. Where two of them define the same local
-name, they are checked in halves.
+flags are checked as one translation unit that includes them all. A file that defines a local name which
+one before it has defined too goes into the next such unit.
 
 usage: tidy_test.py SOURCE_DIR BUILD_DIR CLANG_TIDY [FOLDER...]
 """
@@ -56,26 +56,29 @@ def batches(source: str, build: str, only: list[str]) -> list[tuple[tuple[str, .
 
 
 def tidy(clang_tidy: str, source: str, file: str, flags: tuple[str, ...]) -> str:
+    """What clang-tidy finds fault with; empty when that is nothing."""
     done = subprocess.run([clang_tidy, "--quiet", f"--config-file={source}/.clang-tidy", file, "--", *flags],
                           capture_output=True, text=True)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
-def compiles(clang_tidy: str, file: str, flags: tuple[str, ...]) -> bool:
-    clang = clang_tidy.replace("clang-tidy", "clang++")
-    return subprocess.run([clang, "-fsyntax-only", "-w", file, *flags], capture_output=True).returncode == 0
+def does_not_compile(file: str, found: str) -> bool:
+    return any(line.startswith(f"{file}:") and "clang-diagnostic-error" in line for line in found.splitlines())
 
 
 def check(clang_tidy: str, source: str, scratch: str, flags: tuple[str, ...], files: list[str]) -> str:
+    """Checks `files` as one translation unit, and those that do not go together with the ones before them as a next one."""
     if len(files) == 1:
         return tidy(clang_tidy, source, files[0], flags)
     with tempfile.NamedTemporaryFile("w", suffix=".cc", dir=scratch, delete=False) as together:
         for number, file in enumerate(files):
             together.write(f'#define main main_{number}  // NOLINT\n#include "{file}"\n#undef main\n')
-    if compiles(clang_tidy, together.name, flags):
-        return tidy(clang_tidy, source, together.name, flags)
-    half = len(files) // 2
-    return "".join(check(clang_tidy, source, scratch, flags, part) for part in (files[:half], files[half:]))
+    found = tidy(clang_tidy, source, together.name, (*flags, "-ferror-limit=0"))
+    if "clang-diagnostic-error" not in found:
+        return found
+    clashing = [file for file in files[1:] if does_not_compile(file, found)] or files[len(files) // 2:]
+    rest = [file for file in files if file not in clashing]
+    return "".join(check(clang_tidy, source, scratch, flags, part) for part in (rest, clashing))
 
 
 def main() -> int:
