@@ -42,8 +42,12 @@ def main() -> None:
     what, source, build = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
     with tempfile.TemporaryDirectory() as folder:
         if what == "library":
-            alone = build / "library-alone"
-            run("cmake", "-S", str(source), "-B", str(alone), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+            # Beside the other and with its flags, so that ccache has most of it.
+            alone = build.with_name(build.name + "-library-alone")
+            same = [f"-D{name}={cache_value(build, name)}"
+                    for name in ("CMAKE_CXX_COMPILER", "CMAKE_BUILD_TYPE", "CMAKE_CXX_FLAGS", "CMAKE_CXX_FLAGS_RELEASE",
+                                 "LONGHAUL_WERROR")]
+            run("cmake", "-S", str(source), "-B", str(alone), "-G", "Ninja", *same,
                 "-DLONGHAUL_CONTROL=OFF", "-DLONGHAUL_EXAMPLES=OFF", "-DCMAKE_DISABLE_FIND_PACKAGE_GRPC=ON",
                 f"-DLIBTORCH={cache_value(build, 'Libtorch_ROOT_DIR')}")
             run("cmake", "--build", str(alone))
