@@ -26,17 +26,21 @@ if(NOT TARGET GRPC::grpc++)
 endif()
 
 # longhaul_protos(TARGET a.proto...): a static library of the generated code, included as
-# "longhaul/v1/a.pb.h". The .proto files lie under PROJECT_SOURCE_DIR/proto.
+# "longhaul/v1/a.pb.h". The .proto files lie under PROJECT_SOURCE_DIR/proto; services are in a_service.proto.
 function(longhaul_protos target)
   set(out ${PROJECT_BINARY_DIR}/proto)
   file(MAKE_DIRECTORY ${out})
   set(generated "")
   foreach(proto IN LISTS ARGN)
     string(REGEX REPLACE "\\.proto$" "" stem ${proto})
-    set(files ${out}/${stem}.pb.cc ${out}/${stem}.pb.h ${out}/${stem}.grpc.pb.cc ${out}/${stem}.grpc.pb.h)
+    set(files ${out}/${stem}.pb.cc ${out}/${stem}.pb.h)
+    set(service "")
+    if(stem MATCHES "_service$")
+      list(APPEND files ${out}/${stem}.grpc.pb.cc ${out}/${stem}.grpc.pb.h)
+      set(service --grpc_out=${out} --plugin=protoc-gen-grpc=${GRPC_CPP_PLUGIN})
+    endif()
     add_custom_command(OUTPUT ${files}
-      COMMAND ${GRPC_PROTOC} -I ${PROJECT_SOURCE_DIR}/proto
-        --cpp_out=${out} --grpc_out=${out} --plugin=protoc-gen-grpc=${GRPC_CPP_PLUGIN}
+      COMMAND ${GRPC_PROTOC} -I ${PROJECT_SOURCE_DIR}/proto --cpp_out=${out} ${service}
         ${PROJECT_SOURCE_DIR}/proto/${proto}
       DEPENDS ${PROJECT_SOURCE_DIR}/proto/${proto} VERBATIM)
     list(APPEND generated ${files})

@@ -8,6 +8,7 @@ if(NOT CMAKE_CXX_COMPILER_LAUNCHER)
   if(LONGHAUL_CCACHE)
     set(CMAKE_CXX_COMPILER_LAUNCHER
       ${CMAKE_COMMAND} -E env
+      CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}  # a second clone, and a second build folder, find what the first compiled
       CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
       ${LONGHAUL_CCACHE})
     # Lets ccache see what a precompiled header holds.

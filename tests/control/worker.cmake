@@ -1,4 +1,4 @@
-longhaul_test(control_worker
+longhaul_test(control_worker GRPC
   SOURCES
     agent_client_test.cc
     host_resources_test.cc
