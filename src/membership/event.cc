@@ -4,6 +4,8 @@ namespace longhaul {
 
 std::string_view to_string(EventKind kind) {
   switch (kind) {
+    case EventKind::kOther:
+      return "other";
     case EventKind::kMasterStarted:
       return "master started";
     case EventKind::kJobSubmitted:

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "control/common/event_proto.h"
+
 namespace longhaul {
 namespace {
 
@@ -129,6 +131,13 @@ TEST(JobFeed, OfOneAttemptAndNoLongerThanItLasts) {
   cursor.attempt = 2;
   EXPECT_EQ(output_of(feed, cursor, &end), "second\n");
   EXPECT_EQ(end, JobFeed::Next::kNothingYet);
+}
+
+TEST(EventProto, AKindOfANewerMasterIsOther) {
+  v1::Event newer = event(1, "j1");
+  newer.set_kind(static_cast<v1::EventKind>(v1::EventKind_MAX + 1));
+  EXPECT_EQ(from_proto(newer).kind, EventKind::kOther);
+  EXPECT_EQ(from_proto(event(1, "j1")).kind, EventKind::kJobStarted);
 }
 
 TEST(JobFeed, SinceGivesWholeLinesEvenIfTheyBeganBefore) {

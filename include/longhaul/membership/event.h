@@ -12,6 +12,7 @@
 namespace longhaul {
 
 enum class EventKind {
+  kOther,  // one that this version does not know, of a newer master
   kMasterStarted,
   kJobSubmitted,
   kJobPlaced,          // every rank has a slot, and where
@@ -31,7 +32,7 @@ enum class EventKind {
 std::string_view to_string(EventKind kind);
 
 struct ClusterEvent {
-  EventKind kind = EventKind::kMasterStarted;
+  EventKind kind = EventKind::kOther;
   JobId job;                  // empty: not about a job
   WorkerId worker;            // the worker it is about, or the culprit's
   Generation generation = 0;  // of the job

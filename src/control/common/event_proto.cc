@@ -3,8 +3,9 @@
 namespace longhaul {
 namespace {
 
-// The enumerations have the same order; the proto's zero is "unspecified".
-static_assert(static_cast<int>(EventKind::kWorkerUndrained) + 1 == v1::EVENT_KIND_WORKER_UNDRAINED);
+// The enumerations have the same order; of the job's states the proto's zero is "unspecified".
+static_assert(static_cast<int>(EventKind::kOther) == v1::EVENT_KIND_UNSPECIFIED);
+static_assert(static_cast<int>(EventKind::kWorkerUndrained) == v1::EVENT_KIND_WORKER_UNDRAINED);
 static_assert(static_cast<int>(JobState::kStopped) + 1 == v1::JOB_STATE_STOPPED);
 
 v1::JobState to_proto(JobState state) {
@@ -18,7 +19,7 @@ JobState from_proto(v1::JobState state) {
 
 EventKind from_proto(v1::EventKind kind) {
   const bool known = kind > v1::EVENT_KIND_UNSPECIFIED && kind <= v1::EVENT_KIND_WORKER_UNDRAINED;
-  return known ? static_cast<EventKind>(static_cast<int>(kind) - 1) : EventKind::kMasterStarted;
+  return known ? static_cast<EventKind>(kind) : EventKind::kOther;
 }
 
 }  // namespace
@@ -27,7 +28,7 @@ v1::Event to_proto(const ClusterEvent& event) {
   v1::Event proto;
   proto.set_number(event.number);
   proto.set_unix_ms(event.unix_ms);
-  proto.set_kind(static_cast<v1::EventKind>(static_cast<int>(event.kind) + 1));
+  proto.set_kind(static_cast<v1::EventKind>(event.kind));
   proto.set_job_id(event.job);
   proto.set_worker_id(event.worker);
   proto.set_generation(event.generation);
