@@ -98,7 +98,7 @@ class Follower {
     }
     flush_lines();
     screen_.show_line("");
-    // Nothing comes any more of an attempt that is over.
+    // Nobody is kept waiting for what may still come of an attempt that is over.
     const bool over = options_.watch.attempt != 0 && options_.watch.attempt < status_.generation;
     complete_ = !options_.watch.follow || over || has_ended(status_.state);
     if (!options_.watch.follow || over) {

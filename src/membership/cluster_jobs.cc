@@ -529,11 +529,14 @@ void ClusterState::answer(const std::vector<StoreReply>& replies) {
 }
 
 bool ClusterState::rank_output(SessionId session, const LaunchId& launch, Rank rank, Now now) {
-  if (!heard(session, now)) return false;
-  const WorkerRecord* worker = nullptr;
-  const Job* job = job_on(session, launch, &worker);
-  return job != nullptr && rank >= 0 && rank < static_cast<int>(job->status.ranks.size()) &&
-         job->status.ranks[static_cast<size_t>(rank)].worker == worker->id;
+  heard(session, now);
+  const WorkerRecord* worker = workers_.by_session(session);
+  if (worker == nullptr || !may_have_run(worker->id, launch)) return false;
+  const JobStatus& job = jobs_.at(launch.job).status;
+  if (rank < 0 || rank >= job.spec.ranks) return false;
+  if (launch.generation < job.generation) return true;
+  return rank < static_cast<int>(job.ranks.size()) &&
+         job.ranks[static_cast<size_t>(rank)].worker == worker->id;
 }
 
 }  // namespace longhaul

@@ -34,21 +34,15 @@ void ClusterState::register_worker(SessionId session, const WorkerRegistration& 
   const WorkerRecord& worker = *workers_.find(result.id);
   effects_.emplace_back(WorkerChangedEffect{result.id});
   RegisteredMessage registered{
-      result.id, options_.workers.heartbeat_interval, options_.workers.lease, {}};
+      result.id, options_.workers.heartbeat_interval, options_.workers.lease, {}, {}};
   for (const LaunchId& launch : registration.inventory) {
-    const Job* job = job_of(launch);
-    const bool known =
-        job != nullptr && !has_ended(job->status.state) &&
-        (job->tasks || std::any_of(job->status.ranks.begin(), job->status.ranks.end(),
-                                   [&](const RankRecord& rank) {
-                                     return rank.worker == result.id &&
-                                            rank.state != RankState::kLost;
-                                   }));
-    if (!known) registered.unknown.push_back(launch);
+    if (runs(result.id, launch)) continue;
+    (may_have_run(result.id, launch) ? registered.over : registered.unknown).push_back(launch);
   }
   note("worker ", result.id, " on ", registration.host, " (", registration.address,
        ") is ready: ", registration.slots, " slots, ", registration.inventory.size(),
-       " launches running, ", registered.unknown.size(), " of them unknown");
+       " launches running, ", registered.unknown.size(), " of them unknown, ",
+       registered.over.size(), " of them over");
   happened(result.continued ? EventKind::kWorkerReturned : EventKind::kWorkerRegistered, result.id,
            str_cat("on ", registration.host, " (", registration.address, ") with ",
                    registration.slots, " slots, ", registration.inventory.size(),
@@ -64,6 +58,29 @@ void ClusterState::register_worker(SessionId session, const WorkerRegistration& 
   }
   resume(worker, now);
   schedule(now);
+}
+
+// Whether what the worker says of this launch counts.
+bool ClusterState::runs(const WorkerId& worker, const LaunchId& launch) const {
+  const auto found = jobs_.find(launch.job);
+  if (found == jobs_.end()) return false;
+  const Job& job = found->second;
+  if (job.launch() != launch || has_ended(job.status.state)) return false;
+  return job.tasks ||
+         std::any_of(job.status.ranks.begin(), job.status.ranks.end(), [&](const RankRecord& rank) {
+           return rank.worker == worker && rank.state != RankState::kLost;
+         });
+}
+
+// Who held the ranks of an older generation is not kept, and need not be: each generation was
+// launched once, so nobody but the worker that ran a rank has anything that it printed.
+bool ClusterState::may_have_run(const WorkerId& worker, const LaunchId& launch) const {
+  const auto found = jobs_.find(launch.job);
+  if (found == jobs_.end()) return false;
+  const JobStatus& job = found->second.status;
+  if (launch.generation != job.generation) return launch.generation < job.generation;
+  return std::any_of(job.ranks.begin(), job.ranks.end(),
+                     [&](const RankRecord& rank) { return rank.worker == worker; });
 }
 
 // What a worker may have missed while its stream was broken.

@@ -23,6 +23,7 @@ import places
 
 MARK = "LONGHAUL_CHAOS"
 WORKERS, SLOTS, LEASE = 3, 3, 2.0
+SAY_EVERY = 30  # seconds
 GANG = """
 i=0
 while [ $i -lt 40 ]; do
@@ -43,14 +44,25 @@ class Campaign:
         self.history_lock = threading.Lock()
         self.history = open(self.folder / "history.jsonl", "w", encoding="utf-8")
         self.faults = collections.Counter()
+        self.findings = 0  # seen while it runs; most are the checker's
         self.jobs = []
+        self.said_at = time.monotonic()
         self.master = self.start_master()
         self.workers = [self.start_worker(i) for i in range(WORKERS)]
 
     def tell(self, event, **fields):
         with self.history_lock:
+            self.findings += event in ("hang", "leaked")
             self.history.write(json.dumps({"event": event, **fields}) + "\n")
             self.history.flush()
+
+    def say_progress(self, faults=None):
+        if time.monotonic() < self.said_at + SAY_EVERY:
+            return
+        self.said_at = time.monotonic()
+        of_all = "" if faults is None else f" of {faults}"
+        print(f"chaos: {self.faults.total()}{of_all} faults, {len(self.jobs) - self.active()} of {len(self.jobs)} jobs ended, "
+              f"{self.findings} findings", file=sys.stderr, flush=True)
 
     def spawn(self, name, *words):
         log = open(self.folder / f"{name}.log", "a", encoding="utf-8")
@@ -109,12 +121,7 @@ class Campaign:
 
     # --- Faults -------------------------------------------------------------------------------------
 
-    def kill_rank(self):
-        status = self.cli("ps", "-o", "json")
-        if status.returncode:
-            return False
-        pids = [rank["pid"] for job in json.loads(status.stdout)["jobs"] for rank in job["ranks"]
-                if job["spec"]["max_restarts"] > 0 and rank["pid"] > 0 and rank["exit_code"] is None]
+    def kill_one_of(self, pids):
         if not pids:
             return False
         try:
@@ -123,15 +130,17 @@ class Campaign:
             return False
         return True
 
+    def kill_rank(self):
+        status = self.cli("ps", "-o", "json")
+        if status.returncode:
+            return False
+        pids = [rank["pid"] for job in json.loads(status.stdout)["jobs"] for rank in job["ranks"]
+                if job["spec"]["max_restarts"] > 0 and rank["pid"] > 0 and rank["exit_code"] is None]
+        return self.kill_one_of(pids)
+
     def kill_task(self):
         pids = [pid for pid, command in self.marked() if "sh -c sleep 0.02; echo result" in command and "shim" not in command]
-        if not pids:
-            return False
-        try:
-            os.kill(self.random.choice(pids), signal.SIGKILL)
-        except ProcessLookupError:
-            return False
-        return True
+        return self.kill_one_of(pids)
 
     def kill_worker(self):
         i = self.random.randrange(WORKERS)
@@ -225,6 +234,7 @@ class Campaign:
                 self.submit()
             self.fault()
             self.look()
+            self.say_progress(faults)
             time.sleep(self.random.uniform(0, 0.2))
 
     def run_map(self, tasks):
@@ -234,25 +244,39 @@ class Campaign:
         while self.active():
             self.fault()
             self.look()
+            self.say_progress()
 
     def active(self):
         listed = self.cli("ps", "-o", "json")
         return len(json.loads(listed.stdout)["jobs"]) if listed.returncode == 0 else 4
 
     def settle(self):
-        for row in self.jobs:
-            try:
-                self.cli("wait", row["job"], timeout=180)
-                status = json.loads(self.cli("status", row["job"], "-o", "json").stdout)
-            except (subprocess.TimeoutExpired, ValueError):
-                self.tell("hang", what=f"{row['job']} did not end")
-                continue
-            self.tell("ended", job=row["job"], state=status["state"], exit=status["exit_code"], restarts=status["restarts"])
+        ended = [row for row in self.jobs if self.wait_for(row["job"])]
+        self.wait_for_late_output()
+        for row in ended:
             if row["kind"] == "array":
                 self.read_results(row["job"])
             else:
-                lost = status["node_restarts"] + sum(rank["state"] == "lost" for rank in status["ranks"])
-                self.tell("log", job=row["job"], text=self.cli("logs", row["job"]).stdout, lost_workers=lost)
+                self.tell("log", job=row["job"], text=self.cli("logs", row["job"]).stdout)
+
+    def wait_for(self, job):
+        self.say_progress()
+        try:
+            self.cli("wait", job, timeout=180)
+            status = json.loads(self.cli("status", job, "-o", "json").stdout)
+        except (subprocess.TimeoutExpired, ValueError):
+            self.tell("hang", what=f"{job} did not end")
+            return False
+        self.tell("ended", job=job, state=status["state"], exit=status["exit_code"], restarts=status["restarts"])
+        return True
+
+    def wait_for_late_output(self):
+        """A worker keeps what its ranks printed until the master has it, also after the end of their job."""
+        deadline = time.monotonic() + 60
+        while (kept := sorted(self.folder.glob("w*/spool/*"))) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for launch in kept:
+            self.tell("hang", what=f"{launch.relative_to(self.folder)} is still kept")
 
     def end(self):
         for process in [*self.workers, self.master]:

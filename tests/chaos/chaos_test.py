@@ -103,7 +103,6 @@ class Chaos(unittest.TestCase):
     def test_it_finds_a_lost_line(self):
         def cut(row):
             if row["event"] == "log":
-                row["lost_workers"] = 0
                 row["text"] = "".join(line for line in row["text"].splitlines(True) if not line.endswith(" 5\n"))
             return row
         self.assert_found(self.plant(history=cut), "lost lines [5]")

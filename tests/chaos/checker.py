@@ -3,7 +3,7 @@ the master's database; it shares no code with Longhaul. Each finding is one line
 
 History lines: {"event": "submitted", "job", "kind": "array" | "gang", "tasks", "exit"} once a submission was acknowledged,
 {"event": "results", "job", "results": {task: text}} for each reading, {"event": "ended", "job", "state", "exit", "restarts"},
-{"event": "log", "job", "text"}, {"event": "hang", "what"}, {"event": "leaked", "pid", "command"}."""
+{"event": "log", "job", "text"} once workers have no output left to send, {"event": "hang", "what"}, {"event": "leaked", "pid", "command"}."""
 
 import collections
 import json
@@ -75,10 +75,10 @@ def check_jobs(history, database):
 
 
 def check_lines(history, folder):
-    """What a rank wrote into its journal after it had printed it must be in the log, once, in order; up to where an attempt's
-    worker counted as lost, whose ranks are nobody's."""
+    """What a rank wrote into its journal after it had printed it must be in the log, once, in order, whatever became of its
+    worker."""
     for row in history:
-        if row["event"] != "log" or row["lost_workers"]:
+        if row["event"] != "log":
             continue
         printed = collections.defaultdict(list)
         for line in row["text"].splitlines():

@@ -6,11 +6,13 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "control/common/credentials.h"
+#include "tests/support/temp_dir.h"
 
 namespace longhaul {
 namespace {
@@ -37,7 +39,8 @@ std::unique_ptr<Master> start_master(milliseconds lease = milliseconds(60'000),
 class FakeWorker {
  public:
   FakeWorker(const std::string& master, const std::string& id, uint32_t slots,
-             const std::string& incarnation = "first")
+             const std::string& incarnation = "first",
+             const std::vector<v1::Inventory>& inventory = {})
       : stub_(v1::WorkerService::NewStub(grpc::CreateChannel(master, channel_credentials()))) {
     context_.set_deadline(limit());
     stream_ = stub_->Session(&context_);
@@ -48,6 +51,7 @@ class FakeWorker {
     registration->set_host("host-" + id);
     registration->set_address("127.0.0.1");
     registration->set_slots(slots);
+    for (const v1::Inventory& launch : inventory) *registration->add_inventory() = launch;
     stream_->Write(message);
     registered = next(v1::MasterMessage::kRegistered).registered();
   }
@@ -143,13 +147,14 @@ class MasterTest : public ::testing::Test {
     master_ = std::move(master);
     jobs_ = v1::JobService::NewStub(grpc::CreateChannel(master_->address(), channel_credentials()));
   }
-  std::string submit(uint32_t ranks, const std::string& name = "") {
+  std::string submit(uint32_t ranks, const std::string& name = "", uint32_t max_restarts = 0) {
     grpc::ClientContext context;
     context.set_deadline(limit());
     v1::SubmitJobRequest request;
     request.mutable_spec()->add_command("./train");
     request.mutable_spec()->set_ranks(ranks);
     request.mutable_spec()->set_name(name);
+    request.mutable_spec()->set_max_restarts(max_restarts);
     v1::SubmitJobReply reply;
     const grpc::Status status = jobs_->SubmitJob(&context, request, &reply);
     EXPECT_TRUE(status.ok()) << status.error_message();
@@ -412,6 +417,106 @@ TEST_F(MasterTest, LogsOfARunningJobEndWithoutFollow) {
   for (v1::WatchJobEvent event; reader->Read(&event);) output += event.output().data();
   EXPECT_TRUE(reader->Finish().ok());
   EXPECT_EQ(output, "one\n");
+}
+
+v1::Inventory launch_of(const std::string& job, uint64_t generation) {
+  v1::Inventory launch;
+  launch.set_job_id(job);
+  launch.set_generation(generation);
+  return launch;
+}
+
+TEST_F(MasterTest, WhatAnAttemptHasPrintedMayComeLate) {
+  connect(start_master());
+  FakeWorker a(master_->address(), "gpu-a", 1);
+  const std::string job = submit(1, "", /*max_restarts=*/1);
+  const v1::Launch first = a.launch();
+  a.prints(0, 0, "one\n");
+  a.exits(0, 1);
+  const v1::Launch second = a.launch();
+  a.prints(0, 0, "second attempt\n");
+  a.launched = first;
+  a.prints(0, 0, "one\ntwo\n");
+  while (true) {
+    const v1::OutputAck ack = a.next(v1::MasterMessage::kOutputAck).output_ack();
+    if (ack.generation() == first.generation() && ack.bytes() >= 12) break;
+  }
+  a.launched = second;
+  a.exits(0, 0);
+  std::string output;
+  EXPECT_EQ(watch_to_end(job, &output).state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(output, "one\nsecond attempt\ntwo\n");
+
+  a.launched = first;
+  a.prints(0, 4, "two\nthree\n");
+  a.beat(1);
+  output.clear();
+  EXPECT_EQ(watch_to_end(job, &output).state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(output, "one\nsecond attempt\ntwo\nthree\n");
+}
+
+TEST_F(MasterTest, WhatCameLateIsKeptOnceAcrossARestart) {
+  const testing::TempDir folder;
+  MasterOptions options;
+  options.listen = "127.0.0.1:0";
+  options.state_folder = folder.file("state");
+  const auto restart = [&] {
+    jobs_.reset();
+    master_.reset();
+    connect(std::move(Master::start(options)).value_or_throw());
+  };
+  restart();
+  std::string job;
+  v1::Launch launched;
+  {
+    FakeWorker a(master_->address(), "gpu-a", 1);
+    job = submit(1);
+    launched = a.launch();
+    a.prints(0, 0, "one\n");
+    a.exits(0, 0);
+    EXPECT_EQ(watch_to_end(job).state(), v1::JOB_STATE_SUCCEEDED);
+  }
+  for (const char* text : {"two\n", "two\nthree\n"}) {
+    restart();
+    FakeWorker a(master_->address(), "gpu-a", 1, "first", {launch_of(job, 1), launch_of("j99", 1)});
+    a.launched = launched;
+    std::map<std::string, bool> wanted;
+    for (const v1::Inventory& one : a.registered.unknown()) {
+      wanted[one.job_id()] = one.output_wanted();
+    }
+    EXPECT_EQ(wanted, (std::map<std::string, bool>{{job, true}, {"j99", false}}));
+    a.prints(0, 4, text);
+    a.beat(1);
+  }
+  restart();
+  std::string output;
+  EXPECT_EQ(watch_to_end(job, &output).state(), v1::JOB_STATE_SUCCEEDED);
+  EXPECT_EQ(output, "one\ntwo\nthree\n");
+}
+
+TEST_F(MasterTest, LateOutputSharesTheRoomOfEndedJobs) {
+  constexpr size_t kRoom = size_t{1} << 20;
+  MasterOptions options;
+  options.listen = "127.0.0.1:0";
+  options.core.output_bytes_of_ended_jobs = kRoom;
+  connect(std::move(Master::start(options)).value_or_throw());
+  FakeWorker a(master_->address(), "gpu-a", 1);
+  const std::string job = submit(1);
+  a.launch();
+  a.exits(0, 0);
+  EXPECT_EQ(watch_to_end(job).state(), v1::JOB_STATE_SUCCEEDED);
+  const std::string chunk(64 << 10, 'x');
+  uint64_t printed = 0;
+  for (; printed <= 2 * kRoom; printed += chunk.size()) {
+    a.prints(0, printed, chunk);
+    a.next(v1::MasterMessage::kOutputAck);
+  }
+  a.beat(1);
+  std::string kept;
+  uint64_t dropped = 0;
+  watch_to_end(job, &kept, &dropped);
+  EXPECT_LE(kept.size(), kRoom);
+  EXPECT_EQ(kept.size() + dropped, printed);
 }
 
 TEST_F(MasterTest, UnknownJobsAndBadSpecsGetClearAnswers) {

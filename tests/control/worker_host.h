@@ -61,6 +61,16 @@ class WorkerHost {
     return message;
   }
 
+  // What a master that has done with this launch answers to a registration.
+  static v1::MasterMessage over(bool output_wanted) {
+    v1::MasterMessage message;
+    v1::Inventory& unknown = *message.mutable_registered()->add_unknown();
+    unknown.set_job_id("j1");
+    unknown.set_generation(1);
+    unknown.set_output_wanted(output_wanted);
+    return message;
+  }
+
   void stop_ranks(uint32_t grace_ms, const std::string& reason) {
     v1::MasterMessage message;
     v1::StopRanks& stop = *message.mutable_stop_ranks();

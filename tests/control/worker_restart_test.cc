@@ -269,15 +269,37 @@ TEST_F(RestartedWorker, StopsWhatTheMasterNoLongerKnows) {
   ASSERT_TRUE(printed("\n"));
   const pid_t rank = numbers(output()).at(0);
   kill();
-  v1::MasterMessage answer;
-  v1::Inventory& unknown = *answer.mutable_registered()->add_unknown();
-  unknown.set_job_id("j1");
-  unknown.set_generation(1);
-  master.answer_register(answer);
+  master.answer_register(WorkerHost::over(/*output_wanted=*/false));
   start();
   EXPECT_TRUE(eventually([&] { return !is_running(rank); }));
   end();
   EXPECT_TRUE(WorkerHost::exits(master.messages()).empty());
+}
+
+TEST_F(RestartedWorker, SendsTheOutputOfALaunchThatIsOver) {
+  start();
+  launch("exec 2>/dev/null; trap 'echo bye; exit 4' TERM; echo up; while :; do sleep 0.02; done");
+  ASSERT_TRUE(printed("up"));
+  kill();
+  master.answer_register(WorkerHost::over(/*output_wanted=*/true));
+  master.acknowledge_output(false);
+  start();
+  ASSERT_TRUE(printed("bye"));
+  // Killed again before anybody has it.
+  ASSERT_TRUE(eventually([&] { return testing::processes_marked(mark_pair()).size() == 1; }));
+  kill();
+  const size_t before = master.messages().size();
+  master.acknowledge_output(true);
+  start();
+  EXPECT_TRUE(eventually([&] { return !exists("state/spool/j1-1"); }));
+  const FakeMaster::Messages messages = master.messages();
+  const FakeMaster::Messages last(messages.begin() + static_cast<std::ptrdiff_t>(before),
+                                  messages.end());
+  EXPECT_NE(WorkerHost::output(last).find("bye\n"), std::string::npos);
+  EXPECT_EQ(output(), "up\nbye\n");
+  expect_consistent(messages, "up\nbye\n");
+  EXPECT_TRUE(WorkerHost::exits(messages).empty());
+  end();
 }
 
 TEST_F(RestartedWorker, StopsItsRanksOnTheMastersWord) {

@@ -234,15 +234,68 @@ TEST(Worker, StopsLaunchesThatTheMasterDoesNotKnow) {
   host.launch("echo $$; exec sleep 1000");
   ASSERT_TRUE(host.printed("\n"));
   const pid_t rank = numbers(WorkerHost::output(host.master.messages())).at(0);
-  v1::MasterMessage answer;
-  v1::Inventory& unknown = *answer.mutable_registered()->add_unknown();
-  unknown.set_job_id("j1");
-  unknown.set_generation(1);
-  host.master.answer_register(answer);
+  host.master.answer_register(WorkerHost::over(/*output_wanted=*/false));
   host.master.drop_session();
   EXPECT_TRUE(eventually([&] { return !is_running(rank); }));
   EXPECT_TRUE(host.end());
   EXPECT_TRUE(WorkerHost::exits(host.master.messages()).empty());
+}
+
+// Whether the last registration still lists a launch.
+bool lists_a_launch(const FakeMaster::Messages& messages) {
+  bool lists = false;
+  for (const auto& message : messages) {
+    if (message.has_register_()) lists = message.register_().inventory_size() > 0;
+  }
+  return lists;
+}
+
+TEST(Worker, SendsTheOutputOfALaunchThatIsOverUntilTheMasterHasIt) {
+  const testing::TempDir folder;
+  WorkerSettings settings;
+  settings.state_folder = folder.file("state");
+  WorkerHost host(settings);
+  ASSERT_TRUE(host.registered());
+  host.master.acknowledge_output(false);
+  host.launch("trap 'echo bye; exit 4' TERM; echo up; while :; do sleep 0.02; done");
+  ASSERT_TRUE(host.printed("up"));
+  host.master.answer_register(WorkerHost::over(/*output_wanted=*/true));
+  host.master.drop_session();
+  ASSERT_TRUE(host.printed("up\nbye\n"));
+  // The master may go away as often as it likes.
+  for (const size_t times : {3U, 4U}) {
+    host.master.drop_session();
+    ASSERT_TRUE(host.registered(times));
+    EXPECT_TRUE(lists_a_launch(host.master.messages()));
+  }
+  const std::string spool = settings.state_folder + "/spool/j1-1";
+  EXPECT_TRUE(std::filesystem::exists(spool)) << "nobody has it yet";
+  const size_t before = host.master.messages().size();
+  host.master.acknowledge_output(true);
+  host.master.drop_session();
+  EXPECT_TRUE(eventually([&] { return !std::filesystem::exists(spool); }));
+  const FakeMaster::Messages messages = host.master.messages();
+  const FakeMaster::Messages last(messages.begin() + static_cast<std::ptrdiff_t>(before),
+                                  messages.end());
+  EXPECT_EQ(WorkerHost::output(last), "up\nbye\n") << "all of it again, none was acknowledged";
+  EXPECT_TRUE(WorkerHost::exits(messages).empty());
+  EXPECT_TRUE(host.end());
+}
+
+TEST(Worker, ThrowsTheOutputOfALaunchAwayThatNobodyWants) {
+  const testing::TempDir folder;
+  WorkerSettings settings;
+  settings.state_folder = folder.file("state");
+  WorkerHost host(settings);
+  ASSERT_TRUE(host.registered());
+  host.launch("trap 'echo bye; exit 4' TERM; echo up; while :; do sleep 0.02; done");
+  ASSERT_TRUE(host.printed("up"));
+  host.master.answer_register(WorkerHost::over(/*output_wanted=*/false));
+  host.master.drop_session();
+  EXPECT_TRUE(
+      eventually([&] { return !std::filesystem::exists(settings.state_folder + "/spool/j1-1"); }));
+  EXPECT_TRUE(host.end());
+  EXPECT_EQ(WorkerHost::output(host.master.messages()), "up\n");
 }
 
 TEST(Worker, EndsWhenTheMasterRefusesIt) {

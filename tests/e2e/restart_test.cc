@@ -1,9 +1,11 @@
 // A worker daemon is killed and started again while its ranks run: what a user sees of it, which is
-// nothing, and what an operator who wants a clean host gets. That nothing is left running is
-// checked when the cluster goes.
+// nothing, and what an operator who wants a clean host gets. Or it comes back after its lease: what
+// its ranks have printed meanwhile is kept. That nothing is left running is checked when the
+// cluster goes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -121,6 +123,70 @@ TEST(RestartedWorker, ThatComesAfterItsLeaseStopsItsRanks) {
   EXPECT_TRUE(is_running(rank)) << "it waits for another worker";
   cluster.start_worker(0);
   EXPECT_TRUE(eventually([&] { return !is_running(rank); }));
+}
+
+// A gang of one rank. Its first attempt numbers lines until it is told to stop, and then says how
+// many; the next one waits for the file `enough`.
+class LostWorker : public ::testing::Test {
+ protected:
+  static constexpr const char* kCountingUntilStopped =
+      "if [ $LONGHAUL_GENERATION != 1 ]; then while [ ! -e enough ]; do sleep 0.02; done; exit; "
+      "fi; "
+      "trap stop=1 TERM; i=0; "
+      "while [ -z \"$stop\" ]; do i=$((i+1)); echo line $i; sleep 0.002; done; echo sum $i";
+
+  // The first worker is stopped, counts as LOST, and the gang is formed again on the second one.
+  LostWorker() {
+    wait_for_line(run_, 20);
+    cluster_.add_worker(1);
+    cluster_.wait_for_workers(2);
+    cluster_.worker(0).kill(SIGSTOP);
+    EXPECT_TRUE(eventually([&] { return run_.err().find("attempt 2") != std::string::npos; }));
+  }
+  void end_the_job() {
+    std::ofstream(cluster_.file("enough")) << "\n";
+    EXPECT_EQ(run_.wait(), 0) << run_.err();
+  }
+  static bool is_whole(const std::string& out) {
+    return out.ends_with('\n') && out.find("] sum ") != std::string::npos;
+  }
+  std::string logs(const std::vector<std::string>& flags = {}) {
+    std::vector<std::string> command = {"logs", "last"};
+    command.insert(command.end(), flags.begin(), flags.end());
+    EXPECT_EQ(cluster_.longhaul_to_end(command), 0);
+    return cluster_.last().out();
+  }
+  void expect_its_spool_is_gone() {
+    const std::string spool = cluster_.file("state-w0/spool/j1-1");
+    EXPECT_TRUE(eventually([&] { return !std::filesystem::exists(spool); }));
+  }
+
+  Cluster cluster_{{.workers = 1, .slots = 1, .lease = "1", .keep_state = true}};
+  ChildProcess& run_ = cluster_.longhaul(
+      {"run", "--ranks", "1", "--max-node-restarts", "1", "--", "sh", "-c", kCountingUntilStopped});
+};
+
+TEST_F(LostWorker, WhatItsRanksHavePrintedComesWhenItIsBack) {
+  EXPECT_FALSE(is_whole(run_.out()));
+  cluster_.worker(0).kill(SIGCONT);
+  EXPECT_TRUE(eventually([&] { return is_whole(run_.out()); })) << "whoever follows sees it come";
+  end_the_job();
+  expect_every_line_once_and_in_order(lines_of(run_.out(), 0));
+  expect_every_line_once_and_in_order(lines_of(logs({"--attempt", "1"}), 0));
+  expect_its_spool_is_gone();
+}
+
+TEST_F(LostWorker, WhatItsRanksHavePrintedComesAfterTheEndOfTheJobToo) {
+  end_the_job();
+  EXPECT_FALSE(is_whole(logs({"-f"}))) << "it does not wait for what may come late";
+  cluster_.restart_master();
+  cluster_.restart_worker(0);
+  EXPECT_TRUE(eventually([&] { return is_whole(logs()); }));
+  cluster_.restart_master();
+  cluster_.restart_worker(0);
+  cluster_.wait_for_workers(2);
+  expect_every_line_once_and_in_order(lines_of(logs(), 0));
+  expect_its_spool_is_gone();
 }
 
 }  // namespace

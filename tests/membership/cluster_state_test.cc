@@ -262,9 +262,54 @@ TEST_F(ClusterStateTest, WhatALostWorkerReportsLaterIsRefused) {
   EXPECT_EQ(on_.job(job).state, JobState::kStopping);
   EXPECT_TRUE(on_.closed(b_));
   b_ = on_.connect("gpu-b", 2, "", {{job, 1}});
-  EXPECT_THAT(on_.take<RegisteredMessage>(b_).at(0).unknown, ElementsAre(LaunchId{job, 1}));
+  const RegisteredMessage registered = on_.take<RegisteredMessage>(b_).at(0);
+  EXPECT_THAT(registered.over, ElementsAre(LaunchId{job, 1}));
+  EXPECT_THAT(registered.unknown, SizeIs(0));
   on_.exits(b_, job, 2, 0);
   EXPECT_EQ(on_.job(job).ranks[2].state, RankState::kLost);
+}
+
+TEST_F(ClusterStateTest, WhatRanksOfALostWorkerPrintedIsTaken) {
+  const JobId job = running();
+  on_.pass(6000, {a_});
+  EXPECT_TRUE(on_.prints(b_, {job, 1}, 2)) << "its stream is about to be closed";
+  EXPECT_EQ(on_.state.worker("gpu-b")->state, WorkerState::kLost) << "which is no sign of life";
+  b_ = on_.connect("gpu-b", 2, "", {{job, 1}});
+  EXPECT_TRUE(on_.prints(b_, {job, 1}, 2));
+  EXPECT_EQ(on_.job(job).state, JobState::kStopping);
+  EXPECT_EQ(on_.job(job).ranks[2].state, RankState::kLost);
+}
+
+TEST_F(ClusterStateTest, WhatRanksPrintedIsTakenWhileTheirJobIsKept) {
+  ClusterOptions options;
+  options.keep_ended_jobs = 1;
+  on_ = testing::StateDriver(options);
+  a_ = on_.connect("gpu-a", 2);
+  b_ = on_.connect("gpu-b", 2);
+  const JobId job = running();
+  on_.pass(6000, {a_});
+  stopped_by_us(job, {0, 1});
+  ASSERT_EQ(on_.job(job).state, JobState::kFailed);
+  on_.restart_master();
+  const auto connected = [&] {
+    b_ = on_.connect("gpu-b", 2, "", {{job, 1}});
+    return on_.take<RegisteredMessage>(b_).at(0);
+  };
+  EXPECT_THAT(connected().over, ElementsAre(LaunchId{job, 1}));
+  EXPECT_TRUE(on_.prints(b_, {job, 1}, 2));
+  const SessionId c = on_.connect("gpu-c", 2, "", {{job, 1}});
+  EXPECT_THAT(on_.take<RegisteredMessage>(c).at(0).unknown, ElementsAre(LaunchId{job, 1}))
+      << "it never had a rank of it";
+
+  // Another one ends, and only one is kept.
+  const JobId next = *on_.submit(2);
+  on_.stop(next);
+  on_.pass(40'000, {b_, c});
+  ASSERT_EQ(on_.state.status(job), nullptr);
+  EXPECT_FALSE(on_.prints(b_, {job, 1}, 2));
+  const RegisteredMessage registered = connected();
+  EXPECT_THAT(registered.unknown, ElementsAre(LaunchId{job, 1}));
+  EXPECT_THAT(registered.over, SizeIs(0));
 }
 
 TEST_F(ClusterStateTest, AReconnectedWorkerThatMissesTheLaunchMayStillReportIt) {
@@ -331,6 +376,13 @@ TEST_F(ClusterStateTest, StrangersAndOldGenerationsAreNotHeard) {
   on_.exits(b_, job, 99, 1);
   on_.exits(b_, job, -1, 1);
   on_.exits(77, job, 3, 1);  // not a stream of anybody
+  EXPECT_TRUE(on_.prints(b_, {job, 1}, 3));
+  EXPECT_FALSE(on_.prints(a_, {job, 1}, 3));
+  EXPECT_FALSE(on_.prints(b_, {job, 2}, 3));
+  EXPECT_FALSE(on_.prints(b_, {job, 1}, 99));
+  EXPECT_FALSE(on_.prints(b_, {job, 1}, -1));
+  EXPECT_FALSE(on_.prints(b_, {"j99", 1}, 3));
+  EXPECT_FALSE(on_.prints(77, {job, 1}, 3));
   on_.pass(1000, {a_, b_});
   EXPECT_EQ(on_.job(job).state, JobState::kRunning);
   on_.store(b_, 5, "j99", 0, {StoreOperation::kCheck, {"x"}, {}, 0, {}});
@@ -558,6 +610,24 @@ TEST_F(RestartTest, WhatAnOlderGenerationSaysIsNotHeard) {
   start(job);
   on_.exits(a_, job, 0, 9, 0, false, /*generation=*/1);
   on_.pass(1000, {a_, b_});
+  EXPECT_EQ(on_.job(job).state, JobState::kRunning);
+}
+
+TEST_F(RestartTest, WhatAnOlderGenerationPrintedIsTaken) {
+  const JobId job = *on_.submit(four(1));
+  start(job);
+  die(job, 0);
+  b_ = on_.connect("gpu-b", 2, "", {{job, 1}});
+  EXPECT_THAT(on_.take<RegisteredMessage>(b_).at(0).over, ElementsAre(LaunchId{job, 1}));
+  EXPECT_TRUE(on_.prints(b_, {job, 1}, 3));
+  on_.pass(1000, {a_, b_});
+  start(job);
+  on_.restart_master();
+  b_ = on_.connect("gpu-b", 2, "", {{job, 1}, {job, 2}});
+  EXPECT_THAT(on_.take<RegisteredMessage>(b_).at(0).over, ElementsAre(LaunchId{job, 1}));
+  EXPECT_TRUE(on_.prints(b_, {job, 1}, 3));
+  EXPECT_FALSE(on_.prints(b_, {job, 1}, 4)) << "no generation had such a rank";
+  EXPECT_FALSE(on_.prints(77, {job, 1}, 3)) << "not a stream of anybody";
   EXPECT_EQ(on_.job(job).state, JobState::kRunning);
 }
 

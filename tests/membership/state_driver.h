@@ -88,6 +88,12 @@ class StateDriver {
          RankExit{signal != 0 ? 128 + signal : code, signal, by_us, "", {"last words"}, ""},
          generation);
   }
+  // Whether it is taken.
+  bool prints(SessionId session, const LaunchId& launch, Rank rank) {
+    const bool taken = state.rank_output(session, launch, rank, now());
+    collect();
+    return taken;
+  }
   std::optional<CommitOutcome> task_ends(SessionId session, const LaunchId& launch,
                                          const Lease& lease, int code) {
     const auto outcome = state.task_ended(

@@ -58,6 +58,7 @@ struct RegisteredMessage {
   milliseconds heartbeat_interval{0};
   milliseconds lease{0};
   std::vector<LaunchId> unknown;  // launches to stop
+  std::vector<LaunchId> over;     // likewise, and what they print is still wanted
 };
 
 struct RefusedMessage {

@@ -124,7 +124,9 @@ class ClusterState {
   // the task's row. nullopt: of a worker that is not heard any more.
   std::optional<CommitOutcome> task_ended(SessionId session, const TaskEndedMessage& message,
                                           Now now);
-  // Whether output of this rank may come from this stream; also a sign of life.
+  // Whether output of this rank may come from this stream; also a sign of life. Output decides
+  // nothing, so it is taken late, too: of an older generation, of a job that has ended, of a worker
+  // that is LOST.
   bool rank_output(SessionId session, const LaunchId& launch, Rank rank, Now now);
 
   // Time passes. Call at next_wakeup(), or more often.
@@ -191,6 +193,8 @@ class ClusterState {
   void resume(const WorkerRecord& worker, Now now);
   bool heard(SessionId session, Now now, bool is_heartbeat = false);
   Job* job_on(SessionId session, const LaunchId& launch, const WorkerRecord** worker);
+  bool runs(const WorkerId& worker, const LaunchId& launch) const;
+  bool may_have_run(const WorkerId& worker, const LaunchId& launch) const;
 
   // cluster_arrays.cc: tasks of arrays.
   void make_tasks(Job& job);

@@ -50,6 +50,11 @@ void fill(v1::MasterMessage* proto, const RegisteredMessage& message) {
   registered->set_heartbeat_interval_ms(static_cast<uint32_t>(message.heartbeat_interval.count()));
   registered->set_lease_ms(static_cast<uint32_t>(message.lease.count()));
   for (const LaunchId& launch : message.unknown) set_launch(registered->add_unknown(), launch);
+  for (const LaunchId& launch : message.over) {
+    v1::Inventory* over = registered->add_unknown();
+    set_launch(over, launch);
+    over->set_output_wanted(true);
+  }
 }
 
 void fill(v1::MasterMessage* proto, const RefusedMessage& message) {

@@ -327,7 +327,7 @@ void Core::publish(bool all) {
     it = changed_.erase(it);
   }
   if (all) published_at_ = clock_.now();
-  if (ended_some) trim_ended_output();
+  if (std::exchange(late_output_, false) || ended_some) trim_ended_output();
 }
 
 // The output of ended jobs shares one budget; the oldest go first.
@@ -433,6 +433,7 @@ void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& 
     const std::shared_ptr<JobFeed> kept = feed(launch.job);
     kept->append(piece);
     if (!kept->write_log()) unwritten_.insert(launch.job);
+    if (kept->ended()) late_output_ = true;
   }
   // Acknowledged in any case: what nobody wants must not stop the worker's window.
   const auto found = sessions_.find(session);

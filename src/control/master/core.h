@@ -157,7 +157,8 @@ class Core {
   uint64_t last_input_set_;
   ResultIntake results_;
   Instant published_at_;
-  LedgerBatch batch_;  // of what has happened since seal()
+  bool late_output_ = false;  // has come, of a job that has ended
+  LedgerBatch batch_;         // of what has happened since seal()
   std::vector<v1::Event> new_events_;
   std::set<JobId> dirty_jobs_;
   std::set<WorkerId> dirty_workers_;

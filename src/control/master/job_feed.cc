@@ -161,7 +161,7 @@ JobFeed::Next JobFeed::next(Cursor* cursor, v1::WatchJobEvent* event) const {
     *event->mutable_status() = status_;
     return Next::kEvent;
   }
-  // Nothing comes any more of an attempt that is over.
+  // Nobody is kept waiting for what may still come of an attempt that is over.
   const bool over = cursor->attempt != 0 && cursor->attempt < status_.generation();
   return ended_ || over || !cursor->follow ? Next::kEnd : Next::kNothingYet;
 }

@@ -66,9 +66,14 @@ class Launch {
   bool stopping() const { return stop_reason_.has_value(); }
   const std::string& stop_reason() const { return *stop_reason_; }
 
-  // The master does not know this launch: its ranks are to end and nothing of them is told.
-  void disown() { disowned_ = true; }
+  // The master has done with this launch: its ranks are to end and nothing of them is told, but
+  // what they print when that is still wanted.
+  void disown(bool output_wanted) {
+    disowned_ = true;
+    output_wanted_ = output_wanted;
+  }
   bool disowned() const { return disowned_; }
+  bool output_wanted() const { return output_wanted_; }
 
   const LaunchId& id() const { return id_; }
   size_t rank_count() const { return ranks_.size(); }
@@ -133,6 +138,7 @@ class Launch {
   std::vector<RankHere> ranks_;  // by local rank
   OutputFlow output_;
   bool disowned_ = false;
+  bool output_wanted_ = true;
   std::optional<std::string> stop_reason_;
   bool preempted_ = false;
   Instant kill_at_;

@@ -366,16 +366,18 @@ void Worker::Impl::retell_exits() {
   outbox_.drop_if(is_exit);
 }
 
-// Their ranks are stopped; nothing of them is told any more.
+// Their ranks are stopped; nothing of them is told any more, but their output where it is wanted.
 void Worker::Impl::drop_launches(const google::protobuf::RepeatedPtrField<v1::Inventory>& unknown) {
   for (const v1::Inventory& inventory : unknown) {
     const LaunchId id = launch_id_of(inventory);
     outbox_.drop_if([&](const v1::RankEvent& event) { return launch_id_of(event) == id; });
     Launch* launch = find_launch(id);
     if (launch == nullptr) continue;
-    launch->disown();
+    launch->disown(inventory.output_wanted());
+    if (launch->all_ended()) continue;
     stop_launch(*launch, settings_.grace,
-                str_cat("the master at ", settings_.master, " no longer knows job ", id.job));
+                str_cat("for the master at ", settings_.master, " generation ", id.generation,
+                        " of job ", id.job, " is over"));
   }
 }
 
@@ -527,7 +529,7 @@ void Worker::Impl::pump_soon() {
 
 void Worker::Impl::pump() {
   for (const auto& [id, launch] : launches_) {
-    if (!link_->up() || launch->disowned()) continue;
+    if (!link_->up() || !launch->output_wanted()) continue;
     while (std::optional<v1::RankOutput> output = launch->next_output()) {
       v1::WorkerMessage message;
       *message.mutable_rank_output() = std::move(*output);
@@ -543,7 +545,7 @@ void Worker::Impl::forget_ended() {
   std::erase_if(launches_, [this](const auto& entry) {
     const Launch& launch = *entry.second;
     if (!launch.all_ended()) return false;
-    if (launch.disowned()) return true;
+    if (launch.disowned()) return !launch.output_wanted() || launch.output_done();
     return launch.exits_taken() && launch.output_done() &&
            !outbox_.holds(
                [&](const v1::RankEvent& event) { return launch_id_of(event) == launch.id(); });
