@@ -8,6 +8,7 @@
 //   submitted    the job is durable
 //   returned     all workers have a session again (only after the master was away)
 //   ended        the job has succeeded
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>

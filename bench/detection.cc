@@ -47,18 +47,6 @@ class Printer {
   Mutex mutex_;
 };
 
-const char* name_of(WorkerState state) {
-  switch (state) {
-    case WorkerState::kReady:
-      return "ready";
-    case WorkerState::kUnreachable:
-      return "unreachable";
-    case WorkerState::kLost:
-      return "lost";
-  }
-  return "";
-}
-
 void watch_nodes(JobClient& client, Printer& printer, const std::atomic<bool>& over) {
   std::map<WorkerId, WorkerState> seen;
   while (!over) {
@@ -68,7 +56,7 @@ void watch_nodes(JobClient& client, Printer& printer, const std::atomic<bool>& o
         const auto known = seen.find(node.id);
         if (known != seen.end() && known->second == node.state) continue;
         seen[node.id] = node.state;
-        printer.line("node ", node.id, " ", name_of(node.state));
+        printer.line("node ", node.id, " ", to_string(node.state));
       }
     }
     std::this_thread::sleep_for(kPause);

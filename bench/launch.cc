@@ -54,47 +54,53 @@ JobSpec gang(const char* stamp, int ranks) {
   return spec;
 }
 
+// Runs a job and shows `seen` what its ranks have said so far, until the job ends or `seen` says
+// that it has seen enough. False: the job was not taken.
+template <typename Seen>
+bool follow(JobClient& client, const JobSpec& spec, Seen seen) {
+  const Result<JobId> job = client.submit(spec);
+  if (!job) return false;
+  WatchOptions options;
+  options.output = true;
+  const auto watch = client.watch(*job, options);
+  Stamps stamps;
+  while (const std::optional<WatchEvent> event = watch->next()) {
+    if (const auto* piece = std::get_if<OutputPiece>(&*event)) stamps.add(*piece);
+    if (!seen(*job, stamps)) break;
+  }
+  return true;
+}
+
 // Seconds from the call of submit to the last main(); less than 0: it failed.
 double start_once(JobClient& client, const JobSpec& spec) {
   const double begun = now();
-  const Result<JobId> job = client.submit(spec);
-  if (!job) return -1;
-  WatchOptions options;
-  options.output = true;
-  const auto watch = client.watch(*job, options);
-  Stamps stamps;
-  while (const std::optional<WatchEvent> event = watch->next()) {
-    if (const auto* piece = std::get_if<OutputPiece>(&*event)) stamps.add(*piece);
-  }
-  const std::optional<double> last = stamps.last(1, spec.ranks);
+  std::optional<double> last;
+  follow(client, spec, [&](const JobId&, const Stamps& stamps) {
+    last = stamps.last(1, spec.ranks);
+    return true;
+  });
   return last ? *last - begun : -1;
 }
 
+// Seconds from kill -9 of a rank to the last main() of the next attempt.
 double reform_once(JobClient& client, JobSpec spec) {
   spec.command.emplace_back("wait");
   spec.max_restarts = 1;
-  const Result<JobId> job = client.submit(spec);
-  if (!job) return -1;
-  WatchOptions options;
-  options.output = true;
-  const auto watch = client.watch(*job, options);
-  Stamps stamps;
   double killed = 0;
-  while (const std::optional<WatchEvent> event = watch->next()) {
-    if (const auto* piece = std::get_if<OutputPiece>(&*event)) stamps.add(*piece);
+  std::optional<double> last;
+  follow(client, spec, [&](const JobId& job, const Stamps& stamps) {
     if (killed == 0 && stamps.last(1, spec.ranks)) {
-      const Result<JobStatus> status = client.get(*job);
-      if (!status) return -1;
+      const Result<JobStatus> status = client.get(job);
+      if (!status) return false;
       killed = now();
       ::kill(static_cast<pid_t>(status->ranks.at(static_cast<size_t>(spec.ranks / 3)).pid),
              SIGKILL);
     }
-    if (const std::optional<double> last = stamps.last(2, spec.ranks)) {
-      static_cast<void>(client.stop(*job, {.force = true}));
-      return *last - killed;
-    }
-  }
-  return -1;
+    last = stamps.last(2, spec.ranks);
+    if (last) static_cast<void>(client.stop(job, {.force = true}));
+    return !last;
+  });
+  return last ? *last - killed : -1;
 }
 
 }  // namespace

@@ -15,17 +15,27 @@ constexpr milliseconds kNeverAway{3'600'000};
 }  // namespace
 
 struct SimulatedWorkers::Worker {
+  // A task it was granted; that is all it must know to tell its end, and to tell it again.
   struct Held {
     std::string job;
     uint64_t generation = 0;
     uint64_t batch = 0;
-    v1::Lease lease;
-    std::optional<v1::TaskEnded> ended;  // said, and not answered yet
+    uint32_t task = 0;
+    uint32_t attempt = 0;
+    bool told = false;  // and not answered yet
   };
 
-  int number = 0;
+  std::string id;
+  std::string incarnation;
   std::map<uint64_t, Held> held;  // by epoch
   std::unique_ptr<MasterLink> link;
+
+  void fill(uint64_t epoch, const Held& one, v1::Lease* lease) const {
+    lease->set_task(one.task);
+    lease->set_attempt(one.attempt);
+    lease->set_epoch(epoch);
+    lease->set_incarnation(incarnation);
+  }
 };
 
 SimulatedWorkers::SimulatedWorkers(const Options& options)
@@ -43,12 +53,13 @@ SimulatedWorkers::~SimulatedWorkers() {
 void SimulatedWorkers::add(int number) {
   workers_.push_back(std::make_unique<Worker>());
   Worker* const worker = workers_.back().get();
-  worker->number = number;
+  worker->id = str_cat("sim-", number);
+  worker->incarnation = str_cat(worker->id, "-", ::getpid());
   MasterLink::Listener listener;
   listener.make_register = [this, worker] {
     v1::Register registration;
-    registration.set_worker_id(str_cat("sim-", worker->number));
-    registration.set_incarnation(str_cat("sim-", worker->number, "-", ::getpid()));
+    registration.set_worker_id(worker->id);
+    registration.set_incarnation(worker->incarnation);
     registration.set_host("simulated");
     registration.set_address("127.0.0.1");
     registration.set_slots(static_cast<uint32_t>(options_.slots));
@@ -56,7 +67,7 @@ void SimulatedWorkers::add(int number) {
       v1::HeldLease& lease = *registration.add_leases();
       lease.set_job_id(held.job);
       lease.set_generation(held.generation);
-      *lease.mutable_lease() = held.lease;
+      worker->fill(epoch, held, lease.mutable_lease());
       lease.set_batch(held.batch);
     }
     return registration;
@@ -64,12 +75,11 @@ void SimulatedWorkers::add(int number) {
   listener.registered = [this, worker](const v1::Registered&) {
     ++sessions_;
     ++connected_;
+    std::vector<uint64_t> told;
     for (const auto& [epoch, held] : worker->held) {
-      if (!held.ended) continue;
-      v1::WorkerMessage message;
-      *message.mutable_tasks_ended()->add_ended() = *held.ended;
-      worker->link->send(std::move(message));
+      if (held.told) told.push_back(epoch);
     }
+    if (!told.empty()) end(*worker, told);
   };
   listener.message = [this, worker](const v1::MasterMessage& message) {
     on_message(*worker, message);
@@ -83,48 +93,48 @@ void SimulatedWorkers::add(int number) {
 }
 
 void SimulatedWorkers::on_message(Worker& worker, const v1::MasterMessage& message) {
-  for (const v1::TaskAnswer& answer : message.task_answers().answers()) {
-    worker.held.erase(answer.lease().epoch());
-  }
-  if (!message.has_grant_tasks()) return;
-  for (const v1::TaskAnswer& answer : message.grant_tasks().answers()) {
-    worker.held.erase(answer.lease().epoch());
-  }
   const v1::GrantTasks& grant = message.grant_tasks();
+  for (const v1::TaskAnswers* answers : {&message.task_answers(), &grant.answers()}) {
+    for (const uint64_t epoch : answers->taken()) worker.held.erase(epoch);
+    for (const uint64_t epoch : answers->stale()) worker.held.erase(epoch);
+  }
   for (const v1::TaskBatch& batch : grant.batches()) {
-    v1::TasksEnded all;
+    std::vector<uint64_t> epochs;
+    epochs.reserve(static_cast<size_t>(batch.tasks_size()));
     for (const v1::TaskGrant& task : batch.tasks()) {
-      if (worker.held.count(task.lease().epoch()) > 0) continue;  // granted again after a reconnect
-      worker.held[task.lease().epoch()] = {.job = grant.job_id(),
-                                           .generation = grant.generation(),
-                                           .batch = batch.tasks(0).lease().epoch(),
-                                           .lease = task.lease(),
-                                           .ended = std::nullopt};
-      v1::TaskEnded& ended = *all.add_ended();
-      ended.set_job_id(grant.job_id());
-      ended.set_generation(grant.generation());
-      *ended.mutable_lease() = task.lease();
-      ended.mutable_exit();
-      ended.set_result(result_);
-      ended.set_result_bytes(8);
+      const v1::Lease& lease = task.lease();
+      const Worker::Held held{.job = grant.job_id(),
+                              .generation = grant.generation(),
+                              .batch = batch.tasks(0).lease().epoch(),
+                              .task = lease.task(),
+                              .attempt = lease.attempt()};
+      // Or it was granted again after a reconnect.
+      if (worker.held.try_emplace(lease.epoch(), held).second) epochs.push_back(lease.epoch());
     }
     if (options_.task_time.count() == 0) {
-      end(worker, all);
+      end(worker, epochs);
     } else {
-      loop_->after(options_.task_time, [this, &worker, all] { end(worker, all); });
+      loop_->after(options_.task_time, [this, &worker, epochs] { end(worker, epochs); });
     }
   }
 }
 
-void SimulatedWorkers::end(Worker& worker, const v1::TasksEnded& ended) {
+void SimulatedWorkers::end(Worker& worker, const std::vector<uint64_t>& epochs) {
   v1::WorkerMessage message;
-  for (const v1::TaskEnded& task : ended.ended()) {
-    const auto held = worker.held.find(task.lease().epoch());
+  v1::TasksEnded& all = *message.mutable_tasks_ended();
+  for (const uint64_t epoch : epochs) {
+    const auto held = worker.held.find(epoch);
     if (held == worker.held.end()) continue;
-    held->second.ended = task;
-    *message.mutable_tasks_ended()->add_ended() = task;
+    held->second.told = true;
+    v1::TaskEnded& ended = *all.add_ended();
+    ended.set_job_id(held->second.job);
+    ended.set_generation(held->second.generation);
+    worker.fill(epoch, held->second, ended.mutable_lease());
+    ended.mutable_exit();
+    ended.set_result(result_);
+    ended.set_result_bytes(8);
   }
-  worker.link->send(std::move(message));
+  if (!all.ended().empty()) worker.link->send(std::move(message));
 }
 
 }  // namespace longhaul::bench

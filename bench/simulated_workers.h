@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -42,7 +43,7 @@ class SimulatedWorkers {
 
   void add(int number);
   void on_message(Worker& worker, const v1::MasterMessage& message);
-  void end(Worker& worker, const v1::TasksEnded& ended);
+  void end(Worker& worker, const std::vector<uint64_t>& epochs);
 
   const Options options_;
   const std::string result_;

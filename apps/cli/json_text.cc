@@ -148,7 +148,7 @@ Json node_value(const NodeInfo& node) {
   return {{"worker", node.id},
           {"host", node.host},
           {"address", node.address},
-          {"state", name(name_of(node.state))},
+          {"state", name(to_string(node.state))},
           {"slots", node.slots},
           {"used_slots", node.used_slots},
           {"gpus", node.gpus},

@@ -20,20 +20,8 @@ std::string_view name_of(RankState state) {
   return "unknown";
 }
 
-std::string_view name_of(WorkerState state) {
-  switch (state) {
-    case WorkerState::kReady:
-      return "ready";
-    case WorkerState::kUnreachable:
-      return "unreachable";
-    case WorkerState::kLost:
-      return "lost";
-  }
-  return "unknown";
-}
-
 std::string name_of(const NodeInfo& node) {
-  const std::string state(name_of(node.state));
+  const std::string state(to_string(node.state));
   if (!node.drained) return state;
   const std::string drain = node.empty_for_good() ? "drained" : "draining";
   return node.state == WorkerState::kReady ? drain : state + ", " + drain;

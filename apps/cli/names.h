@@ -11,7 +11,6 @@
 namespace longhaul::cli {
 
 std::string_view name_of(RankState state);
-std::string_view name_of(WorkerState state);
 // "ready", "draining" (it still runs something), "drained", "unreachable, drained", ...
 std::string name_of(const NodeInfo& node);
 

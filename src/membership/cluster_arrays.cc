@@ -144,34 +144,50 @@ void ClusterState::refill(const WorkerId& id, Now now) {
   }
 }
 
-std::optional<CommitOutcome> ClusterState::task_ended(SessionId session,
-                                                      const TaskEndedMessage& message, Now now) {
-  if (!heard(session, now)) return std::nullopt;
+CommitOutcome ClusterState::end_task(Job& job, const TaskEndedMessage& message, Now now) {
+  CommitOutcome outcome = CommitOutcome::kStale;
+  const std::optional<Fault> fault = fault_of(message);
+  if (!fault) {
+    outcome = job.tasks->commit(message.lease);
+  } else if (job.tasks->fail(message.lease, fault->kind, fault->reason, now.instant) !=
+             FailOutcome::kStale) {
+    outcome = CommitOutcome::kRepeated;  // taken; there is no result
+    job.last_fault = fault->reason;
+  }
+  close_lease(job, message.lease.epoch);
+  return outcome;
+}
+
+std::vector<CommitOutcome> ClusterState::tasks_ended(SessionId session,
+                                                     const std::vector<TaskEndedMessage>& messages,
+                                                     Now now) {
+  if (!heard(session, now)) return {};
   const WorkerRecord* worker = workers_.by_session(session);
-  const auto found = jobs_.find(message.launch.job);
-  CommitOutcome outcome = CommitOutcome::kUnknown;
-  if (found != jobs_.end() && found->second.tasks &&
-      message.lease.incarnation == worker->registration.incarnation) {
-    Job& job = found->second;
-    const std::optional<Fault> fault = fault_of(message);
-    if (!fault) {
-      outcome = job.tasks->commit(message.lease);
-    } else if (job.tasks->fail(message.lease, fault->kind, fault->reason, now.instant) !=
-               FailOutcome::kStale) {
-      outcome = CommitOutcome::kRepeated;  // taken; there is no result
-      job.last_fault = fault->reason;
-    } else {
-      outcome = CommitOutcome::kStale;
+  std::vector<CommitOutcome> outcomes;
+  outcomes.reserve(messages.size());
+  TaskAnswersMessage answers;
+  std::set<JobId> jobs;
+  for (const TaskEndedMessage& message : messages) {
+    CommitOutcome outcome = CommitOutcome::kUnknown;
+    const auto found = jobs_.find(message.launch.job);
+    if (found != jobs_.end() && found->second.tasks &&
+        message.lease.incarnation == worker->registration.incarnation) {
+      outcome = end_task(found->second, message, now);
+      jobs.insert(found->first);
     }
-    close_lease(job, message.lease.epoch);
+    const bool taken = outcome == CommitOutcome::kCommitted || outcome == CommitOutcome::kRepeated;
+    (taken ? answers.taken : answers.stale).push_back(message.lease.epoch);
+    outcomes.push_back(outcome);
+  }
+  for (const JobId& id : jobs) {
+    Job& job = jobs_.at(id);
     tasks_changed(job, /*urgent=*/false);
     review_array(job, now);
   }
-  effects_.emplace_back(
-      SendEffect{session, TaskAnswerMessage{message.launch, message.lease, outcome}});
+  effects_.emplace_back(SendEffect{session, std::move(answers)});
   refill(worker->id, now);
   if (reserved_) schedule_soon(now);
-  return outcome;
+  return outcomes;
 }
 
 void ClusterState::review_array(Job& job, Now now) {
@@ -257,7 +273,7 @@ void ClusterState::resume_tasks(Job& job, const WorkerRecord& worker) {
     const bool ours = job.tasks->standing(lease) == LeaseStanding::kCurrent ||
                       job.status.state == JobState::kStopping;
     if (!ours) {
-      send(worker.id, TaskAnswerMessage{job.launch(), lease, CommitOutcome::kStale});
+      send(worker.id, TaskAnswersMessage{.taken = {}, .stale = {lease.epoch}});
       continue;
     }
     held.insert(lease.epoch);

@@ -53,7 +53,7 @@ void ClusterState::register_worker(SessionId session, const WorkerRegistration& 
   for (const HeldLease& one : registration.leases) {
     const Job* job = job_of(one.launch);
     if (job == nullptr || !job->tasks || has_ended(job->status.state)) {
-      send(result.id, TaskAnswerMessage{one.launch, one.lease, CommitOutcome::kUnknown});
+      send(result.id, TaskAnswersMessage{.taken = {}, .stale = {one.lease.epoch}});
     }
   }
   resume(worker, now);

@@ -21,6 +21,18 @@ std::string why_refused(const WorkerRegistration& registration) {
 
 }  // namespace
 
+std::string_view to_string(WorkerState state) {
+  switch (state) {
+    case WorkerState::kReady:
+      return "ready";
+    case WorkerState::kUnreachable:
+      return "unreachable";
+    case WorkerState::kLost:
+      return "lost";
+  }
+  return "unknown";
+}
+
 WorkerTable::Registration WorkerTable::register_worker(SessionId session,
                                                        const WorkerRegistration& registration,
                                                        Now now) {

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
@@ -16,6 +17,7 @@
 #include <thread>
 
 #include "control/ledger/schema.h"
+#include "longhaul/base/strings.h"
 #include "tests/support/temp_dir.h"
 
 namespace longhaul::testing {
@@ -190,23 +192,151 @@ TEST(LedgerTest, EventsAreKeptUpToACapAndTheOldestGo) {
               ElementsAre(Pair(3, "3"), Pair(4, "4"), Pair(5, "5")));
 }
 
-// What a master of version 1 left is taken up.
+// A database as a program of that version left it.
+void make_older(const std::string& folder, int version, const char* rows) {
+  auto database = std::move(Database::open(folder + "/master.db", Database::Mode::kReadWriteCreate))
+                      .value_or_throw();
+  ASSERT_TRUE(database.execute("PRAGMA journal_mode=WAL"));
+  ASSERT_TRUE(migrate(database, version));
+  const Result<void> written = database.execute(rows);
+  ASSERT_TRUE(written) << written.failure().message;
+}
+
 TEST(LedgerTest, AnOlderSchemaGetsWhatIsNew) {
   TempDir folder;
-  LedgerContents contents;
-  write_and_wait(*open(folder.path().string(), &contents), job(7, "seven"));
-  {
-    auto database = std::move(Database::open(folder.path().string() + "/master.db",
-                                             Database::Mode::kReadWriteCreate))
-                        .value_or_throw();
-    ASSERT_TRUE(
-        database.execute("DROP TABLE events; DROP TABLE input_sets; DROP TABLE datasets;"
-                         "DROP TABLE shards; ALTER TABLE results DROP COLUMN file_bytes;"
-                         "PRAGMA user_version=1"));
-  }
+  make_older(folder.path().string(), 1, "INSERT INTO jobs VALUES(7, CAST('seven' AS BLOB))");
   const LedgerContents after = contents_of(folder.path().string());
   EXPECT_THAT(after.jobs, ElementsAre(Pair(7, "seven")));
   EXPECT_TRUE(after.events.empty());
+}
+
+TEST(LedgerTest, TasksAndResultsOfVersion5AreKept) {
+  TempDir folder;
+  make_older(folder.path().string(), 5,
+             "INSERT INTO jobs VALUES(7, x'00');"
+             "INSERT INTO tasks VALUES(7, 0, 3, 2, 41, 'gpu-a', 'a1', x'0100020003000400', 1, x'');"
+             "INSERT INTO tasks VALUES(7, 9999999, 2, 1, 42, 'gpu-b', 'b1', zeroblob(8), -1, x'');"
+             "INSERT INTO tasks VALUES(8, 0, 4, 5, 43, 'gpu-b', 'b1', x'0500000000000000', 1,"
+             " CAST('exited with code 1' AS BLOB));"
+             "INSERT INTO results VALUES(7, 9999999, 1, 40, 11, x'ab00cd', 0);"
+             "INSERT INTO results VALUES(7, 0, 2, 41, 5, x'', 300000);"
+             "INSERT INTO results VALUES(8, 3, 1, 39, 6, x'ef', 0)");
+  const LedgerContents after = contents_of(folder.path().string());
+  ASSERT_EQ(after.tasks.at(7).size(), 2u);
+  const TaskRecord& done = after.tasks.at(7)[0];
+  EXPECT_EQ(done.task, 0u);
+  EXPECT_EQ(done.state, TaskState::kDone);
+  EXPECT_EQ(done.lease(), (Lease{0, 2, 41, "a1"}));
+  EXPECT_EQ(done.holder.worker, "gpu-a");
+  EXPECT_EQ(done.failures, (FaultCounts{1, 2, 3, 4}));
+  EXPECT_EQ(done.last_fault, static_cast<FaultKind>(1));
+  const TaskRecord& leased = after.tasks.at(7)[1];
+  EXPECT_EQ(leased.state, TaskState::kLeased);
+  EXPECT_EQ(leased.lease(), (Lease{9'999'999, 1, 42, "b1"}));
+  ASSERT_EQ(after.tasks.at(8).size(), 1u);
+  EXPECT_EQ(after.tasks.at(8)[0].state, TaskState::kQuarantined);
+  EXPECT_EQ(after.tasks.at(8)[0].reason, "exited with code 1");
+
+  ResultReader reader = ResultReader::open(folder.path()).value_or_throw();
+  const std::vector<ResultRow> results = reader.read(7, 0, 10'000'000, 10).value_or_throw();
+  ASSERT_EQ(results.size(), 2u) << "and none of job 8";
+  EXPECT_EQ(results[0].task, 0u);
+  EXPECT_EQ(results[0].epoch, 41u);
+  EXPECT_EQ(results[0].file_bytes, 300'000u);
+  EXPECT_EQ(results[1].task, 9'999'999u);
+  EXPECT_EQ(results[1].attempt, 1u);
+  EXPECT_EQ(results[1].bytes, 11u);
+  EXPECT_EQ(results[1].result, std::string("\xab\0\xcd", 3));
+}
+
+TaskRecord leased(TaskIndex task, LeaseEpoch epoch, const LeaseHolder& holder) {
+  TaskRecord record;
+  record.task = task;
+  record.state = TaskState::kLeased;
+  record.attempt = 1;
+  record.epoch = epoch;
+  record.holder = holder;
+  return record;
+}
+
+std::vector<TaskRecord> in_task_order(std::vector<TaskRecord> tasks) {
+  std::ranges::sort(tasks, {}, &TaskRecord::task);
+  return tasks;
+}
+
+int64_t rows_of(const std::string& folder, const char* table) {
+  auto database = Database::open(folder + "/master.db", Database::Mode::kReadOnly).value_or_throw();
+  auto count = database.prepare(str_cat("SELECT count(*) FROM ", table)).value_or_throw();
+  EXPECT_TRUE(count.next().value_or_throw());
+  return count.integer(0);
+}
+
+// Those that share a row come back one by one, and each as its own last row says.
+TEST(LedgerTest, TasksGrantedTogetherComeBackEachAsItStood) {
+  TempDir folder;
+  const std::string path = folder.path().string();
+  const LeaseHolder a{"gpu-a", "a1"};
+  const LeaseHolder b{"gpu-b", "b1"};
+  std::vector<TaskRecord> tasks;
+  for (TaskIndex task = 0; task < 10; ++task) tasks.push_back(leased(task, 100 + task, a));
+  for (TaskIndex task = 10; task < 13; ++task) tasks.push_back(leased(task, 110 + task, a));
+  for (TaskIndex task = 13; task < 15; ++task) tasks.push_back(leased(task, 110 + task, b));
+  tasks.push_back(leased(20, 130, b));
+  LedgerContents contents;
+  {
+    const auto ledger = open(path, &contents);
+    LedgerBatch batch = job(3, "three");
+    for (const TaskRecord& task : tasks) batch.tasks.push_back({3, task});
+    batch.tasks.push_back({4, leased(21, 131, b)});  // the next one, of another job
+    write_and_wait(*ledger, std::move(batch));
+    EXPECT_EQ(rows_of(path, "grants"), 3);
+    EXPECT_EQ(rows_of(path, "tasks"), 2);
+  }
+  EXPECT_EQ(in_task_order(contents_of(path).tasks.at(3)), tasks);
+
+  tasks[0].state = TaskState::kDone;
+  tasks[9].state = TaskState::kWaiting;  // given back
+  tasks[14] = leased(14, 200, a);        // failed, and granted again
+  tasks[14].attempt = 2;
+  tasks[14].failures = {1};
+  tasks[14].last_fault = FaultKind::kApplication;
+  tasks[14].reason = "exited with code 1";
+  {
+    const auto ledger = open(path, &contents);
+    LedgerBatch batch;
+    for (const size_t moved : {0, 9, 14}) batch.tasks.push_back({3, tasks[moved]});
+    write_and_wait(*ledger, std::move(batch));
+  }
+  LedgerContents after = contents_of(path);
+  EXPECT_EQ(in_task_order(after.tasks.at(3)), tasks);
+  EXPECT_EQ(after.tasks.at(4).size(), 1u);
+  {
+    const auto ledger = open(path, &contents);
+    write_and_wait(*ledger, job(3, std::nullopt));
+  }
+  after = contents_of(path);
+  EXPECT_FALSE(after.tasks.contains(3));
+  EXPECT_TRUE(after.tasks.contains(4));
+  EXPECT_EQ(rows_of(path, "grants"), 0);
+}
+
+TEST(LedgerTest, ASecondResultOfATaskIsRefused) {
+  TempDir folder;
+  const std::string path = folder.path().string();
+  LedgerContents contents;
+  const auto ledger = open(path, &contents);
+  LedgerBatch batch;
+  batch.results = {{3, 7, 1, 100, 5, "first", 0}};
+  write_and_wait(*ledger, batch);
+  batch.results[0].result = "second";
+  ledger->write(std::move(batch), [] {});
+  for (int i = 0; i < 600 && !ledger->trouble(); ++i) {
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ASSERT_TRUE(ledger->trouble());
+  EXPECT_THAT(*ledger->trouble(), HasSubstr("UNIQUE"));
+  ResultReader reader = ResultReader::open(path).value_or_throw();
+  EXPECT_EQ(reader.read(3, 0, 10, 10).value_or_throw().at(0).result, "first");
 }
 
 TEST(LedgerTest, ANewerSchemaIsRefusedUntouched) {

@@ -150,7 +150,8 @@ class PutResultTest : public ::testing::Test {
     return end(*stream, all, 1000).ok() && stream->reply.stored();
   }
 
-  v1::TaskAnswer tell(const v1::Lease& lease, uint64_t stored_bytes) {
+  // Whether the master takes this end of a task.
+  bool takes(const v1::Lease& lease, uint64_t stored_bytes) {
     v1::WorkerMessage message;
     v1::TaskEnded* ended = message.mutable_tasks_ended()->add_ended();
     ended->set_job_id("j1");
@@ -160,7 +161,9 @@ class PutResultTest : public ::testing::Test {
     ended->set_stored_bytes(stored_bytes);
     ended->set_result_bytes(1000);
     session_->Write(message);
-    return next(v1::MasterMessage::kTaskAnswers).task_answers().answers(0);
+    const v1::TaskAnswers answers = next(v1::MasterMessage::kTaskAnswers).task_answers();
+    EXPECT_EQ(answers.taken_size() + answers.stale_size(), 1);
+    return answers.taken_size() == 1 && answers.taken(0) == lease.epoch();
   }
 
   std::vector<std::string> files() const {
@@ -208,8 +211,8 @@ class PutResultTest : public ::testing::Test {
 
 TEST_F(PutResultTest, IsStoredThenCommittedOnceThenRead) {
   EXPECT_TRUE(stores(lease_, all_));
-  EXPECT_FALSE(tell(lease_, all_.size()).stale());
-  EXPECT_FALSE(tell(lease_, all_.size()).stale()) << "said again, it is taken";
+  EXPECT_TRUE(takes(lease_, all_.size()));
+  EXPECT_TRUE(takes(lease_, all_.size())) << "said again, it is taken";
   EXPECT_EQ(result(), plain_);
   EXPECT_THAT(files(), ElementsAre(file_of(lease_)));
 }
@@ -229,7 +232,7 @@ TEST_F(PutResultTest, GoesOnWhereItBrokeOffAlsoAfterARestart) {
   EXPECT_EQ(again->reply.have(), 10u);
   data(*again, all_.substr(10));
   EXPECT_TRUE(end(*again, all_, 1000).ok());
-  EXPECT_FALSE(tell(lease_, all_.size()).stale());
+  EXPECT_TRUE(takes(lease_, all_.size()));
   EXPECT_EQ(result(), plain_);
 }
 
@@ -239,13 +242,13 @@ TEST_F(PutResultTest, OneThatWasStoredOutlivesARestartBeforeItsEndIsTold) {
   const auto again = put(lease_);
   EXPECT_EQ(again->reply.have(), all_.size());
   EXPECT_TRUE(end(*again, all_, 1000).ok());
-  EXPECT_FALSE(tell(lease_, all_.size()).stale());
+  EXPECT_TRUE(takes(lease_, all_.size()));
   restart_master();
   EXPECT_EQ(result(), plain_);
 }
 
 TEST_F(PutResultTest, AnEndWithoutItsFileDoesNotCount) {
-  (void)tell(lease_, 77);
+  (void)takes(lease_, 77);
   const std::vector<v1::Lease> again = grants();
   ASSERT_EQ(again.size(), 1u);
   EXPECT_EQ(again[0].attempt(), 2u);
@@ -292,7 +295,7 @@ TEST_F(PutResultTest, ALeaseThatCountsNoMoreStoresNothingAndLeavesNothing) {
   v1::StopJobReply stopped;
   grpc::ClientContext context;
   ASSERT_TRUE(client_->StopJob(&context, stop, &stopped).ok());
-  EXPECT_TRUE(tell(lease_, all_.size()).stale());
+  EXPECT_FALSE(takes(lease_, all_.size()));
   const auto late = put(lease_);
   EXPECT_EQ(late->stream->Finish().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
   restart_master();

@@ -288,8 +288,9 @@ class RandomLife {
           }
         }
       }
-      for (const TaskAnswerMessage& answer : on_.take<TaskAnswerMessage>(session)) {
-        worker.tasks.erase(answer.lease.epoch);
+      for (const TaskAnswersMessage& answers : on_.take<TaskAnswersMessage>(session)) {
+        for (const LeaseEpoch epoch : answers.taken) worker.tasks.erase(epoch);
+        for (const LeaseEpoch epoch : answers.stale) worker.tasks.erase(epoch);
       }
       for (const StopRanksMessage& stop : on_.take<StopRanksMessage>(session)) {
         for (const auto& [epoch, task] : std::map(worker.tasks)) {

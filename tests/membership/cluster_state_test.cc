@@ -857,5 +857,45 @@ TEST_F(PlacementInClusterTest, TasksDoNotTakeWhatAGangWaitsFor) {
   EXPECT_THAT(on_.take<GrantTasksMessage>(a_), SizeIs(1)) << "and go on beside it";
 }
 
+TEST_F(PlacementInClusterTest, EndsThatComeTogetherAreAnsweredTogetherEachForItself) {
+  JobSpec array;
+  array.array.emplace().tasks = 1000;
+  const JobId tasks = *on_.submit(array);
+  std::vector<Lease> held;
+  for (const GrantTasksMessage& grant : on_.take<GrantTasksMessage>(a_)) {
+    for (const TaskBatch& batch : grant.batches) held.push_back(batch.leases[0]);
+  }
+  ASSERT_THAT(held, SizeIs(4));
+  Lease never = held[1];
+  never.epoch += 1'000'000;
+  const auto end_of = [&](const Lease& lease, int code) {
+    return TaskEndedMessage{{tasks, 1}, lease, {code, 0, false, "", {}, ""}, ""};
+  };
+  const std::vector<CommitOutcome> outcomes =
+      on_.state.tasks_ended(a_,
+                            {end_of(held[0], 0), end_of(never, 0), end_of(held[2], 1),
+                             end_of(held[0], 0), TaskEndedMessage{{"j99", 1}, held[3], {}, ""}},
+                            on_.now());
+  EXPECT_THAT(outcomes, ElementsAre(CommitOutcome::kCommitted, CommitOutcome::kStale,
+                                    CommitOutcome::kRepeated, CommitOutcome::kRepeated,
+                                    CommitOutcome::kUnknown));
+  on_.pass(1, {a_});
+  const auto answers = on_.take<TaskAnswersMessage>(a_);
+  ASSERT_THAT(answers, SizeIs(1));
+  EXPECT_THAT(answers[0].taken, ElementsAre(held[0].epoch, held[2].epoch, held[0].epoch));
+  EXPECT_THAT(answers[0].stale, ElementsAre(never.epoch, held[3].epoch));
+  const TaskTable& table = *on_.state.tasks(tasks);
+  EXPECT_EQ(table.state(held[0].task), TaskState::kDone);
+  EXPECT_EQ(table.state(held[1].task), TaskState::kLeased);
+  EXPECT_EQ(table.state(held[2].task), TaskState::kBackingOff);
+  EXPECT_EQ(table.state(held[3].task), TaskState::kLeased);
+  size_t granted = 0;
+  for (const GrantTasksMessage& grant : on_.take<GrantTasksMessage>(a_)) {
+    granted += grant.batches.size();
+  }
+  EXPECT_EQ(granted, 2u) << "into the slots that have become free";
+  on_.expect_all_is_durable();
+}
+
 }  // namespace
 }  // namespace longhaul

@@ -96,10 +96,10 @@ class StateDriver {
   }
   std::optional<CommitOutcome> task_ends(SessionId session, const LaunchId& launch,
                                          const Lease& lease, int code) {
-    const auto outcome = state.task_ended(
-        session, TaskEndedMessage{launch, lease, {code, 0, false, "", {}, ""}, ""}, now());
+    const auto outcomes = state.tasks_ended(
+        session, {TaskEndedMessage{launch, lease, {code, 0, false, "", {}, ""}, ""}}, now());
     collect();
-    return outcome;
+    return outcomes.empty() ? std::nullopt : std::optional(outcomes.front());
   }
   void store(SessionId session, uint64_t call, const JobId& job, Rank rank, StoreCommand command) {
     const StoreCallMessage message{call, LaunchId{job, 1}, rank, std::move(command)};

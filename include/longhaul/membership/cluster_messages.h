@@ -102,12 +102,11 @@ struct GrantTasksMessage {
   std::vector<TaskBatch> batches;
 };
 
-// What became of a lease: kCommitted and kRepeated say that its end is taken, the others that it
-// counts no more; either way the worker forgets it, and stops it if it still runs.
-struct TaskAnswerMessage {
-  LaunchId launch;
-  Lease lease;
-  CommitOutcome outcome = CommitOutcome::kUnknown;
+// What became of leases, by their epochs: their ends are taken, or they count no more; either way
+// the worker forgets them, and stops what still runs.
+struct TaskAnswersMessage {
+  std::vector<LeaseEpoch> taken;
+  std::vector<LeaseEpoch> stale;
 };
 
 struct StoreAnswerMessage {
@@ -126,7 +125,7 @@ struct HeartbeatMessage {
 };
 
 using ToWorker = std::variant<RegisteredMessage, RefusedMessage, PrepareMessage, LaunchMessage,
-                              StopRanksMessage, GrantTasksMessage, TaskAnswerMessage,
+                              StopRanksMessage, GrantTasksMessage, TaskAnswersMessage,
                               StoreAnswerMessage, ShardAnswerMessage, HeartbeatMessage>;
 
 // From workers.

@@ -120,10 +120,10 @@ class ClusterState {
   void rank_event(SessionId session, const RankEventMessage& message, Now now);
   void store_call(SessionId session, const StoreCallMessage& message, Now now);
   void shard_call(SessionId session, const ShardCallMessage& message, Now now);
-  // kCommitted: the result that came along is the task's, and is to be made durable together with
-  // the task's row. nullopt: of a worker that is not heard any more.
-  std::optional<CommitOutcome> task_ended(SessionId session, const TaskEndedMessage& message,
-                                          Now now);
+  // One outcome for each. kCommitted: the result that came along is the task's, and is to be made
+  // durable together with the task's row. None at all: of a worker that is not heard any more.
+  std::vector<CommitOutcome> tasks_ended(SessionId session,
+                                         const std::vector<TaskEndedMessage>& messages, Now now);
   // Whether output of this rank may come from this stream; also a sign of life. Output decides
   // nothing, so it is taken late, too: of an older generation, of a job that has ended, of a worker
   // that is LOST.
@@ -204,6 +204,7 @@ class ClusterState {
   void grant_tasks(Job& job, const WorkerRecord& worker, int slots, Now now);
   void hold_batch(Job& job, const LeaseHolder& holder, LeaseEpoch id, const TaskBatch& tasks);
   void drop_batch(const Job& job, const Batch& batch);
+  CommitOutcome end_task(Job& job, const TaskEndedMessage& message, Now now);
   void close_lease(Job& job, LeaseEpoch epoch);
   void refill(const WorkerId& id, Now now);
   void review_array(Job& job, Now now);

@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -17,6 +18,7 @@
 namespace longhaul {
 
 enum class WorkerState { kReady, kUnreachable, kLost };
+std::string_view to_string(WorkerState state);
 
 struct WorkerOptions {
   milliseconds heartbeat_interval{1000};

@@ -141,12 +141,16 @@ Lease from_proto(const v1::Lease& proto) {
   return {proto.task(), proto.attempt(), proto.epoch(), proto.incarnation()};
 }
 
+void fill(v1::Lease* proto, const Lease& lease) {
+  proto->set_task(lease.task);
+  proto->set_attempt(lease.attempt);
+  proto->set_epoch(lease.epoch);
+  proto->set_incarnation(lease.incarnation);
+}
+
 v1::Lease to_proto(const Lease& lease) {
   v1::Lease proto;
-  proto.set_task(lease.task);
-  proto.set_attempt(lease.attempt);
-  proto.set_epoch(lease.epoch);
-  proto.set_incarnation(lease.incarnation);
+  fill(&proto, lease);
   return proto;
 }
 

@@ -11,6 +11,7 @@ namespace longhaul {
 v1::JobSpec to_proto(const JobSpec& spec);
 JobSpec from_proto(const v1::JobSpec& proto);
 
+void fill(v1::Lease* proto, const Lease& lease);
 v1::Lease to_proto(const Lease& lease);
 Lease from_proto(const v1::Lease& proto);
 

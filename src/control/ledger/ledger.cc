@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <thread>
@@ -79,13 +80,11 @@ TaskRecord task_of(const Statement& row) {
   return task;
 }
 
-// The columns of a task, as task_of() reads them.
-Statement& bind_task(Statement& statement, uint64_t job, const TaskRecord& task) {
+// The columns of a task behind its key, as task_of() reads them.
+Statement& bind_task(Statement& statement, const TaskRecord& task) {
   const std::string_view failures(reinterpret_cast<const char*>(task.failures.data()),
                                   sizeof(task.failures));
-  return statement.bind(static_cast<int64_t>(job))
-      .bind(task.task)
-      .bind(static_cast<int64_t>(task.state))
+  return statement.bind(static_cast<int64_t>(task.state))
       .bind(task.attempt)
       .bind(static_cast<int64_t>(task.epoch))
       .bind_text(task.holder.worker)
@@ -93,6 +92,49 @@ Statement& bind_task(Statement& statement, uint64_t job, const TaskRecord& task)
       .bind(failures)
       .bind(task.last_fault ? static_cast<int64_t>(*task.last_fault) : kNoFault)
       .bind(task.reason);
+}
+
+// How many rows from `first` on fit one row of `grants`.
+size_t granted_together(const std::vector<LedgerBatch::TaskRow>& rows, size_t first) {
+  const TaskRecord& head = rows[first].task;
+  size_t count = 0;
+  while (first + count < rows.size()) {
+    const auto& [job, task] = rows[first + count];
+    const bool fits = job == rows[first].job && task.state == TaskState::kLeased &&
+                      task.attempt == 1 && task.task == head.task + count &&
+                      task.epoch == head.epoch + count && task.holder == head.holder;
+    if (!fits) break;
+    ++count;
+  }
+  return count;
+}
+
+// Tasks that have not moved since they were granted together. Follows the read of all that have.
+Result<void> read_grants(Database& database, std::map<uint64_t, std::vector<TaskRecord>>& tasks) {
+  std::map<uint64_t, std::vector<bool>> moved;
+  for (const auto& [job, rows] : tasks) {
+    std::vector<bool>& of_job = moved[job];
+    for (const TaskRecord& row : rows) {
+      if (of_job.size() <= row.task) of_job.resize(row.task + 1);
+      of_job[row.task] = true;
+    }
+  }
+  return each_row(database, "SELECT job, task, count, epoch, worker, incarnation FROM grants",
+                  [&](const Statement& row) {
+                    const auto job = static_cast<uint64_t>(row.integer(0));
+                    const std::vector<bool>& of_job = moved[job];
+                    TaskRecord task;
+                    task.task = static_cast<TaskIndex>(row.integer(1));
+                    task.state = TaskState::kLeased;
+                    task.attempt = 1;
+                    task.epoch = static_cast<LeaseEpoch>(row.integer(3));
+                    task.holder = {row.bytes(4), row.bytes(5)};
+                    for (int64_t left = row.integer(2); left > 0;
+                         --left, ++task.task, ++task.epoch) {
+                      if (task.task >= of_job.size() || !of_job[task.task])
+                        tasks[job].push_back(task);
+                    }
+                  });
 }
 
 Result<LedgerContents> read_contents(Database& database) {
@@ -121,6 +163,7 @@ Result<LedgerContents> read_contents(Database& database) {
                [&](const Statement& row) {
                  contents.tasks[static_cast<uint64_t>(row.integer(0))].push_back(task_of(row));
                }),
+      read_grants(database, contents.tasks),
       each_row(database, "SELECT job, input_set FROM input_sets",
                [&](const Statement& row) {
                  contents.input_sets[static_cast<uint64_t>(row.integer(0))] =
@@ -168,9 +211,11 @@ struct Ledger::Statements {
   Statement erase_store;
   Statement drop_store;
   Statement put_task;
+  Statement put_grant;
   Statement put_result;
   Statement put_inputs;
   Statement drop_tasks;
+  Statement drop_grants;
   Statement drop_results;
   Statement drop_inputs;
   Statement put_event;
@@ -195,12 +240,13 @@ struct Ledger::Statements {
         {&statements->put_store, "INSERT OR REPLACE INTO store VALUES(?, ?, ?)"},
         {&statements->erase_store, "DELETE FROM store WHERE job=? AND key=?"},
         {&statements->drop_store, "DELETE FROM store WHERE job=?"},
-        {&statements->put_task,
-         "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
-        {&statements->put_result, "INSERT INTO results VALUES(?, ?, ?, ?, ?, ?, ?)"},
+        {&statements->put_task, "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"},
+        {&statements->put_grant, "INSERT OR REPLACE INTO grants VALUES(?, ?, ?, ?, ?)"},
+        {&statements->put_result, "INSERT INTO results VALUES(?, ?, ?, ?, ?, ?)"},
         {&statements->put_inputs, "INSERT OR REPLACE INTO inputs VALUES(?, ?, ?)"},
-        {&statements->drop_tasks, "DELETE FROM tasks WHERE job=?"},
-        {&statements->drop_results, "DELETE FROM results WHERE job=?"},
+        {&statements->drop_tasks, "DELETE FROM tasks WHERE place>=?1<<32 AND place<(?1+1)<<32"},
+        {&statements->drop_grants, "DELETE FROM grants WHERE place>=?1<<32 AND place<(?1+1)<<32"},
+        {&statements->drop_results, "DELETE FROM results WHERE place>=?1<<32 AND place<(?1+1)<<32"},
         {&statements->drop_inputs, "DELETE FROM inputs WHERE job=?"},
         {&statements->put_event, "INSERT OR REPLACE INTO events VALUES(?, ?)"},
         {&statements->drop_events, "DELETE FROM events WHERE number<?"},
@@ -325,8 +371,8 @@ Result<void> Ledger::write_rows(const LedgerBatch& batch) {
     // Numbers of forgotten jobs are not given again.
     if (done && record) done = to.set_meta.bind_text("last_job").bind(key).run();
     for (Statement* drop :
-         {&to.drop_store, &to.drop_tasks, &to.drop_results, &to.drop_inputs, &to.drop_set_inputs,
-          &to.drop_input_set, &to.drop_datasets, &to.drop_shards}) {
+         {&to.drop_store, &to.drop_tasks, &to.drop_grants, &to.drop_results, &to.drop_inputs,
+          &to.drop_set_inputs, &to.drop_input_set, &to.drop_datasets, &to.drop_shards}) {
       if (done && !record) done = drop->bind(key).run();
     }
     if (!done) return done;
@@ -348,13 +394,9 @@ Result<void> Ledger::write_rows(const LedgerBatch& batch) {
         to.put_inputs.bind(static_cast<int64_t>(row.job)).bind(row.first).bind(row.inputs).run();
     if (!done) return done;
   }
-  for (const LedgerBatch::TaskRow& row : batch.tasks) {
-    Result<void> done = bind_task(to.put_task, row.job, row.task).run();
-    if (!done) return done;
-  }
+  if (Result<void> done = write_tasks(batch.tasks); !done) return done;
   for (const ResultRow& row : batch.results) {
-    Result<void> done = to.put_result.bind(static_cast<int64_t>(row.job))
-                            .bind(row.task)
+    Result<void> done = to.put_result.bind(place_of(row.job, row.task))
                             .bind(row.attempt)
                             .bind(static_cast<int64_t>(row.epoch))
                             .bind(static_cast<int64_t>(row.bytes))
@@ -383,6 +425,25 @@ Result<void> Ledger::write_rows(const LedgerBatch& batch) {
   return write_shards(batch);
 }
 
+Result<void> Ledger::write_tasks(const std::vector<LedgerBatch::TaskRow>& rows) {
+  for (size_t i = 0; i < rows.size();) {
+    const auto& [job, task] = rows[i];
+    const size_t together = granted_together(rows, i);
+    // A single grant may as well take the place that its end will have.
+    Result<void> done =
+        together > 1 ? statements_->put_grant.bind(place_of(job, task.task))
+                           .bind(static_cast<int64_t>(together))
+                           .bind(static_cast<int64_t>(task.epoch))
+                           .bind_text(task.holder.worker)
+                           .bind_text(task.holder.incarnation)
+                           .run()
+                     : bind_task(statements_->put_task.bind(place_of(job, task.task)), task).run();
+    if (!done) return done;
+    i += std::max<size_t>(together, 1);
+  }
+  return {};
+}
+
 Result<void> Ledger::write_shards(const LedgerBatch& batch) {
   for (const LedgerBatch::PlanRow& row : batch.plans) {
     Result<void> done = statements_->put_plan.bind(static_cast<int64_t>(row.job))
@@ -393,7 +454,10 @@ Result<void> Ledger::write_shards(const LedgerBatch& batch) {
   }
   for (const LedgerBatch::ShardRow& row : batch.shards) {
     Result<void> done =
-        bind_task(statements_->put_shard, row.job, row.shard).bind(row.dataset).run();
+        bind_task(statements_->put_shard.bind(static_cast<int64_t>(row.job)).bind(row.shard.task),
+                  row.shard)
+            .bind(row.dataset)
+            .run();
     if (!done) return done;
   }
   return {};
@@ -409,12 +473,9 @@ Result<std::vector<ResultRow>> ResultReader::read(uint64_t job, TaskIndex first,
                                                   size_t limit) {
   Result<Statement> statement = database_.prepare(
       "SELECT task, attempt, epoch, bytes, result, file_bytes FROM results"
-      " WHERE job=? AND task>=? AND task<? ORDER BY task LIMIT ?");
+      " WHERE place>=? AND place<? ORDER BY place LIMIT ?");
   if (!statement) return statement.failure();
-  statement->bind(static_cast<int64_t>(job))
-      .bind(first)
-      .bind(end)
-      .bind(static_cast<int64_t>(limit));
+  statement->bind(place_of(job, first)).bind(place_of(job, end)).bind(static_cast<int64_t>(limit));
   std::vector<ResultRow> rows;
   while (true) {
     const Result<bool> more = statement->next();

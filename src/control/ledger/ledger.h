@@ -162,6 +162,7 @@ class Ledger {
   void run();
   Result<void> commit(const std::vector<Entry>& entries);
   Result<void> write_rows(const LedgerBatch& batch);
+  Result<void> write_tasks(const std::vector<LedgerBatch::TaskRow>& rows);
   Result<void> write_shards(const LedgerBatch& batch);
   void set_trouble(std::optional<std::string> why);
 

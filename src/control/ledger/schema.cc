@@ -48,6 +48,29 @@ constexpr std::array kMigrations = {
     " incarnation TEXT NOT NULL, failures BLOB NOT NULL, last_fault INTEGER NOT NULL,"
     " reason BLOB NOT NULL, dataset BLOB NOT NULL,"
     " PRIMARY KEY(job, dataset, task)) WITHOUT ROWID;",
+    // 6: one integer is the key of a task, `place` (schema.h), and neither tasks nor results have
+    // another index: new rows go to the end of one tree each. Tasks that were granted together
+    // for the first time share a row: `count` of them from `task` on, with epochs from `epoch` on.
+    // One that has a row in `tasks` too is as that one says; the others are leased, attempt 1.
+    "CREATE TABLE new_tasks(place INTEGER PRIMARY KEY, state INTEGER NOT NULL,"
+    " attempt INTEGER NOT NULL, epoch INTEGER NOT NULL, worker TEXT NOT NULL,"
+    " incarnation TEXT NOT NULL, failures BLOB NOT NULL, last_fault INTEGER NOT NULL,"
+    " reason BLOB NOT NULL, job INTEGER AS (place >> 32), task INTEGER AS (place & 0xffffffff));"
+    "INSERT INTO new_tasks SELECT job << 32 | task, state, attempt, epoch, worker, incarnation,"
+    " failures, last_fault, reason FROM tasks;"
+    "DROP TABLE tasks;"
+    "ALTER TABLE new_tasks RENAME TO tasks;"
+    "CREATE TABLE new_results(place INTEGER PRIMARY KEY, attempt INTEGER NOT NULL,"
+    " epoch INTEGER NOT NULL, bytes INTEGER NOT NULL, result BLOB NOT NULL,"
+    " file_bytes INTEGER NOT NULL, job INTEGER AS (place >> 32),"
+    " task INTEGER AS (place & 0xffffffff));"
+    "INSERT INTO new_results SELECT job << 32 | task, attempt, epoch, bytes, result, file_bytes"
+    " FROM results ORDER BY job, task;"
+    "DROP TABLE results;"
+    "ALTER TABLE new_results RENAME TO results;"
+    "CREATE TABLE grants(place INTEGER PRIMARY KEY, count INTEGER NOT NULL,"
+    " epoch INTEGER NOT NULL, worker TEXT NOT NULL, incarnation TEXT NOT NULL,"
+    " job INTEGER AS (place >> 32), task INTEGER AS (place & 0xffffffff));",
 };
 
 Result<int64_t> pragma(Database& database, const char* sql) {
@@ -64,7 +87,7 @@ int schema_version() {
   return static_cast<int>(kMigrations.size());
 }
 
-Result<void> migrate(Database& database) {
+Result<void> migrate(Database& database, int to) {
   const Result<int64_t> application = pragma(database, "PRAGMA application_id");
   if (!application) return application.failure();
   const Result<int64_t> version = pragma(database, "PRAGMA user_version");
@@ -81,7 +104,7 @@ Result<void> migrate(Database& database) {
                 " at most; it is left as it is. Start the newer master, or restore a "
                 "backup of the older one")};
   }
-  for (int64_t next = *version; next < schema_version(); ++next) {
+  for (int64_t next = *version; next < to; ++next) {
     const std::string sql = str_cat("BEGIN IMMEDIATE;", kMigrations[static_cast<size_t>(next)],
                                     "PRAGMA application_id=", kApplicationId,
                                     ";PRAGMA user_version=", next + 1, ";COMMIT;");

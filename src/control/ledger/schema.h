@@ -2,14 +2,21 @@
 // the migrations that have run; each is one transaction.
 #pragma once
 
+#include <cstdint>
+
 #include "control/ledger/sqlite.h"
 
 namespace longhaul {
 
-// Brings the database to the version of this program. Errors: kInvalid (it is from a newer program,
-// or not ours; it is left untouched), kUnavailable (the disk).
-Result<void> migrate(Database& database);
-
 int schema_version();
+
+// Brings the database to the version of this program (tests: to an older one). Errors: kInvalid (it
+// is from a newer program, or not ours; it is left untouched), kUnavailable (the disk).
+Result<void> migrate(Database& database, int to = schema_version());
+
+// A task of a job, as the key of its rows. Jobs are numbered far below 2^31.
+constexpr int64_t place_of(uint64_t job, uint64_t task) {
+  return static_cast<int64_t>(job << 32 | task);
+}
 
 }  // namespace longhaul

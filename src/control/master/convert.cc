@@ -96,12 +96,12 @@ void fill(v1::MasterMessage* proto, const GrantTasksMessage& message) {
   for (const TaskBatch& one : message.batches) {
     v1::TaskBatch* batch = grant->add_batches();
     batch->mutable_gpus()->Assign(one.gpus.begin(), one.gpus.end());
-    for (const Lease& lease : one.leases) *batch->add_tasks()->mutable_lease() = to_proto(lease);
+    for (const Lease& lease : one.leases) fill(batch->add_tasks()->mutable_lease(), lease);
   }
 }
 
-void fill(v1::MasterMessage* proto, const TaskAnswerMessage& message) {
-  *proto->mutable_task_answers()->add_answers() = longhaul::to_proto(message);
+void fill(v1::MasterMessage* proto, const TaskAnswersMessage& message) {
+  add_answers(proto->mutable_task_answers(), message);
 }
 
 void fill(v1::MasterMessage* proto, const StoreAnswerMessage& message) {
@@ -146,22 +146,17 @@ v1::Node to_proto(const NodeStatus& node) {
   return proto;
 }
 
-v1::TaskAnswer to_proto(const TaskAnswerMessage& message) {
-  v1::TaskAnswer answer;
-  set_launch(&answer, message.launch);
-  *answer.mutable_lease() = to_proto(message.lease);
-  answer.set_stale(message.outcome == CommitOutcome::kStale ||
-                   message.outcome == CommitOutcome::kUnknown);
-  return answer;
+void add_answers(v1::TaskAnswers* proto, const TaskAnswersMessage& message) {
+  proto->mutable_taken()->Add(message.taken.begin(), message.taken.end());
+  proto->mutable_stale()->Add(message.stale.begin(), message.stale.end());
 }
 
-v1::MasterMessage to_proto(const ToWorker& message, const std::string& master_incarnation) {
-  v1::MasterMessage proto;
-  std::visit([&](const auto& one) { fill(&proto, one); }, message);
-  if (proto.has_registered()) {
-    proto.mutable_registered()->set_master_incarnation(master_incarnation);
+void fill(v1::MasterMessage* proto, const ToWorker& message,
+          const std::string& master_incarnation) {
+  std::visit([&](const auto& one) { fill(proto, one); }, message);
+  if (proto->has_registered()) {
+    proto->mutable_registered()->set_master_incarnation(master_incarnation);
   }
-  return proto;
 }
 
 WorkerRegistration from_proto(const v1::Register& proto) {

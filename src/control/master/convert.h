@@ -15,8 +15,9 @@ namespace longhaul {
 
 v1::Node to_proto(const NodeStatus& node);
 
-v1::TaskAnswer to_proto(const TaskAnswerMessage& message);
-v1::MasterMessage to_proto(const ToWorker& message, const std::string& master_incarnation);
+// Into an empty message, in place, so that all of it lies on that one's arena.
+void fill(v1::MasterMessage* proto, const ToWorker& message, const std::string& master_incarnation);
+void add_answers(v1::TaskAnswers* proto, const TaskAnswersMessage& message);
 
 WorkerRegistration from_proto(const v1::Register& proto);
 v1::Register to_proto(const WorkerRegistration& registration);

@@ -156,8 +156,8 @@ void Core::collect() {
                trouble()) {
       // The answer waits, because it says that all is taken; that we live does not.
       const auto session = sessions_.find(send->session);
-      v1::MasterMessage alive;
-      alive.mutable_keep_alive();
+      auto alive = std::make_unique<OnArena<v1::MasterMessage>>();
+      (*alive)->mutable_keep_alive();
       if (session != sessions_.end()) session->second.sink->send(std::move(alive));
     }
     held_.effects.push_back(std::move(effect));
@@ -250,23 +250,23 @@ void Core::carry_out(const Held& held, bool durable) {
     // A worker that ends many tasks hears of all of them in one message, and of those that follow
     // them in the same one.
     std::map<SessionId, v1::TaskAnswers> answers;
-    const auto answer_in = [](const Effect& effect) -> const TaskAnswerMessage* {
+    const auto answers_in = [](const Effect& effect) -> const TaskAnswersMessage* {
       const auto* send = std::get_if<SendEffect>(&effect);
-      return send == nullptr ? nullptr : std::get_if<TaskAnswerMessage>(&send->message);
+      return send == nullptr ? nullptr : std::get_if<TaskAnswersMessage>(&send->message);
     };
     for (const Effect& effect : held.effects) {
-      if (const TaskAnswerMessage* answer = answer_in(effect)) {
-        *answers[std::get<SendEffect>(effect).session].add_answers() = to_proto(*answer);
+      if (const TaskAnswersMessage* some = answers_in(effect)) {
+        add_answers(&answers[std::get<SendEffect>(effect).session], *some);
       }
     }
     for (const Effect& effect : held.effects) {
-      if (answer_in(effect) == nullptr) perform(effect, &answers);
+      if (answers_in(effect) == nullptr) perform(effect, &answers);
     }
     for (auto& [id, rest] : answers) {
       const auto session = sessions_.find(id);
-      if (session == sessions_.end() || rest.answers().empty()) continue;
-      v1::MasterMessage message;
-      *message.mutable_task_answers() = std::move(rest);
+      if (session == sessions_.end()) continue;
+      auto message = std::make_unique<OnArena<v1::MasterMessage>>();
+      *(*message)->mutable_task_answers() = rest;
       session->second.sink->send(std::move(message));
     }
   }
@@ -285,11 +285,14 @@ void Core::perform(const Effect& effect, std::map<SessionId, v1::TaskAnswers>* a
   if (const auto* send = std::get_if<SendEffect>(&effect)) {
     const auto session = sessions_.find(send->session);
     if (session == sessions_.end()) return;
-    v1::MasterMessage message = to_proto(send->message, incarnation_);
-    if (message.has_grant_tasks()) {
-      fill_inputs(*message.mutable_grant_tasks());
+    auto message = std::make_unique<OnArena<v1::MasterMessage>>();
+    fill(&**message, send->message, incarnation_);
+    if ((*message)->has_grant_tasks()) {
+      v1::GrantTasks* grant = (*message)->mutable_grant_tasks();
+      fill_inputs(*grant);
       if (const auto found = answers->find(send->session); found != answers->end()) {
-        message.mutable_grant_tasks()->mutable_answers()->Swap(found->second.mutable_answers());
+        *grant->mutable_answers() = found->second;
+        answers->erase(found);
       }
     }
     session->second.sink->send(std::move(message));
@@ -401,27 +404,37 @@ void Core::fill_inputs(v1::GrantTasks& grant) {
   }
 }
 
-// The result becomes durable in the transaction that makes the task done; a large one is on disk
-// by then, and the row names it.
-void Core::task_ended(ClusterState& state, SessionId session, v1::TaskEnded message, Now now) {
-  const Lease lease = from_proto(message.lease());
-  const auto current = [&] {
-    const TaskTable* tasks = state.tasks(message.job_id());
-    return tasks != nullptr && tasks->standing(lease) == LeaseStanding::kCurrent;
+// Results become durable in the transaction that makes their tasks done; a large one is on disk by
+// then, and the row names it.
+void Core::tasks_ended(ClusterState& state, SessionId session, v1::TasksEnded* ended, Now now) {
+  const auto is_current = [&](const TaskEndedMessage& message) {
+    const TaskTable* tasks = state.tasks(message.launch.job);
+    return tasks != nullptr && tasks->standing(message.lease) == LeaseStanding::kCurrent;
   };
-  std::optional<ResultName> name;
-  if (current()) name = ResultIntake::name_of(message.job_id(), lease);
-  if (name && message.stored_bytes() > 0 && results_.whole(*name) != message.stored_bytes()) {
-    message.set_refused("its result was stored at the master, and is not there any more");
+  std::vector<TaskEndedMessage> messages;
+  std::vector<std::optional<ResultName>> names;  // of those whose leases are current
+  messages.reserve(static_cast<size_t>(ended->ended_size()));
+  names.reserve(messages.capacity());
+  for (const v1::TaskEnded& one : ended->ended()) {
+    TaskEndedMessage& message = messages.emplace_back(from_proto(one));
+    std::optional<ResultName>& name = names.emplace_back();
+    if (is_current(message)) name = ResultIntake::name_of(message.launch.job, message.lease);
+    if (name && one.stored_bytes() > 0 && results_.whole(*name) != one.stored_bytes()) {
+      message.refused = "its result was stored at the master, and is not there any more";
+    }
   }
-  const auto outcome = state.task_ended(session, from_proto(message), now);
-  if (!name || current()) return;
-  const bool committed = outcome == CommitOutcome::kCommitted;
-  results_.lease_ended(*name, committed);
-  if (!committed) return;
-  batch_.results.push_back({name->job, name->task, lease.attempt, name->epoch,
-                            message.result_bytes(), std::move(*message.mutable_result()),
-                            message.stored_bytes()});
+  const std::vector<CommitOutcome> outcomes = state.tasks_ended(session, messages, now);
+  for (size_t i = 0; i < outcomes.size(); ++i) {
+    const std::optional<ResultName>& name = names[i];
+    if (!name || is_current(messages[i])) continue;
+    const bool committed = outcomes[i] == CommitOutcome::kCommitted;
+    results_.lease_ended(*name, committed);
+    if (!committed) continue;
+    v1::TaskEnded& one = *ended->mutable_ended(static_cast<int>(i));
+    batch_.results.push_back({name->job, name->task, messages[i].lease.attempt, name->epoch,
+                              one.result_bytes(), std::move(*one.mutable_result()),
+                              one.stored_bytes()});
+  }
 }
 
 void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& output, Now now) {
@@ -449,8 +462,8 @@ void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& 
 void Core::acknowledge_output(SessionId session, const LaunchId& launch, uint64_t bytes) {
   const auto found = sessions_.find(session);
   if (found == sessions_.end()) return;
-  v1::MasterMessage message;
-  v1::OutputAck* ack = message.mutable_output_ack();
+  auto message = std::make_unique<OnArena<v1::MasterMessage>>();
+  v1::OutputAck* ack = (*message)->mutable_output_ack();
   ack->set_job_id(launch.job);
   ack->set_generation(launch.generation);
   ack->set_bytes(bytes);

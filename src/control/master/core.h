@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "control/common/on_arena.h"
 #include "control/ledger/ledger.h"
 #include "control/master/event_journal.h"
 #include "control/master/job_feed.h"
@@ -40,11 +41,13 @@ struct MasterMemory {
   std::vector<v1::Event> events;                     // in order
 };
 
+using OutgoingMessage = std::unique_ptr<OnArena<v1::MasterMessage>>;
+
 // A worker's stream as the owner thread sees it. No method blocks.
 class SessionSink {
  public:
   virtual ~SessionSink() = default;
-  virtual void send(v1::MasterMessage message) = 0;
+  virtual void send(OutgoingMessage message) = 0;
   // Ends the stream: after what was sent before when `drain`, else at once.
   virtual void close(const std::string& reason, bool drain) = 0;
 };
@@ -102,7 +105,8 @@ class Core {
   void stage_inputs(InputRow row) { batch_.inputs.push_back(std::move(row)); }
   void drop_staged(uint64_t set) { batch_.dropped_inputs.push_back(set); }
   void add_stored_inputs(const JobId& job, uint64_t set);
-  void task_ended(ClusterState& state, SessionId session, v1::TaskEnded message, Now now);
+  // Takes the results out of `ended`.
+  void tasks_ended(ClusterState& state, SessionId session, v1::TasksEnded* ended, Now now);
   ResultIntake& results() { return results_; }
   const std::string& state_folder() const { return options_.state_folder; }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "control/common/credentials.h"
+#include "control/common/grpc_runtime.h"
 #include "control/master/record_proto.h"
 #include "longhaul/base/log.h"
 
@@ -49,6 +50,7 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   if (colon == std::string::npos) {
     return Failure{ErrorKind::kInvalid, str_cat("'", options.listen, "' is not HOST:PORT")};
   }
+  set_up_grpc();
   gpr_set_log_function(log_for_grpc);
   std::unique_ptr<Ledger> ledger;
   MasterMemory memory;
@@ -68,6 +70,7 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   builder.AddListeningPort(options.listen, server_credentials(), &port);
   // Else a second master on the same port would start and share its calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  for (const char* feature : kUnusedFeatures) builder.AddChannelArgument(feature, 0);
   builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
   builder.RegisterService(&master->worker_service_);
   builder.RegisterService(&master->job_service_);

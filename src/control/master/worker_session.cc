@@ -32,11 +32,12 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
 
   // From the owner thread.
 
-  void send(v1::MasterMessage message) override {
+  void send(OutgoingMessage message) override {
+    const size_t bytes = (*message)->ByteSizeLong();
     MutexLock lock(mutex_);
     if (final_status_) return;
-    queued_bytes_ += message.ByteSizeLong();
-    outgoing_.push_back(std::move(message));
+    queued_bytes_ += bytes;
+    outgoing_.push_back({std::move(message), bytes});
     if (queued_bytes_ > kMaxQueuedBytes) {
       abandon({grpc::StatusCode::RESOURCE_EXHAUSTED, "the worker does not read its stream"});
     }
@@ -63,11 +64,10 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
       proceed();
       return;
     }
-    const bool posted = core_->post(
-        [session = self_, message = std::move(incoming_)](ClusterState& state, Now now) {
-          session->handle(state, message, now);
-          session->read();
-        });
+    const bool posted = core_->post([session = self_](ClusterState& state, Now now) {
+      session->handle(state, **session->incoming_, now);
+      session->read();
+    });
     if (!posted) close("the master is shutting down", false);
   }
 
@@ -75,7 +75,7 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
     MutexLock lock(mutex_);
     writing_ = false;
     if (!outgoing_.empty()) {
-      queued_bytes_ -= outgoing_.front().ByteSizeLong();
+      queued_bytes_ -= outgoing_.front().bytes;
       outgoing_.pop_front();
     }
     if (!ok) abandon({grpc::StatusCode::CANCELLED, "the stream broke"});
@@ -107,10 +107,11 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
  private:
   void read() {
     MutexLock lock(mutex_);
-    if (!finishing_ && !done_) StartRead(&incoming_);
+    incoming_ = std::make_unique<OnArena<v1::WorkerMessage>>();
+    if (!finishing_ && !done_) StartRead(&**incoming_);
   }
 
-  void handle(ClusterState& state, const v1::WorkerMessage& message, Now now) {
+  void handle(ClusterState& state, v1::WorkerMessage& message, Now now) {
     switch (message.message_case()) {
       case v1::WorkerMessage::kRegister:
         state.register_worker(id_, from_proto(message.register_()), now);
@@ -128,9 +129,7 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
         core_->output(state, id_, message.rank_output(), now);
         return;
       case v1::WorkerMessage::kTasksEnded:
-        for (const v1::TaskEnded& ended : message.tasks_ended().ended()) {
-          core_->task_ended(state, id_, ended, now);
-        }
+        core_->tasks_ended(state, id_, message.mutable_tasks_ended(), now);
         return;
       case v1::WorkerMessage::kStoreCall:
         if (message.store_call().request().operation() == v1::StoreRequest::SHARDS) {
@@ -157,7 +156,7 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
     if (writing_ || finishing_ || done_) return;
     if (!outgoing_.empty()) {
       writing_ = true;
-      StartWrite(&outgoing_.front());
+      StartWrite(&**outgoing_.front().message);
     } else if (final_status_) {
       finishing_ = true;
       Finish(*final_status_);
@@ -168,11 +167,15 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
   grpc::CallbackServerContext* const context_;
   std::shared_ptr<WorkerSession> self_;  // gRPC holds a plain pointer until OnDone()
   SessionId id_ = 0;                     // the owner thread's
-  v1::WorkerMessage incoming_;           // gRPC's between read() and OnReadDone()
+  // gRPC's between read() and OnReadDone(), else the owner thread's.
+  std::unique_ptr<OnArena<v1::WorkerMessage>> incoming_;
 
+  struct Outgoing {
+    OutgoingMessage message;
+    size_t bytes = 0;
+  };
   Mutex mutex_;
-  std::deque<v1::MasterMessage> outgoing_
-      LONGHAUL_GUARDED_BY(mutex_);  // the front is being written
+  std::deque<Outgoing> outgoing_ LONGHAUL_GUARDED_BY(mutex_);  // the front is being written
   size_t queued_bytes_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   bool writing_ LONGHAUL_GUARDED_BY(mutex_) = false;
   bool finishing_ LONGHAUL_GUARDED_BY(mutex_) = false;

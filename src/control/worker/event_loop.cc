@@ -51,12 +51,15 @@ void EventLoop::stop() {
 }
 
 bool EventLoop::post(Task task) {
+  bool first = false;
   {
     MutexLock lock(mutex_);
     if (closed_) return false;
+    first = tasks_.empty();
     tasks_.push_back(std::move(task));
   }
-  wake();
+  // Whoever posted before has woken the loop, and it has not taken the tasks yet.
+  if (first) wake();
   return true;
 }
 

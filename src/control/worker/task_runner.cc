@@ -262,8 +262,12 @@ void TaskRunner::send_ends() {
   if (ends_.has_tasks_ended()) send_(std::exchange(ends_, {}));
 }
 
-void TaskRunner::answer(const v1::TaskAnswer& answer) {
-  const LeaseEpoch epoch = answer.lease().epoch();
+void TaskRunner::answered(const v1::TaskAnswers& answers) {
+  for (const LeaseEpoch epoch : answers.taken()) forget(epoch);
+  for (const LeaseEpoch epoch : answers.stale()) forget(epoch);
+}
+
+void TaskRunner::forget(LeaseEpoch epoch) {
   const auto task = tasks_.find(epoch);
   if (task == tasks_.end()) return;
   if (!task->second.ended) {

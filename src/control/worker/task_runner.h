@@ -49,7 +49,7 @@ class TaskRunner {
   TaskRunner& operator=(const TaskRunner&) = delete;
 
   void grant(const v1::GrantTasks& grant);
-  void answer(const v1::TaskAnswer& answer);
+  void answered(const v1::TaskAnswers& answers);
   // SIGTERM now, SIGKILL after `grace` (0: at once); what has not begun ends at once. The second
   // form: of all jobs.
   void stop(const LaunchId& launch, milliseconds grace);
@@ -94,6 +94,7 @@ class TaskRunner {
   void finish(LeaseEpoch epoch, const RankEnd& end);
   void tell(LeaseEpoch epoch, v1::TaskEnded ended);
   void send_ends();
+  void forget(LeaseEpoch epoch);
   // False: it is large, and has to be stored before the end can be told.
   bool add_result(const Task& task, const RankFolder& folder, v1::TaskEnded* ended) const;
   void store_result(LeaseEpoch epoch, RankFolder folder, v1::TaskEnded ended);

@@ -390,13 +390,12 @@ void Worker::Impl::on_message(v1::MasterMessage message) {
     case v1::MasterMessage::kStopRanks:
       return stop_ranks(message.stop_ranks());
     case v1::MasterMessage::kGrantTasks:
-      for (const v1::TaskAnswer& answer : message.grant_tasks().answers()) tasks_->answer(answer);
+      tasks_->answered(message.grant_tasks().answers());
       tasks_->grant(message.grant_tasks());
       if (shutting_down_) tasks_->stop_all(settings_.grace);
       return;
     case v1::MasterMessage::kTaskAnswers:
-      for (const v1::TaskAnswer& answer : message.task_answers().answers()) tasks_->answer(answer);
-      return;
+      return tasks_->answered(message.task_answers());
     case v1::MasterMessage::kStoreAnswer:
       return relay_->answer(message.store_answer());
     case v1::MasterMessage::kOutputAck:
