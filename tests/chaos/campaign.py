@@ -44,6 +44,7 @@ class Campaign:
         self.history_lock = threading.Lock()
         self.history = open(self.folder / "history.jsonl", "w", encoding="utf-8")
         self.faults = collections.Counter()
+        self.tried = set()  # kinds of faults; a rank cannot be killed where none runs
         self.findings = 0  # seen while it runs; most are the checker's
         self.jobs = []
         self.said_at = time.monotonic()
@@ -217,12 +218,20 @@ class Campaign:
             self.master = self.start_master()
         return True
 
-    def fault(self):
+    def kinds(self):
+        """How often each is drawn."""
         kinds = {self.kill_rank: 8, self.kill_task: 4, self.kill_worker: 4, self.kill_master: 4, self.lose_worker: 1,
                  self.stall_worker: 3, self.stop_worker: 1, self.stop_master: 2}
         if isinstance(self.place, places.SeveralHosts):
             kinds |= {self.cut_link: 2, self.mute_link: 2, self.deafen_link: 2, self.step_clock: 3, self.fill_disk: 3}
-        kind = self.random.choices(list(kinds), list(kinds.values()))[0]
+        return kinds
+
+    def fault(self):
+        """Each kind once, then as they are drawn."""
+        kinds = self.kinds()
+        untried = [kind for kind in kinds if kind.__name__ not in self.tried]
+        kind = self.random.choice(untried) if untried else self.random.choices(list(kinds), list(kinds.values()))[0]
+        self.tried.add(kind.__name__)
         if kind():
             self.faults[kind.__name__] += 1
 

@@ -49,8 +49,8 @@ class Chaos(unittest.TestCase):
             self.skipTest(places.why_not() or "libfaketime is not installed")
         done = campaign("--seed", "8", "--faults", "20", "--hosts")
         self.assertEqual(done.returncode, 0, done.stderr)
-        spoiled = json.loads(done.stdout)["kinds"].keys() & {"cut_link", "mute_link", "deafen_link", "step_clock", "fill_disk"}
-        self.assertGreaterEqual(len(spoiled), 3)
+        self.assertLessEqual({"cut_link", "mute_link", "deafen_link", "step_clock", "fill_disk"},
+                             json.loads(done.stdout)["kinds"].keys())
 
     def plant(self, sql=(), history=None):
         """What the checker says of a copy of the good campaign with a bug in it."""
