@@ -76,7 +76,7 @@ TEST_P(RefusedCommands, ExitWithTheCodeThatSaysWhatToDo) {
                                              {"run", "--", "true"},
                                              {"run", "-d", "--", "true"},
                                              {"map", "--array", "0-1", "--", "true"}}) {
-    std::vector<std::string> command = {std::string(LONGHAUL_TEST_PROGRAMS) + "/longhaul"};
+    std::vector<std::string> command = {LONGHAUL_TEST_PROGRAMS "/longhaul"};
     command.insert(command.end(), arguments.begin(), arguments.end());
     ChildProcess longhaul(command, folder.file("command"), options);
     EXPECT_EQ(longhaul.wait(), GetParam().exit_code) << arguments[0];
