@@ -278,6 +278,7 @@ TEST(LedgerTest, TasksGrantedTogetherComeBackEachAsItStood) {
   const LeaseHolder a{"gpu-a", "a1"};
   const LeaseHolder b{"gpu-b", "b1"};
   std::vector<TaskRecord> tasks;
+  tasks.reserve(16);
   for (TaskIndex task = 0; task < 10; ++task) tasks.push_back(leased(task, 100 + task, a));
   for (TaskIndex task = 10; task < 13; ++task) tasks.push_back(leased(task, 110 + task, a));
   for (TaskIndex task = 13; task < 15; ++task) tasks.push_back(leased(task, 110 + task, b));
