@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <string_view>
 
 #include "apps/cli/failure_text.h"
 #include "apps/cli/names.h"
@@ -28,7 +29,8 @@ std::string exit_column(const JobStatus& job) {
 }
 
 std::string shorten(const std::string& text) {
-  return text.size() <= kReasonWidth ? text : text.substr(0, kReasonWidth - 3) + "...";
+  if (text.size() <= kReasonWidth) return text;
+  return str_cat(std::string_view(text).substr(0, kReasonWidth - 3), "...");
 }
 
 std::string exit_of(const RankRecord& rank) {
