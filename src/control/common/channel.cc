@@ -9,7 +9,6 @@
 namespace longhaul {
 
 std::shared_ptr<grpc::Channel> make_channel(const std::string& target) {
-  set_up_grpc();
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);

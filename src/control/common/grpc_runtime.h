@@ -1,4 +1,4 @@
-// What is set once in a process that speaks gRPC, and for every channel and server in it.
+// What is set for every channel and server, and once in a daemon.
 #pragma once
 
 #include <grpc/grpc.h>
@@ -13,7 +13,8 @@ constexpr std::array<const char*, 3> kUnusedFeatures = {GRPC_ARG_ENABLE_PER_MESS
                                                         GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION,
                                                         GRPC_ARG_ENABLE_CHANNELZ};
 
-// Call before the first channel or server is made; again does nothing. From any thread.
+// Of the whole process, so for the daemons alone: a trainer that links the agent client is not
+// ours. Call before the first channel or server is made; again does nothing. From any thread.
 void set_up_grpc();
 
 }  // namespace longhaul

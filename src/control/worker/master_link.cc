@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "control/common/grpc_runtime.h"
 #include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 
@@ -29,6 +30,7 @@ MasterLink::MasterLink(std::shared_ptr<EventLoop> loop, std::string address,
       listener_(std::move(listener)) {}
 
 void MasterLink::start() {
+  set_up_grpc();
   watch_absence();
   connect();
 }
