@@ -9,8 +9,8 @@ namespace longhaul::cli {
 class Screen {
  public:
   // `output_to_stderr`: the ranks' stdout goes to stderr too, because stdout holds a document for
-  // programs.
-  explicit Screen(bool output_to_stderr = false);
+  // programs. `raw`: a terminal gets what ranks print as it is, instead of terminal_text.h's.
+  explicit Screen(bool output_to_stderr = false, bool raw = false);
   // Takes the live line away.
   ~Screen();
   Screen(const Screen&) = delete;
@@ -18,7 +18,8 @@ class Screen {
 
   // Whole lines of the ranks.
   void output(const std::string& lines, bool is_stderr);
-  // A line of ours, to stderr; "longhaul: " is put in front.
+  // A line of ours, to stderr; "longhaul: " is put in front. It stays one line, whatever others'
+  // names and messages in it hold (base/printable.h).
   void message(const std::string& text);
   // Text of ours as it is, to stderr.
   void text(const std::string& text);
@@ -37,11 +38,15 @@ class Screen {
   void repaint();
 
   const int output_fd_;
+  const bool raw_;
   const bool live_;
   std::string line_;
   bool painted_ = false;
   bool broken_ = false;
 };
+
+// Columns of the terminal that stdout is; elsewhere $COLUMNS, or 80.
+size_t stdout_width();
 
 // Writes a document to stdout; false when nobody reads it.
 bool print(const std::string& text);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "longhaul/base/strings.h"
+#include "longhaul/membership/array_spec.h"
 #include "longhaul/membership/cluster_messages.h"
 #include "longhaul/membership/explain.h"
 #include "longhaul/membership/failure.h"
@@ -96,8 +97,10 @@ class ClusterState {
   // Same key, same job. Errors: kInvalid (a bad spec, the name of a job that has not ended, more
   // than all workers together have, unless it asked to wait for others).
   Result<JobId> submit(const JobSpec& spec, const std::string& submission_key, Now now);
-  // `grace` 0: the job's own. Stopping a job that has ended changes nothing.
-  Result<JobId> stop(const std::string& job_name, milliseconds grace, bool force, Now now);
+  // `grace` 0: the job's own. Stopping a job that has ended changes nothing. `by` is kept, and
+  // whoever looks at the job or the journal is told.
+  Result<JobId> stop(const std::string& job_name, milliseconds grace, bool force, Now now,
+                     const StopOrigin& by = {});
   Result<JobId> find(const std::string& job_name) const;
   const JobStatus* status(const JobId& id) const;
   std::vector<const JobStatus*> list(bool include_ended) const;
@@ -148,7 +151,8 @@ class ClusterState {
   using QueuePlace = std::pair<int, uint64_t>;
 
   struct Job : JobRecord {
-    std::optional<TaskTable> tasks;  // of an array
+    std::optional<TaskTable> tasks;    // of an array
+    std::optional<ArraySpec> indices;  // what they are called, unless by their places
     std::map<LeaseEpoch, Batch> batches;
     std::unordered_map<LeaseEpoch, LeaseEpoch> batch_of;
     std::string last_fault;
@@ -162,6 +166,8 @@ class ClusterState {
     std::optional<Instant> retry_at;    // not to be placed before
     std::optional<Instant> time_is_up;  // its time limit
 
+    // What the user calls it.
+    uint64_t called(TaskIndex task) const;
     LaunchId launch() const { return {status.id, status.generation}; }
     QueuePlace place() const { return {-status.spec.priority, number}; }
   };

@@ -1,5 +1,10 @@
 #include "longhaul/control/job_client.h"
 
+#include <errno.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <array>
 #include <random>
 #include <utility>
 
@@ -53,7 +58,61 @@ NodeInfo node_from(const v1::Node& proto) {
   return node;
 }
 
+TaskOutcome outcome_from(v1::TaskOutcome outcome) {
+  switch (outcome) {
+    case v1::TASK_OUTCOME_GIVEN_UP:
+      return TaskOutcome::kGivenUp;
+    case v1::TASK_OUTCOME_CANCELLED:
+      return TaskOutcome::kCancelled;
+    default:
+      return TaskOutcome::kDone;
+  }
+}
+
+// All but the bytes; its texts are those of `message`.
+ResultPiece described(const v1::TaskResult& message) {
+  ResultPiece piece;
+  piece.task = message.task();
+  piece.attempt = message.attempt();
+  piece.outcome = outcome_from(message.outcome());
+  piece.input = message.input();
+  piece.worker = message.worker_id();
+  if (message.has_ran_ms()) piece.ran_ms = message.ran_ms();
+  piece.error = message.error();
+  piece.size = message.result_bytes();
+  return piece;
+}
+
+std::string this_user() {
+  const passwd* user = ::getpwuid(::geteuid());
+  return user != nullptr ? user->pw_name : str_cat("uid ", ::geteuid());
+}
+
+std::string this_host() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
+}
+
+StopOrigin completed(StopOrigin origin) {
+  if (origin.user.empty()) origin.user = this_user();
+  if (origin.host.empty()) origin.host = this_host();
+  if (origin.command.empty()) origin.command = program_invocation_short_name;
+  return origin;
+}
+
 }  // namespace
+
+std::string_view to_string(TaskOutcome outcome) {
+  switch (outcome) {
+    case TaskOutcome::kDone:
+      return "done";
+    case TaskOutcome::kGivenUp:
+      return "given up";
+    case TaskOutcome::kCancelled:
+      return "cancelled";
+  }
+  return "unknown";
+}
 
 class JobClient::Impl {
  public:
@@ -177,6 +236,7 @@ Result<JobStatus> JobClient::stop(const std::string& job, const StopOptions& opt
   request.set_job(job);
   request.set_grace_ms(static_cast<uint32_t>(options.grace.count()));
   request.set_force(options.force);
+  *request.mutable_by() = to_proto(completed(options.by));
   const Result<v1::StopJobReply> reply = impl_->call(&v1::JobService::Stub::StopJob, request);
   if (!reply) return reply.failure();
   return from_proto(reply->status());
@@ -250,16 +310,23 @@ Result<void> JobClient::result_pieces(const std::string& job, const ResultOption
                                       const std::function<bool(const ResultPiece&)>& each) {
   v1::GetResultsRequest request;
   request.set_job(job);
-  request.set_first_task(options.first_task);
+  if (options.first_task) request.set_first_task(*options.first_task);
   request.set_follow(options.follow);
+  request.set_all_ended(options.all_ended);
+  request.set_inputs(options.inputs);
+  request.set_only_failed(options.only_failed);
   grpc::ClientContext context;
   const auto stream = impl_->stub_->GetResults(&context, request);
   std::optional<Decompressor> frames;
+  v1::TaskResult head;  // the first message of a result: only it says all about the task
   bool wanted = true;
   for (v1::TaskResult message; wanted && stream->Read(&message);) {
-    if (!frames) frames.emplace();
-    ResultPiece piece{message.task(), message.attempt(), message.result_bytes(), frames->size(), {},
-                      false};
+    if (!frames) {
+      frames.emplace();
+      head = message;
+    }
+    ResultPiece piece = described(head);
+    piece.offset = frames->size();
     Result<void> taken = frames->add(message.result(), [&](std::string_view bytes) {
       piece.data = bytes;
       wanted = each(piece);
@@ -267,7 +334,7 @@ Result<void> JobClient::result_pieces(const std::string& job, const ResultOption
       return wanted;
     });
     if (taken && wanted && !message.more()) {
-      taken = frames->finish(message.result_bytes());
+      if (piece.outcome == TaskOutcome::kDone) taken = frames->finish(message.result_bytes());
       piece.data = {};
       piece.last = true;
       if (taken) wanted = each(piece);

@@ -63,6 +63,7 @@ Result<void> each_row(Database& database, const char* sql, Row row) {
 }
 
 constexpr int64_t kNoFault = -1;
+constexpr int64_t kNoDuration = -1;
 
 TaskRecord task_of(const Statement& row) {
   TaskRecord task;
@@ -92,6 +93,17 @@ Statement& bind_task(Statement& statement, const TaskRecord& task) {
       .bind(failures)
       .bind(task.last_fault ? static_cast<int64_t>(*task.last_fault) : kNoFault)
       .bind(task.reason);
+}
+
+// Of a row of `tasks`, behind what task_of() reads.
+TaskRecord timed_task_of(const Statement& row) {
+  TaskRecord task = task_of(row);
+  if (row.integer(10) != kNoDuration) task.ran_ms = static_cast<uint32_t>(row.integer(10));
+  return task;
+}
+
+int64_t duration_of(const TaskRecord& task) {
+  return task.ran_ms == kNotMeasured ? kNoDuration : int64_t{task.ran_ms};
 }
 
 // How many rows from `first` on fit one row of `grants`.
@@ -159,9 +171,10 @@ Result<LedgerContents> read_contents(Database& database) {
                }),
       each_row(database,
                "SELECT job, task, state, attempt, epoch, worker, incarnation, failures, last_fault,"
-               " reason FROM tasks",
+               " reason, ran_ms FROM tasks",
                [&](const Statement& row) {
-                 contents.tasks[static_cast<uint64_t>(row.integer(0))].push_back(task_of(row));
+                 contents.tasks[static_cast<uint64_t>(row.integer(0))].push_back(
+                     timed_task_of(row));
                }),
       read_grants(database, contents.tasks),
       each_row(database, "SELECT job, input_set FROM input_sets",
@@ -240,7 +253,7 @@ struct Ledger::Statements {
         {&statements->put_store, "INSERT OR REPLACE INTO store VALUES(?, ?, ?)"},
         {&statements->erase_store, "DELETE FROM store WHERE job=? AND key=?"},
         {&statements->drop_store, "DELETE FROM store WHERE job=?"},
-        {&statements->put_task, "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"},
+        {&statements->put_task, "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
         {&statements->put_grant, "INSERT OR REPLACE INTO grants VALUES(?, ?, ?, ?, ?)"},
         {&statements->put_result, "INSERT INTO results VALUES(?, ?, ?, ?, ?, ?)"},
         {&statements->put_inputs, "INSERT OR REPLACE INTO inputs VALUES(?, ?, ?)"},
@@ -437,7 +450,9 @@ Result<void> Ledger::write_tasks(const std::vector<LedgerBatch::TaskRow>& rows) 
                            .bind_text(task.holder.worker)
                            .bind_text(task.holder.incarnation)
                            .run()
-                     : bind_task(statements_->put_task.bind(place_of(job, task.task)), task).run();
+                     : bind_task(statements_->put_task.bind(place_of(job, task.task)), task)
+                           .bind(duration_of(task))
+                           .run();
     if (!done) return done;
     i += std::max<size_t>(together, 1);
   }
@@ -469,23 +484,30 @@ Result<ResultReader> ResultReader::open(const std::string& folder) {
   return ResultReader(std::move(*database));
 }
 
-Result<std::vector<ResultRow>> ResultReader::read(uint64_t job, TaskIndex first, TaskIndex end,
-                                                  size_t limit) {
+Result<std::vector<EndedRow>> ResultReader::read(uint64_t job, TaskIndex first, TaskIndex end,
+                                                 size_t limit) {
   Result<Statement> statement = database_.prepare(
-      "SELECT task, attempt, epoch, bytes, result, file_bytes FROM results"
-      " WHERE place>=? AND place<? ORDER BY place LIMIT ?");
+      "SELECT tasks.job, tasks.task, state, tasks.attempt, tasks.epoch, worker, incarnation,"
+      " failures, last_fault, reason, ran_ms, results.attempt, results.epoch, bytes, result,"
+      " file_bytes FROM tasks LEFT JOIN results ON results.place=tasks.place"
+      " WHERE tasks.place>=? AND tasks.place<? ORDER BY tasks.place LIMIT ?");
   if (!statement) return statement.failure();
   statement->bind(place_of(job, first)).bind(place_of(job, end)).bind(static_cast<int64_t>(limit));
-  std::vector<ResultRow> rows;
+  std::vector<EndedRow> rows;
   while (true) {
     const Result<bool> more = statement->next();
     if (!more) return more.failure();
     if (!*more) return rows;
-    rows.push_back({job, static_cast<TaskIndex>(statement->integer(0)),
-                    static_cast<uint32_t>(statement->integer(1)),
-                    static_cast<LeaseEpoch>(statement->integer(2)),
-                    static_cast<uint64_t>(statement->integer(3)), statement->bytes(4),
-                    static_cast<uint64_t>(statement->integer(5))});
+    EndedRow& row = rows.emplace_back(EndedRow{timed_task_of(*statement), std::nullopt});
+    // An attempt counts from 1 on: 0 is what a row that is not there reads as.
+    if (statement->integer(11) == 0) continue;
+    row.result = ResultRow{job,
+                           row.task.task,
+                           static_cast<uint32_t>(statement->integer(11)),
+                           static_cast<LeaseEpoch>(statement->integer(12)),
+                           static_cast<uint64_t>(statement->integer(13)),
+                           statement->bytes(14),
+                           static_cast<uint64_t>(statement->integer(15))};
   }
 }
 

@@ -71,6 +71,8 @@ constexpr std::array kMigrations = {
     "CREATE TABLE grants(place INTEGER PRIMARY KEY, count INTEGER NOT NULL,"
     " epoch INTEGER NOT NULL, worker TEXT NOT NULL, incarnation TEXT NOT NULL,"
     " job INTEGER AS (place >> 32), task INTEGER AS (place & 0xffffffff));",
+    // 7: how long the process of a task's last attempt ran; -1: nobody said.
+    "ALTER TABLE tasks ADD COLUMN ran_ms INTEGER NOT NULL DEFAULT -1;",
 };
 
 Result<int64_t> pragma(Database& database, const char* sql) {

@@ -230,7 +230,9 @@ v1::Register to_proto(const WorkerRegistration& registration) {
 }
 
 TaskEndedMessage from_proto(const v1::TaskEnded& proto) {
-  return {launch_of(proto), from_proto(proto.lease()), from_proto(proto.exit()), proto.refused()};
+  const uint64_t ran_ms = proto.has_ran_ms() ? proto.ran_ms() : kNotMeasured;
+  return {launch_of(proto), from_proto(proto.lease()), from_proto(proto.exit()), proto.refused(),
+          static_cast<uint32_t>(std::min<uint64_t>(ran_ms, kNotMeasured))};
 }
 
 PreparedMessage from_proto(const v1::Prepared& proto) {

@@ -394,6 +394,12 @@ void Core::add_stored_inputs(const JobId& job, uint64_t set) {
   inputs_[job] = TaskInputs::stored(options_.state_folder, set);
 }
 
+TaskInputs Core::inputs_reader(const JobId& job) const {
+  const auto found = inputs_.find(job);
+  return found == inputs_.end() ? TaskInputs()
+                                : found->second.reader(options_.state_folder, job_number(job));
+}
+
 void Core::fill_inputs(v1::GrantTasks& grant) {
   const auto inputs = inputs_.find(grant.job_id());
   if (inputs == inputs_.end()) return;

@@ -99,6 +99,8 @@ class Core {
   // What the tasks of a job that was just submitted are about.
   void add_inputs(const JobId& job, TaskInputs inputs);
   bool has_inputs(const JobId& job) const { return inputs_.contains(job); }
+  // To be read on another thread, once all that has happened so far is on disk.
+  TaskInputs inputs_reader(const JobId& job) const;
   // The same for inputs that come in chunks: rows of a new set, which then becomes a job's, or is
   // dropped.
   uint64_t new_input_set() { return ++last_input_set_; }

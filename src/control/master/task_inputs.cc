@@ -56,6 +56,13 @@ TaskInputs TaskInputs::stored(std::string state_folder, uint64_t set) {
   return inputs;
 }
 
+TaskInputs TaskInputs::reader(std::string state_folder, uint64_t job) const {
+  if (!indices_) return stored(std::move(state_folder), set_ != 0 ? set_ : job);
+  TaskInputs same;
+  same.indices_ = indices_;
+  return same;
+}
+
 std::string TaskInputs::input_of_set(TaskIndex task) {
   const auto in_row = [&] {
     return task >= row_first_ && task - row_first_ < static_cast<TaskIndex>(row_.inputs_size());

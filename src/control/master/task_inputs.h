@@ -25,6 +25,9 @@ class TaskInputs {
   // Those that lie in the ledger as a set; one row of them is in memory.
   static TaskInputs stored(std::string state_folder, uint64_t set);
 
+  // The same for another thread: it reads what this one has on disk. `job`: its number.
+  TaskInputs reader(std::string state_folder, uint64_t job) const;
+
   // The rows to keep; none where the tasks are called by their indices.
   std::vector<InputRow> rows(uint64_t job) const;
   // "" where there is none, or where the disk does not give it (that is logged).
