@@ -92,6 +92,13 @@ Result<JobSpec> make_array_spec(const ArrayRequest& request, const JobRequest& j
   array.max_oom_attempts = request.max_oom_attempts;
   array.max_preemptions = request.max_preemptions;
   array.max_result_bytes = request.max_result_mib << 20;
+  array.warm = request.warm;
+  const auto has_braces = [](const std::string& word) { return word.find("{}") != word.npos; };
+  if (request.warm && std::ranges::any_of(spec->command, has_braces)) {
+    return Failure{ErrorKind::kInvalid,
+                   "with --warm the program reads its inputs from stdin, a line each: '{}' has no "
+                   "meaning in its arguments"};
+  }
   return spec;
 }
 

@@ -21,6 +21,7 @@ struct ArrayRequest {
   int max_oom_attempts = FaultBudgets{}.out_of_memory;
   int max_preemptions = 0;  // 0: any number
   uint64_t max_result_mib = 8;
+  bool warm = false;  // one process takes many inputs, a line each
 };
 
 struct ArrayRequested {

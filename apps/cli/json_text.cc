@@ -107,6 +107,7 @@ Json array_json(const JobStatus& job) {
   }
   return {{"tasks", job.spec.array->tasks},
           {"indices", job.spec.array->indices},
+          {"warm", job.spec.array->warm},
           {"waiting", counts.in(TaskState::kWaiting)},
           {"backing_off", counts.in(TaskState::kBackingOff)},
           {"running", counts.in(TaskState::kLeased)},

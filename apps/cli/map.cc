@@ -36,6 +36,7 @@ constexpr const char* kFooter =
     "  longhaul map --array 0-999%50 -- ./simulate --seed {}\n"
     "  longhaul map --each-line urls.txt --batch 20 -- ./fetch {}\n"
     "  longhaul map --retry-failed j3 --max-attempts 5\n"
+    "  longhaul map --each-line prompts.txt --warm -- python3 answer.py\n"
     "  longhaul map --each-file images -d -- ./resize {} && longhaul results last -f --out small";
 
 // What is taken from the flags where they are given, and else from the job that is retried.
@@ -188,6 +189,9 @@ void add_map(CLI::App& app, Action* action,
       ->type_name("MIB")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  command->add_flag("--warm", request->warm,
+                    "for programs that are slow to start: one process a slot reads an input a line "
+                    "from stdin and answers each with one line on stdout");
   add_name_flag(*command, &request->job);
   add_surroundings_flags(*command, &request->job, "tasks");
   add_placement_flags(*command, &request->job, "task");

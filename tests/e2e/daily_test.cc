@@ -5,6 +5,7 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "longhaul/base/printable.h"
@@ -360,6 +361,90 @@ TEST(RetryFailed, KeepsInputsAndTakesWhatIsSaidAnew) {
       << cluster.last().err();
   ASSERT_EQ(cluster.longhaul_to_end({"results", "again"}), 0);
   EXPECT_EQ(cluster.last().out(), "one 12\ntwo two 12\nthree 12\n");
+}
+
+// --- Warm processes --------------------------------------------------------------------------------
+
+TEST(Warm, OneProcessASlotTakesManyInputs) {
+  Cluster cluster({.workers = 1, .slots = 2});
+  ASSERT_EQ(cluster.longhaul_to_end({"map", "--warm", "--array", "0-99", "--batch", "5", "--", "sh", "-c",
+                                     "while read -r x; do echo \"r$x $$\"; done"}),
+            0)
+      << cluster.last().err();
+  ASSERT_EQ(cluster.longhaul_to_end({"results", "last"}), 0);
+  std::istringstream answers(cluster.last().out());
+  std::set<std::string> pids;
+  std::string answer;
+  std::string pid;
+  for (int task = 0; task < 100; ++task) {
+    answers >> answer >> pid;
+    EXPECT_EQ(answer, str_cat("r", task));
+    pids.insert(pid);
+  }
+  EXPECT_LE(pids.size(), 4U) << "a slot's next batch finds its process";
+  const std::vector<nlohmann::json> rows = rows_of(cluster, 0, {"results", "last", "--jsonl"});
+  EXPECT_GE(rows.at(7)["duration_ms"], 0);
+}
+
+TEST(Warm, ACrashFailsOnlyTheTaskItWasOn) {
+  Cluster cluster({.workers = 1, .slots = 1});
+  EXPECT_EQ(cluster.longhaul_to_end(
+                {"map", "--warm", "--array", "0-19", "--batch", "20", "--max-attempts", "1", "--", "sh",
+                 "-c",
+                 "while read -r x; do case $x in 7) echo unlucky >&2; exit 3;; 9) exit 0;; esac; "
+                 "echo $x; done"}),
+            1);
+  const std::vector<nlohmann::json> rows = rows_of(cluster, 1, {"results", "last", "--jsonl"});
+  ASSERT_EQ(rows.size(), 20U);
+  for (int task = 0; task < 20; ++task) {
+    const bool failed = task == 7 || task == 9;
+    EXPECT_EQ(rows[static_cast<size_t>(task)]["state"], failed ? "given_up" : "done") << task;
+    if (!failed) {
+      EXPECT_EQ(rows[static_cast<size_t>(task)]["result"], str_cat(task, "\n"));
+    }
+  }
+  EXPECT_EQ(rows[7]["error"], "exited with code 3: unlucky");
+  EXPECT_EQ(rows[9]["error"], "its process ended without an answer to it");
+}
+
+TEST(Warm, LinesThatWouldShiftTheAnswersEndTheProcess) {
+  Cluster cluster({.workers = 1, .slots = 1});
+  const std::pair<const char*, const char*> cases[] = {
+      {"echo banner; while [ ! -e never ]; do sleep 0.02; done; while read x; do echo $x; done",
+       "it printed a line before it had read its input"},
+      {"while read x; do printf '%s\n%s\n' $x $x; done", "it printed more than one line for one input"},
+      {"read x; head -c 2000000 /dev/zero; echo", "its result has more than the 1.05 MB"},
+  };
+  for (const auto& [script, said] : cases) {
+    EXPECT_EQ(cluster.longhaul_to_end({"map", "--warm", "--array", "5", "--max-attempts", "1", "--", "sh",
+                                       "-c", script}),
+              1);
+    EXPECT_THAT(cluster.last().err(), HasSubstr(str_cat("task 5: ", said)));
+  }
+}
+
+TEST(Warm, WhatStdinCannotCarryIsSaid) {
+  Cluster cluster({.workers = 1, .slots = 1});
+  EXPECT_EQ(cluster.longhaul_to_end({"map", "--warm", "--array", "0", "--", "echo", "{}"}), 64);
+  EXPECT_THAT(cluster.last().err(), HasSubstr("'{}' has no meaning in its arguments"));
+  std::ofstream(cluster.file("json")) << R"(["two\nlines", "one"])";
+  EXPECT_EQ(cluster.longhaul_to_end({"map", "--warm", "--from-json", cluster.file("json"),
+                                     "--max-attempts", "1", "--", "cat"}),
+            1);
+  EXPECT_THAT(cluster.last().err(), HasSubstr("task 0: its input is more than one line"));
+  EXPECT_EQ(cluster.longhaul_to_end({"results", "last"}), 1);
+  EXPECT_EQ(cluster.last().out(), "one\n");
+}
+
+TEST(Warm, AStoppedJobLeavesNoProcess) {
+  Cluster cluster({.workers = 1, .slots = 1});
+  ASSERT_EQ(cluster.longhaul_to_end({"map", "-d", "--warm", "--array", "0-9", "--", "sh", "-c",
+                                     "echo $$ > up.0; read x; sleep 1000"}),
+            0);
+  const pid_t process = cluster.wait_for_touch("up", 0);
+  ASSERT_EQ(cluster.longhaul_to_end({"stop", "last"}), 0);
+  EXPECT_EQ(cluster.longhaul_to_end({"wait", "last"}), 143);
+  EXPECT_TRUE(eventually([&] { return !is_running(process); }));
 }
 
 // --- Words that people bring along -----------------------------------------------------------------

@@ -26,6 +26,8 @@ constexpr int kStdout = 0;
 constexpr int kStderr = 1;
 constexpr size_t kEndsBytes = size_t{1} << 20;
 constexpr milliseconds kEndsDelay{50};
+// Of a warm process: it goes into one message.
+constexpr uint64_t kLongestAnswer = uint64_t{1} << 20;
 
 // Marks the task's processes; nobody else is to guess it.
 std::string make_token() {
@@ -45,7 +47,10 @@ TaskRunner::TaskRunner(EventLoop& loop, TaskSite site, Send send, std::function<
     : loop_(loop),
       site_(std::move(site)),
       send_(std::move(send)),
-      progressed_(std::move(progressed)) {
+      progressed_(std::move(progressed)),
+      warm_(
+          loop, [this](LeaseEpoch epoch, const WarmEnd& end) { warm_ended(epoch, end); },
+          [this] { progressed_(); }) {
   std::error_code ignored;
   fs::remove_all(site_.folder, ignored);
 }
@@ -100,14 +105,15 @@ void TaskRunner::next_of(LeaseEpoch batch) {
   batches_.erase(waiting);
 }
 
-Result<void> TaskRunner::start(LeaseEpoch epoch, const Task& task) {
+Result<void> TaskRunner::start(LeaseEpoch epoch, Task& task) {
   std::error_code error;
   fs::create_directories(site_.folder, error);
+  if (task.job->spec.array().warm()) return start_warm(epoch, task);
   Result<RankFolder> folder = RankFolder::create(folder_of(epoch), make_token());
   if (!folder) return folder.failure();
   auto running = std::make_unique<Running>(
       Running{std::move(*folder), nullptr, 0, SystemClock().now()});
-  const Result<RankCommand> command = command_for(task, running->folder);
+  const Result<RankCommand> command = command_for(task, &running->folder);
   if (!command) return command.failure();
   RankProcess::Listener listener;
   listener.started = [](int64_t) {};
@@ -123,21 +129,59 @@ Result<void> TaskRunner::start(LeaseEpoch epoch, const Task& task) {
   return {};
 }
 
-Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder& folder) const {
+Result<void> TaskRunner::start_warm(LeaseEpoch epoch, Task& task) {
+  WarmOptions options;
+  options.folder = site_.folder;
+  options.shim.program = site_.shim;
+  options.longest = std::min<uint64_t>(task.job->spec.array().max_result_bytes(), kLongestAnswer);
+  task.given_at = SystemClock().now();
+  return warm_.run({task.job->launch, task.gpus}, epoch, task.input, options,
+                   [&] { return command_for(task, nullptr); });
+}
+
+void TaskRunner::warm_ended(LeaseEpoch epoch, const WarmEnd& end) {
+  const auto found = tasks_.find(epoch);
+  if (found == tasks_.end()) return;
+  const Task& task = found->second;
+  v1::TaskEnded ended;
+  ended.set_job_id(task.job->launch.job);
+  ended.set_generation(task.job->launch.generation);
+  *ended.mutable_lease() = task.lease;
+  *ended.mutable_exit() = exit_report(end.end, end.said, "", "");
+  const auto ran = SystemClock().now() - task.given_at;
+  ended.set_ran_ms(static_cast<uint64_t>(std::chrono::duration_cast<milliseconds>(ran).count()));
+  if (end.answer) {
+    ended.set_result(compress(*end.answer));
+    ended.set_result_bytes(end.answer->size());
+  } else {
+    ended.set_refused(end.refused);
+  }
+  const LeaseEpoch batch = task.batch;
+  tell(epoch, std::move(ended));
+  next_of(batch);
+}
+
+Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder* folder) const {
   const v1::JobSpec& spec = task.job->spec;
   RankCommand command;
   command.argv.assign(spec.command().begin(), spec.command().end());
   if (command.argv.empty()) return Failure{ErrorKind::kInvalid, "the command is empty"};
-  for (std::string& word : command.argv) replace_all(word, "{}", task.input);
+  if (folder != nullptr) {
+    for (std::string& word : command.argv) replace_all(word, "{}", task.input);
+  }
   Environment env = own_environment();
   for (const auto& [name, value] : spec.env()) env[name] = value;
   env["LONGHAUL_JOB_ID"] = task.job->launch.job;
-  // As its user calls it: an index is the task's input, too.
-  env["LONGHAUL_TASK_ID"] =
-      spec.array().indices().empty() ? std::to_string(task.lease.task()) : task.input;
-  env["LONGHAUL_ATTEMPT"] = std::to_string(task.lease.attempt());
-  env["LONGHAUL_INPUT"] = task.input;
-  env["LONGHAUL_RESULT"] = ResultSource::path_in(folder);
+  if (folder == nullptr) {
+    env["LONGHAUL_WARM"] = "1";
+  } else {
+    // As its user calls it: an index is the task's input, too.
+    env["LONGHAUL_TASK_ID"] =
+        spec.array().indices().empty() ? std::to_string(task.lease.task()) : task.input;
+    env["LONGHAUL_ATTEMPT"] = std::to_string(task.lease.attempt());
+    env["LONGHAUL_INPUT"] = task.input;
+    env["LONGHAUL_RESULT"] = ResultSource::path_in(*folder);
+  }
   if (!task.gpus.empty()) grant_gpus(env, visible_gpus(site_.gpus, task.gpus));
   env.try_emplace("PYTHONFAULTHANDLER", "1");
   env.try_emplace("OMP_NUM_THREADS", std::to_string(std::max(1, site_.cores / site_.slots)));
@@ -145,7 +189,7 @@ Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder& 
   std::erase_if(command.env, [](const std::string& one) {
     return one.starts_with(str_cat(AgentClient::kTokenVariable, "="));
   });
-  command.env.push_back(folder.mark());
+  if (folder != nullptr) command.env.push_back(folder->mark());
   command.directory = spec.working_directory();
   const Result<std::string> program =
       find_program(command.argv.front(), command.directory, search_path_of(env));
@@ -286,10 +330,12 @@ void TaskRunner::forget(LeaseEpoch epoch) {
 
 void TaskRunner::stop(const LaunchId& launch, milliseconds grace) {
   stop_if([&](const Task& task) { return task.job->launch == launch; }, grace);
+  warm_.end_idle(launch);
 }
 
 void TaskRunner::stop_all(milliseconds grace) {
   stop_if([](const Task&) { return true; }, grace);
+  warm_.end_idle(std::nullopt);
 }
 
 void TaskRunner::stop_if(const std::function<bool(const Task&)>& wanted, milliseconds grace) {
@@ -299,13 +345,16 @@ void TaskRunner::stop_if(const std::function<bool(const Task&)>& wanted, millise
   }
   // Those that wait first: else the end of one would start the next.
   std::stable_partition(chosen.begin(), chosen.end(),
-                        [this](LeaseEpoch epoch) { return !running_.contains(epoch); });
+                        [this](LeaseEpoch epoch) {
+                          return !running_.contains(epoch) && !warm_.runs(epoch);
+                        });
   for (const LeaseEpoch epoch : chosen) stop_one(epoch, grace);
 }
 
 void TaskRunner::stop_one(LeaseEpoch epoch, milliseconds grace) {
   const auto running = running_.find(epoch);
   if (uploading_.contains(epoch)) return uploader_->cancel(epoch);
+  if (warm_.runs(epoch)) return warm_.stop(epoch, grace);
   if (running == running_.end()) {
     const auto batch = batches_.find(tasks_.at(epoch).batch);
     if (batch != batches_.end()) std::erase(batch->second, epoch);
@@ -322,7 +371,8 @@ void TaskRunner::stop_one(LeaseEpoch epoch, milliseconds grace) {
 }
 
 bool TaskRunner::nothing_to_lose() const {
-  return idle() && std::none_of(tasks_.begin(), tasks_.end(),
+  return running_.empty() && uploading_.empty() && warm_.idle() &&
+         std::none_of(tasks_.begin(), tasks_.end(),
                                 [](const auto& entry) { return entry.second.ended.has_value(); });
 }
 

@@ -22,6 +22,7 @@
 #include "control/worker/rank_folder.h"
 #include "control/worker/rank_process.h"
 #include "control/worker/result_uploader.h"
+#include "control/worker/warm_pool.h"
 #include "longhaul/membership/cluster_messages.h"
 #include "longhaul/v1/worker_service.pb.h"
 
@@ -67,7 +68,7 @@ class TaskRunner {
   void resend();
 
   // No process of a task is left, and no result is on its way.
-  bool idle() const { return running_.empty() && uploading_.empty(); }
+  bool idle() const { return running_.empty() && uploading_.empty() && warm_.empty(); }
 
  private:
   struct Job {
@@ -81,6 +82,7 @@ class TaskRunner {
     LeaseEpoch batch = 0;
     std::vector<int> gpus;  // the batch's
     std::optional<v1::TaskEnded> ended;
+    Instant given_at;  // to a warm process
   };
   struct Running {
     RankFolder folder;
@@ -94,8 +96,11 @@ class TaskRunner {
   };
 
   void next_of(LeaseEpoch batch);
-  Result<void> start(LeaseEpoch epoch, const Task& task);
-  Result<RankCommand> command_for(const Task& task, const RankFolder& folder) const;
+  Result<void> start(LeaseEpoch epoch, Task& task);
+  Result<void> start_warm(LeaseEpoch epoch, Task& task);
+  void warm_ended(LeaseEpoch epoch, const WarmEnd& end);
+  // `folder`: absent for a warm process, which learns of its tasks on stdin.
+  Result<RankCommand> command_for(const Task& task, const RankFolder* folder) const;
   void process_ended(LeaseEpoch epoch, const RankEnd& end);
   RankEnd with_witness(LeaseEpoch epoch, RankEnd end);
   void finish(LeaseEpoch epoch, const RankEnd& end);
@@ -118,6 +123,7 @@ class TaskRunner {
   std::map<LeaseEpoch, std::deque<LeaseEpoch>> batches_;  // what has not begun
   std::map<LeaseEpoch, std::unique_ptr<Running>> running_;
   std::map<LeaseEpoch, std::unique_ptr<Uploading>> uploading_;
+  WarmPool warm_;
   std::unique_ptr<ResultUploader> uploader_;  // made when it is first needed
   v1::WorkerMessage ends_;                    // not sent yet
   EventLoop::TimerId ends_timer_ = 0;
