@@ -36,7 +36,8 @@ Result<JobSpec> make_array_spec(const ArrayRequest& request, const JobRequest& j
                                 const std::filesystem::path& here, const Variables& environment);
 
 // Finds the inputs. A line's or a string's own text becomes the input, any other JSON value its
-// own text without white space between tokens (json_values.h); files come in the order of their names, as absolute paths. Errors: kInvalid.
+// own text without white space between tokens (json_values.h); files come in the order of their
+// names, as absolute paths. Errors: kInvalid.
 Result<ArrayRequested> make_array(const ArrayRequest& request, const std::filesystem::path& here,
                                   const Variables& environment);
 

@@ -61,9 +61,10 @@ void add_placement_flags(CLI::App& command, JobRequest* request, const std::stri
                   "GPUs of each " + noun + ", which sees no others (default 0: it sees all)")
       ->type_name("N")
       ->check(CLI::Range(0, 1024));
-  add_bytes_flag(
-      command, "--mem-per-" + noun + (noun == "rank" ? ",--mem-per-task" : ",--mem-per-rank"),
-      &request->memory_per_rank, "memory set aside for each " + noun + ": 500M, 16G, 4GiB (default: none)");
+  add_bytes_flag(command,
+                 "--mem-per-" + noun + (noun == "rank" ? ",--mem-per-task" : ",--mem-per-rank"),
+                 &request->memory_per_rank,
+                 "memory set aside for each " + noun + ": 500M, 16G, 4GiB (default: none)");
   command
       .add_option("--priority", request->priority,
                   "jobs of higher priority go first, equal ones in order of submission (default 0)")

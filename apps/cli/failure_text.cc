@@ -13,7 +13,7 @@ namespace {
 // "task 505 and 2 more".
 std::string failed_tasks(const JobStatus& job) {
   if (!job.array || job.array->given_up.empty()) return "the program: no task of it succeeded";
-  const TaskIndex more = job.array->counts.in(TaskState::kQuarantined) - 1;
+  const TaskIndex more = job.array->counts.in(TaskState::kQuarantined)-1;
   return str_cat("task ", job.array->given_up.front().task,
                  more > 0 ? str_cat(" and ", more, " more") : "");
 }
@@ -134,8 +134,7 @@ std::string render_failure(const JobStatus& raw, bool has_master) {
       str_cat("longhaul: job ", job.id,
               " failed: ", failure.message.empty() ? job.reason : failure.message, "\n");
   append_block("culprit",
-               {culprit(job) + (place(failure).empty() ? "" : " (" + place(failure) + ")")},
-               &text);
+               {culprit(job) + (place(failure).empty() ? "" : " (" + place(failure) + ")")}, &text);
   append_block("class", {class_line(failure)}, &text);
   append_block("evidence", failure.evidence, &text);
   append_block("backtrace", failure.backtrace, &text);

@@ -280,7 +280,8 @@ class Follower {
 
   void show_progress() {
     const Instant now = clock_.now();
-    if (screen_.live() && !picture_.empty() && seconds_between(pictured_at_, now) < kPictureSeconds) {
+    if (screen_.live() && !picture_.empty() &&
+        seconds_between(pictured_at_, now) < kPictureSeconds) {
       screen_.show_line(picture_);
       return;
     }

@@ -18,11 +18,11 @@ struct FollowOptions {
   // With it: a first Ctrl-C leaves the job alone, the second stops it; a terminal that was closed
   // (SIGHUP) always leaves it alone.
   bool detach_first = false;
-  std::string command;  // "longhaul run": who it was that stopped a job
-  bool has_master = true;       // false: standalone, nobody can be asked about the job afterwards
+  std::string command;     // "longhaul run": who it was that stopped a job
+  bool has_master = true;  // false: standalone, nobody can be asked about the job afterwards
   std::optional<LinePattern> grep;  // only lines of the output that match
   std::optional<size_t> tail;       // of what the master has, only the last lines
-  milliseconds retry_for{10'000};  // how long a master that went away is looked for
+  milliseconds retry_for{10'000};   // how long a master that went away is looked for
 };
 
 struct Followed {

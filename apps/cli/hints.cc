@@ -31,7 +31,8 @@ const Synonym kCommands[] = {
 // torchrun's flags that have no place here, and why.
 const std::pair<const char*, const char*> kFlags[] = {
     {"--node-rank",
-     "leave it away, and start `longhaul run` once for all nodes: the master gives the workers their "
+     "leave it away, and start `longhaul run` once for all nodes: the master gives the workers "
+     "their "
      "numbers (ranks find theirs in NODE_RANK)"},
     {"--master-addr",
      "leave it away: the master chooses it and ranks find it in MASTER_ADDR (--master names "

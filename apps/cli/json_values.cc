@@ -76,7 +76,8 @@ class Scanner {
   // closed by value().
   void one_value(std::string* open, std::string* out) {
     for (char next = peek(); next == '[' || next == '{'; next = peek()) {
-      if (open->size() == kDeepestJson) return fail("opens an array or object too deep inside others");
+      if (open->size() == kDeepestJson)
+        return fail("opens an array or object too deep inside others");
       ++at_;
       *out += next;
       *open += next == '[' ? ']' : '}';

@@ -26,7 +26,9 @@ void add_grep_flag(CLI::App& command, FollowOptions* options) {
   command
       .add_option_function<std::string>(
           "--grep",
-          [options](const std::string& text) { options->grep = LinePattern::compile(text).value_or_throw(); },
+          [options](const std::string& text) {
+            options->grep = LinePattern::compile(text).value_or_throw();
+          },
           "only lines that match this extended regular expression (default: all)")
       ->type_name("RE")
       ->check([](const std::string& text) {
@@ -44,7 +46,9 @@ void add_logs(CLI::App& app, Action* action) {
   CLI::App* command = app.add_subcommand("logs", "show what the ranks of a job printed");
   add_job_argument(*command, &flags->job);
   add_master_flag(*command, &flags->master);
-  command->add_option("--rank", flags->options.watch.only_ranks, "only this rank; may be repeated (default: all)")
+  command
+      ->add_option("--rank", flags->options.watch.only_ranks,
+                   "only this rank; may be repeated (default: all)")
       ->type_name("R")
       ->allow_extra_args(false)
       ->check(CLI::NonNegativeNumber);

@@ -42,7 +42,8 @@ constexpr const char* kFooter =
 // What is taken from the flags where they are given, and else from the job that is retried.
 using Override = void (*)(const JobSpec& asked, JobSpec* spec);
 constexpr std::pair<const char*, Override> kOverrides[] = {
-    {"--batch", [](const JobSpec& asked, JobSpec* spec) { spec->array->batch = asked.array->batch; }},
+    {"--batch",
+     [](const JobSpec& asked, JobSpec* spec) { spec->array->batch = asked.array->batch; }},
     {"--max-attempts",
      [](const JobSpec& asked, JobSpec* spec) {
        spec->array->max_attempts = asked.array->max_attempts;
@@ -60,10 +61,8 @@ constexpr std::pair<const char*, Override> kOverrides[] = {
        spec->array->max_result_bytes = asked.array->max_result_bytes;
      }},
     {"--name", [](const JobSpec& asked, JobSpec* spec) { spec->name = asked.name; }},
-    {"--chdir",
-     [](const JobSpec& asked, JobSpec* spec) {
-       spec->working_directory = asked.working_directory;
-     }},
+    {"--chdir", [](const JobSpec& asked,
+                   JobSpec* spec) { spec->working_directory = asked.working_directory; }},
     {"--gpus-per-task",
      [](const JobSpec& asked, JobSpec* spec) { spec->gpus_per_rank = asked.gpus_per_rank; }},
     {"--mem-per-task",
@@ -141,22 +140,28 @@ void add_map(CLI::App& app, Action* action,
   command->prefix_command();
   add_master_flag(*command, &flags->master);
   command
-      ->add_option("--array", request->indices, "indices: 0-999, 1-9:2,20; %N: N at once at most (default: all)")
+      ->add_option("--array", request->indices,
+                   "indices: 0-999, 1-9:2,20; %N: N at once at most (default: all)")
       ->type_name("SPEC");
   command
-      ->add_option("--each-line", request->each_line, "a task for each line of a file, -: stdin (default: none)")
+      ->add_option("--each-line", request->each_line,
+                   "a task for each line of a file, -: stdin (default: none)")
       ->type_name("FILE");
   command
       ->add_option("--from-json", request->from_json,
                    "a task for each value of a JSON array, -: stdin (default: none)")
       ->type_name("FILE");
-  command->add_option("--each-file", request->each_file, "a task for each file of a folder (default: none)")
+  command
+      ->add_option("--each-file", request->each_file,
+                   "a task for each file of a folder (default: none)")
       ->type_name("FOLDER");
-  CLI::Option* retry = command
-      ->add_option("--retry-failed", flags->retry_failed,
-                   "the tasks of that job that have no result, once more, as a job of their own: its "
-                   "program and flags, but for those given here (default: none)")
-      ->type_name("JOB");
+  CLI::Option* retry =
+      command
+          ->add_option(
+              "--retry-failed", flags->retry_failed,
+              "the tasks of that job that have no result, once more, as a job of their own: its "
+              "program and flags, but for those given here (default: none)")
+          ->type_name("JOB");
   for (const char* source : {"--array", "--each-line", "--from-json", "--each-file"}) {
     retry->excludes(command->get_option(source));
   }

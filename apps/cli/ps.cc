@@ -87,9 +87,8 @@ void add_ps(CLI::App& app, Action* action) {
       "  longhaul ps\n"
       "  longhaul ps --watch\n"
       "  longhaul ps --all -o json");
-  command->callback([flags, action] {
-    *action = [flags] { return flags->watch ? watch(*flags) : ps(*flags); };
-  });
+  command->callback(
+      [flags, action] { *action = [flags] { return flags->watch ? watch(*flags) : ps(*flags); }; });
 }
 
 }  // namespace longhaul::cli

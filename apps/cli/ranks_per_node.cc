@@ -12,7 +12,7 @@ namespace longhaul::cli {
 namespace {
 
 // What the smallest of the `node_count` largest has; 0: there are not so many that have any.
-int common_count(const std::vector<NodeInfo>& nodes, int node_count, int NodeInfo::*what) {
+int common_count(const std::vector<NodeInfo>& nodes, int node_count, int NodeInfo::* what) {
   std::vector<int> counts;
   counts.reserve(nodes.size());
   for (const NodeInfo& node : nodes) counts.push_back(node.*what);

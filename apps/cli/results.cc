@@ -47,10 +47,10 @@ class Gaps {
 
   void sum_up(const std::string& job) {
     if (count() == 0) return;
-    screen_.message(
-        str_cat(count(), count() == 1 ? " task has" : " tasks have", " no result (", given_up_,
-                " given up, ", cancelled_, " cancelled): `longhaul results ", job,
-                " --jsonl` says why, `longhaul map --retry-failed ", job, "` runs them again"));
+    screen_.message(str_cat(count(), count() == 1 ? " task has" : " tasks have", " no result (",
+                            given_up_, " given up, ", cancelled_, " cancelled): `longhaul results ",
+                            job, " --jsonl` says why, `longhaul map --retry-failed ", job,
+                            "` runs them again"));
   }
 
  private:
@@ -112,9 +112,10 @@ void add_results(CLI::App& app, Action* action) {
       app.add_subcommand("results", "what the tasks of an array gave, in task order");
   add_job_argument(*command, &flags->job);
   add_master_flag(*command, &flags->master);
-  CLI::Option* out =
-      command->add_option("--out", flags->out, "a file for each task, called by its index (default: stdout)")
-          ->type_name("FOLDER");
+  CLI::Option* out = command
+                         ->add_option("--out", flags->out,
+                                      "a file for each task, called by its index (default: stdout)")
+                         ->type_name("FOLDER");
   command
       ->add_flag("--jsonl", flags->jsonl,
                  "a line of JSON for each task: input, state, worker, duration, error, result")
@@ -129,7 +130,8 @@ void add_results(CLI::App& app, Action* action) {
   command->footer(
       "A task is called by its index, or by its place from 0 on where it has an input of its own.\n"
       "Without --follow it gives what there is now without a gap. A task that was given up or\n"
-      "cancelled has no result: stderr says so, and the exit code is 1 then. In JSON, \"encoding\"\n"
+      "cancelled has no result: stderr says so, and the exit code is 1 then. In JSON, "
+      "\"encoding\"\n"
       "says how a result is written: \"utf-8\", or \"base64\" where it is no text or larger than "
       "32 MiB.\n"
       "Examples:\n"

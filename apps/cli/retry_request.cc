@@ -8,14 +8,16 @@ namespace longhaul::cli {
 
 Result<std::vector<FailedTask>> failed_tasks(JobClient& client, const JobStatus& job) {
   if (!has_ended(job.state)) {
-    return Failure{ErrorKind::kInvalid, str_cat("job ", job.id, " has not ended (",
-                                                to_string(job.state), "): wait for it, or stop it")};
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("job ", job.id, " has not ended (", to_string(job.state),
+                           "): wait for it, or stop it")};
   }
   ResultOptions options;
   options.all_ended = options.only_failed = options.inputs = true;
   std::vector<FailedTask> failed;
   const Result<void> read = client.result_pieces(job.id, options, [&](const ResultPiece& piece) {
-    if (piece.outcome != TaskOutcome::kDone) failed.push_back({piece.task, std::string(piece.input)});
+    if (piece.outcome != TaskOutcome::kDone)
+      failed.push_back({piece.task, std::string(piece.input)});
     return true;
   });
   if (!read) return read.failure();

@@ -1,5 +1,5 @@
-// What `longhaul map --retry-failed JOB` submits: the tasks of a job that ended without a result, as
-// an array of their own.
+// What `longhaul map --retry-failed JOB` submits: the tasks of a job that ended without a result,
+// as an array of their own.
 #pragma once
 
 #include <string>

@@ -34,7 +34,8 @@ constexpr const char* kFooter =
     "environment: RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT.\n"
     "Exits with the code of the rank that failed first. Ctrl-C leaves the job to run on, a second "
     "one\n"
-    "within 3 s stops it, a third one kills it; SIGTERM stops it at once. Closing the terminal leaves "
+    "within 3 s stops it, a third one kills it; SIGTERM stops it at once. Closing the terminal "
+    "leaves "
     "it\n"
     "to run on (with --standalone it ends: its daemons are in this process).\n"
     "Examples:\n"
@@ -149,8 +150,9 @@ void add_ranks_per_node_flag(CLI::App& command, JobRequest* request) {
       ->check([number](const std::string& text) {
         const bool word = text == "auto" || text == "gpu" || text == "cpu";
         const bool count = number(text) >= 1 && number(text) <= 65'536;
-        return word || count ? std::string()
-                             : "'" + text + "' is neither a number from 1 to 65536 nor auto, gpu, cpu";
+        return word || count
+                   ? std::string()
+                   : "'" + text + "' is neither a number from 1 to 65536 nor auto, gpu, cpu";
       });
 }
 
@@ -237,7 +239,9 @@ void add_run(CLI::App& app, Action* action,
   CLI::Option* standalone = command->add_flag("--standalone", flags->standalone,
                                               "without daemons: all ranks on this machine");
   standalone->excludes(command->get_option("--detach"));
-  command->add_option("--report", flags->report, "write the job's final status as JSON (default: nowhere)")
+  command
+      ->add_option("--report", flags->report,
+                   "write the job's final status as JSON (default: nowhere)")
       ->type_name("FILE");
   add_raw_flag(*command, &flags->raw);
   add_output_flag(*command, &flags->json);

@@ -293,8 +293,7 @@ TEST(TerminalText, EscapeSequencesAreLeftOut) {
   EXPECT_EQ(terminal_text("\x1b(Bset \x1bcreset \x1bPdevice\x1b\\\n"), "set reset \n");
   EXPECT_EQ(terminal_text("cut \x1b[31"), "cut \\x1b[31");
   EXPECT_EQ(terminal_text("no end \x1b]0;title\nnext\n"), "no end \\x1b]0;title\nnext\n");
-  EXPECT_EQ(terminal_text("c1 \u009b31m \a\b\xff\ttab\n"),
-            "c1 \\u{9b}31m \\x07\\x08\\xff\ttab\n");
+  EXPECT_EQ(terminal_text("c1 \u009b31m \a\b\xff\ttab\n"), "c1 \\u{9b}31m \\x07\\x08\\xff\ttab\n");
 }
 
 TEST(TerminalText, TheLastPictureOfAProgressBarIsLeft) {
@@ -384,7 +383,8 @@ TEST(OthersWords, AreValidJsonWithEveryCommand) {
 }
 
 TEST(OthersWords, ACommandGoesBackIntoAShellAsItWas) {
-  EXPECT_EQ(quote_command({"a\nb", "it's\x1b", "\xff\\"}), "$'a\\x0ab' $'it\\'s\\x1b' $'\\xff\\\\'");
+  EXPECT_EQ(quote_command({"a\nb", "it's\x1b", "\xff\\"}),
+            "$'a\\x0ab' $'it\\'s\\x1b' $'\\xff\\\\'");
 }
 
 // --- Who was it ----------------------------------------------------------------------------------
@@ -411,10 +411,11 @@ TEST(FailureText, ATimeLimitAndTasksAreNamedAsSuch) {
 
 TEST(JobText, StatusSaysWhoStoppedIt) {
   JobStatus job = running_job();
-  job.stopped_by = StopOrigin{"ann", "host-b", "longhaul stop j3", static_cast<uint64_t>(kNow - 3000)};
-  EXPECT_NE(render_status(job, kNow).find(
-                "  stopped   by ann on host-b (longhaul stop j3), 3.0s ago\n"),
-            std::string::npos);
+  job.stopped_by =
+      StopOrigin{"ann", "host-b", "longhaul stop j3", static_cast<uint64_t>(kNow - 3000)};
+  EXPECT_NE(
+      render_status(job, kNow).find("  stopped   by ann on host-b (longhaul stop j3), 3.0s ago\n"),
+      std::string::npos);
 }
 
 // --- Widths --------------------------------------------------------------------------------------
@@ -595,8 +596,9 @@ TEST(JsonValues, KeepEveryDigitAndKey) {
   EXPECT_EQ(json_array_values(R"( [ {"b" : 1.10, "a":[ 1 , 2.0 ], "b": null} , [ ] , { } ] )")
                 .value_or_throw(),
             (Values{R"({"b":1.10,"a":[1,2.0],"b":null})", "[]", "{}"}));
-  EXPECT_EQ(json_array_values(R"(["a \"b\" \u00e9\n", true, false, null, "", "]"])").value_or_throw(),
-            (Values{"a \"b\" \u00e9\n", "true", "false", "null", "", "]"}));
+  EXPECT_EQ(
+      json_array_values(R"(["a \"b\" \u00e9\n", true, false, null, "", "]"])").value_or_throw(),
+      (Values{"a \"b\" \u00e9\n", "true", "false", "null", "", "]"}));
   EXPECT_EQ(json_array_values("[]").value_or_throw(), Values{});
   EXPECT_EQ(json_array_values(R"([[["deep, \" ]"], {"k":{"l":[]}}]])").value_or_throw(),
             Values{R"([["deep, \" ]"],{"k":{"l":[]}}])"});
@@ -604,9 +606,11 @@ TEST(JsonValues, KeepEveryDigitAndKey) {
 
 TEST(JsonValues, WhatIsNoArrayIsRefusedWithItsPlace) {
   for (const char* bad :
-       {"", "7", "{}", "[", "]", "[1", "[1,", "[1,]", "[,1]", "[1 2]", "[1] 2", "[01]", "[1.]",
-        "[.5]", "[+1]", "[-]", "[1e]", "[nul]", "[NaN]", "[\"a]", "[\"\\x\"]", "[\"\n\"]", "[\"\xff\"]",
-        "[{]", "[{\"a\"}]", "[{\"a\":}]", "[{\"a\":1,}]", "[{1:2}]", "[[1}]", "[{\"a\":1]]", "[']"}) {
+       {"",         "7",           "{}",    "[",         "]",          "[1",           "[1,",
+        "[1,]",     "[,1]",        "[1 2]", "[1] 2",     "[01]",       "[1.]",         "[.5]",
+        "[+1]",     "[-]",         "[1e]",  "[nul]",     "[NaN]",      "[\"a]",        "[\"\\x\"]",
+        "[\"\n\"]", "[\"\xff\"]",  "[{]",   "[{\"a\"}]", "[{\"a\":}]", "[{\"a\":1,}]", "[{1:2}]",
+        "[[1}]",    "[{\"a\":1]]", "[']"}) {
     const Result<Values> values = json_array_values(bad);
     EXPECT_FALSE(values) << bad;
     if (!values) {
@@ -625,9 +629,14 @@ TEST(JsonValues, DepthIsBounded) {
 }
 
 TEST(Base64, AsInTheStandard) {
-  const std::pair<const char*, const char*> cases[] = {
-      {"", ""},          {"f", "Zg=="},         {"fo", "Zm8="},        {"foo", "Zm9v"},
-      {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}, {"\xff\xfe\xfd", "//79"}};
+  const std::pair<const char*, const char*> cases[] = {{"", ""},
+                                                       {"f", "Zg=="},
+                                                       {"fo", "Zm8="},
+                                                       {"foo", "Zm9v"},
+                                                       {"foob", "Zm9vYg=="},
+                                                       {"fooba", "Zm9vYmE="},
+                                                       {"foobar", "Zm9vYmFy"},
+                                                       {"\xff\xfe\xfd", "//79"}};
   for (const auto& [bytes, text] : cases) {
     Base64 whole;
     const std::string first = whole.add(bytes);
@@ -639,7 +648,8 @@ TEST(Base64, AsInTheStandard) {
 }
 
 TEST(RetryRequest, KeepsIndicesAndInputs) {
-  EXPECT_EQ(as_ranges({{500, ""}, {501, ""}, {507, ""}, {3, ""}, {4, ""}, {5, ""}}), "500-501,507,3-5");
+  EXPECT_EQ(as_ranges({{500, ""}, {501, ""}, {507, ""}, {3, ""}, {4, ""}, {5, ""}}),
+            "500-501,507,3-5");
   JobStatus job = failed_job();
   job.spec.array.emplace();
   job.spec.array->indices = "500-509";

@@ -38,9 +38,9 @@ std::vector<nlohmann::json> rows_of(Cluster& cluster, int exit_code,
 
 // What a terminal of 80 columns gets of a command.
 std::string on_a_terminal(Cluster& cluster, std::vector<std::string> arguments) {
-  std::vector<std::string> command = {
-      "python3", "-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)",
-      program("longhaul")};
+  std::vector<std::string> command = {"python3", "-c",
+                                      "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)",
+                                      program("longhaul")};
   command.insert(command.end(), arguments.begin(), arguments.end());
   ChildProcess& terminal = cluster.start_in_folder(command);
   EXPECT_EQ(terminal.wait(), 0) << terminal.err();
@@ -78,8 +78,8 @@ TEST(ClosedTerminal, AfterOneCtrlCLeavesItAloneToo) {
 
 TEST(ClosedTerminal, LeavesAnArrayAlone) {
   Cluster cluster;
-  ChildProcess& map = cluster.longhaul(
-      {"map", "--array", "0-3", "--", "sh", "-c", "touch up.{}; while [ ! -e go ]; do sleep 0.05; done"});
+  ChildProcess& map = cluster.longhaul({"map", "--array", "0-3", "--", "sh", "-c",
+                                        "touch up.{}; while [ ! -e go ]; do sleep 0.05; done"});
   ASSERT_TRUE(eventually([&] { return std::filesystem::exists(cluster.file("up.0")); }));
   map.kill(SIGHUP);
   EXPECT_EQ(map.wait(), 129);
@@ -89,7 +89,8 @@ TEST(ClosedTerminal, LeavesAnArrayAlone) {
 
 TEST(ClosedTerminal, EndsAStandaloneJobWhoseDaemonsItHolds) {
   Cluster cluster({.daemons = false});
-  ChildProcess& run = cluster.longhaul({"run", "--standalone", "--", rank_program(), "touch=up", "nap"});
+  ChildProcess& run =
+      cluster.longhaul({"run", "--standalone", "--", rank_program(), "touch=up", "nap"});
   const pid_t rank = cluster.wait_for_touch("up", 0);
   run.kill(SIGHUP);
   EXPECT_EQ(run.wait(), 129);
@@ -113,8 +114,10 @@ TEST(WhoStoppedIt, IsToldByEveryCommandAndSurvivesTheMaster) {
   EXPECT_GT(by["unix_ms"], 0);
   const std::string who = str_cat(by["user"].get<std::string>(), " on ",
                                   by["host"].get<std::string>(), " (", command, ")");
-  for (const std::vector<std::string>& arguments :
-       {std::vector<std::string>{"status", "j1"}, {"explain", "j1"}, {"events", "j1"}, {"ps", "-aw"}}) {
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{"status", "j1"},
+                                                    {"explain", "j1"},
+                                                    {"events", "j1"},
+                                                    {"ps", "-aw"}}) {
     ASSERT_EQ(cluster.longhaul_to_end(arguments), 0);
     EXPECT_THAT(cluster.last().out(), HasSubstr(who)) << arguments[0];
   }
@@ -155,7 +158,8 @@ TEST(Stop, SeveralPatternsOrAll) {
               AllOf(StartsWith("job j1 "), HasSubstr("\njob j2 "), HasSubstr("\njob j3 ")));
   EXPECT_EQ(cluster.longhaul_to_end({"stop", "nothing-*", "other"}), 64);
   EXPECT_THAT(cluster.last().err(), HasSubstr("no job that has not ended matches 'nothing-*'"));
-  EXPECT_EQ(cluster.longhaul_to_end({"stop", "no-such-job", "other"}), 64) << "the other is stopped";
+  EXPECT_EQ(cluster.longhaul_to_end({"stop", "no-such-job", "other"}), 64)
+      << "the other is stopped";
   EXPECT_THAT(cluster.last().out(), HasSubstr("job j4 "));
   ASSERT_EQ(cluster.longhaul_to_end({"stop", "--all"}), 0);
   EXPECT_THAT(cluster.last().out(), HasSubstr("job j5 "));
@@ -167,13 +171,15 @@ TEST(Stop, SeveralPatternsOrAll) {
   EXPECT_EQ(cluster.longhaul_to_end({"stop"}), 64);
 }
 
-// --- Lists and logs --------------------------------------------------------------------------------
+// --- Lists and logs
+// --------------------------------------------------------------------------------
 
 TEST(Lists, FitEightyColumns) {
   Cluster cluster({.workers = 1, .slots = 2});
-  ASSERT_EQ(cluster.longhaul_to_end({"run", "-d", "--name", std::string(60, 'n'), "--", rank_program(),
-                                     "join", "report=3/10", "touch=up", "nap", std::string(300, 'x')}),
-            0);
+  ASSERT_EQ(
+      cluster.longhaul_to_end({"run", "-d", "--name", std::string(60, 'n'), "--", rank_program(),
+                               "join", "report=3/10", "touch=up", "nap", std::string(300, 'x')}),
+      0);
   cluster.wait_for_touch("up", 0);
   ASSERT_TRUE(eventually([&] {
     return cluster.longhaul_to_end({"ps"}) == 0 &&
@@ -195,18 +201,19 @@ TEST(Logs, TheLastLinesAndThoseThatMatch) {
   Cluster cluster;
   std::vector<std::string> run = {"run", "-d", "--", rank_program()};
   for (int line = 0; line < 30; ++line) run.push_back(str_cat("out=step ", line));
-  run.insert(run.end(), {"err=step err", "touch=up", "await=go", "out=step last"});
+  run.insert(run.end(), {"touch=up", "await=go", "out=step last"});
   ASSERT_EQ(cluster.longhaul_to_end(run), 0);
   ASSERT_TRUE(eventually([&] {
     return cluster.longhaul_to_end({"logs", "j1", "--tail", "2"}) == 0 &&
-           cluster.last().out() + cluster.last().err() == "[0] step 29\n[0] step err\n";
+           cluster.last().out() == "[0] step 28\n[0] step 29\n";
   })) << cluster.last().out();
   ASSERT_EQ(cluster.longhaul_to_end({"logs", "j1", "--grep", "step 1?5$"}), 0);
   EXPECT_EQ(cluster.last().out(), "[0] step 5\n[0] step 15\n");
   ASSERT_EQ(cluster.longhaul_to_end({"logs", "j1", "--grep", "5", "--tail", "1"}), 0);
   EXPECT_EQ(cluster.last().out(), "[0] step 25\n");
   EXPECT_EQ(cluster.longhaul_to_end({"logs", "j1", "--grep", "(open"}), 64);
-  ChildProcess& follow = cluster.longhaul({"logs", "j1", "--grep", "step [0-9l]", "--tail", "1", "-f"});
+  ChildProcess& follow =
+      cluster.longhaul({"logs", "j1", "--grep", "step [0-9l]", "--tail", "1", "-f"});
   ASSERT_TRUE(eventually([&] { return follow.out() == "[0] step 29\n"; })) << follow.out();
   std::ofstream(cluster.file("go")) << "\n";
   EXPECT_EQ(follow.wait(), 0);
@@ -215,7 +222,8 @@ TEST(Logs, TheLastLinesAndThoseThatMatch) {
 
 TEST(Terminal, GetsNoEscapesOfRanksUnlessAsked) {
   Cluster cluster;
-  ASSERT_EQ(cluster.longhaul_to_end({"run", "--", "printf", "\\033[31mred\\033[0m\\n1%%\\r99%%\\n"}), 0);
+  ASSERT_EQ(
+      cluster.longhaul_to_end({"run", "--", "printf", "\\033[31mred\\033[0m\\n1%%\\r99%%\\n"}), 0);
   const std::string raw = "[0] \x1b[31mred\x1b[0m\n[0] 1%\r99%\n";
   ASSERT_EQ(cluster.longhaul_to_end({"logs", "j1"}), 0);
   EXPECT_EQ(cluster.last().out(), raw) << "a pipe gets every byte";
@@ -225,16 +233,18 @@ TEST(Terminal, GetsNoEscapesOfRanksUnlessAsked) {
   EXPECT_EQ(on_a_terminal(cluster, {"results", "last"}), "1\r\n2\r\n");
 }
 
-// --- Results ---------------------------------------------------------------------------------------
+// --- Results
+// ---------------------------------------------------------------------------------------
 
 TEST(Results, RowsSayAllAboutEachTask) {
   Cluster cluster({.workers = 1, .slots = 2});
-  ASSERT_EQ(cluster.longhaul_to_end({"map", "--array", "500-504", "--max-attempts", "2", "--", "sh",
-                                     "-c", "[ {} != 502 ] || { echo unlucky >&2; exit 4; }; echo r{}"}),
-            1);
-  EXPECT_THAT(cluster.last().err(), AllOf(HasSubstr("task 502: exited with code 4: unlucky"),
-                                          HasSubstr("  culprit     task 502\n"),
-                                          Not(HasSubstr("the cluster"))));
+  ASSERT_EQ(
+      cluster.longhaul_to_end({"map", "--array", "500-504", "--max-attempts", "2", "--", "sh", "-c",
+                               "[ {} != 502 ] || { echo unlucky >&2; exit 4; }; echo r{}"}),
+      1);
+  EXPECT_THAT(cluster.last().err(),
+              AllOf(HasSubstr("task 502: exited with code 4: unlucky"),
+                    HasSubstr("  culprit     task 502\n"), Not(HasSubstr("the cluster"))));
   const std::vector<nlohmann::json> rows = rows_of(cluster, 1, {"results", "last", "--jsonl"});
   ASSERT_EQ(rows.size(), 5u);
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -264,11 +274,13 @@ TEST(Results, RowsSayAllAboutEachTask) {
 
 TEST(Results, IndicesAreTheUsersEverywhere) {
   Cluster cluster;
-  ASSERT_EQ(cluster.longhaul_to_end({"map", "--array", "9-3:3,20", "--max-attempts", "1", "--", "true"}),
-            64);
-  ASSERT_EQ(cluster.longhaul_to_end({"map", "--array", "30,3-9:3", "--max-attempts", "1", "--", "sh",
-                                     "-c", "echo $LONGHAUL_TASK_ID; [ {} != 6 ] || kill -SEGV $$"}),
-            1);
+  ASSERT_EQ(
+      cluster.longhaul_to_end({"map", "--array", "9-3:3,20", "--max-attempts", "1", "--", "true"}),
+      64);
+  ASSERT_EQ(
+      cluster.longhaul_to_end({"map", "--array", "30,3-9:3", "--max-attempts", "1", "--", "sh",
+                               "-c", "echo $LONGHAUL_TASK_ID; [ {} != 6 ] || kill -SEGV $$"}),
+      1);
   EXPECT_THAT(cluster.last().err(), HasSubstr("task 6: ended by SIGSEGV"));
   EXPECT_EQ(cluster.longhaul_to_end({"results", "last"}), 1);
   EXPECT_EQ(cluster.last().out(), "30\n3\n9\n");
@@ -307,8 +319,8 @@ TEST(Results, InputsOfJsonKeepTheirDigits) {
   Cluster cluster;
   const std::string id = "123456789012345678901234567890";
   std::ofstream(cluster.file("json")) << "[" << id << ", 1.10, {\"z\": 1.0, \"a\": 2}]";
-  ASSERT_EQ(cluster.longhaul_to_end({"map", "--from-json", cluster.file("json"), "--", "printenv",
-                                     "LONGHAUL_INPUT"}),
+  ASSERT_EQ(cluster.longhaul_to_end(
+                {"map", "--from-json", cluster.file("json"), "--", "printenv", "LONGHAUL_INPUT"}),
             0);
   ASSERT_EQ(cluster.longhaul_to_end({"results", "last"}), 0);
   EXPECT_EQ(cluster.last().out(), id + "\n1.10\n{\"z\":1.0,\"a\":2}\n");
@@ -334,7 +346,8 @@ TEST(Results, OfAStoppedJobNameWhatWasCancelled) {
 
 TEST(RetryFailed, RunsWhatFailedOnceMoreUnderTheSameNames) {
   Cluster cluster;
-  const std::vector<std::string> program = {"sh", "-c", "[ -e good ] || [ $(({} % 3)) != 0 ] || exit 1; echo {}"};
+  const std::vector<std::string> program = {
+      "sh", "-c", "[ -e good ] || [ $(({} % 3)) != 0 ] || exit 1; echo {}"};
   std::vector<std::string> map = {"map", "--array", "10-19", "--max-attempts", "1", "--"};
   map.insert(map.end(), program.begin(), program.end());
   ASSERT_EQ(cluster.longhaul_to_end(map), 1);
@@ -352,23 +365,24 @@ TEST(RetryFailed, RunsWhatFailedOnceMoreUnderTheSameNames) {
 TEST(RetryFailed, KeepsInputsAndTakesWhatIsSaidAnew) {
   Cluster cluster;
   std::ofstream(cluster.file("lines")) << "one\ntwo two\nthree\n";
-  ASSERT_EQ(cluster.longhaul_to_end({"map", "--each-line", cluster.file("lines"), "--max-attempts", "1",
-                                     "--env", "A=1", "--", "sh", "-c", "exit 1"}),
+  ASSERT_EQ(cluster.longhaul_to_end({"map", "--each-line", cluster.file("lines"), "--max-attempts",
+                                     "1", "--env", "A=1", "--", "sh", "-c", "exit 1"}),
             1);
-  ASSERT_EQ(cluster.longhaul_to_end({"map", "--retry-failed", "last", "--env", "B=2", "--name", "again",
-                                     "--", "sh", "-c", "echo \"$LONGHAUL_INPUT $A$B\""}),
+  ASSERT_EQ(cluster.longhaul_to_end({"map", "--retry-failed", "last", "--env", "B=2", "--name",
+                                     "again", "--", "sh", "-c", "echo \"$LONGHAUL_INPUT $A$B\""}),
             0)
       << cluster.last().err();
   ASSERT_EQ(cluster.longhaul_to_end({"results", "again"}), 0);
   EXPECT_EQ(cluster.last().out(), "one 12\ntwo two 12\nthree 12\n");
 }
 
-// --- Warm processes --------------------------------------------------------------------------------
+// --- Warm processes
+// --------------------------------------------------------------------------------
 
 TEST(Warm, OneProcessASlotTakesManyInputs) {
   Cluster cluster({.workers = 1, .slots = 2});
-  ASSERT_EQ(cluster.longhaul_to_end({"map", "--warm", "--array", "0-99", "--batch", "5", "--", "sh", "-c",
-                                     "while read -r x; do echo \"r$x $$\"; done"}),
+  ASSERT_EQ(cluster.longhaul_to_end({"map", "--warm", "--array", "0-99", "--batch", "5", "--", "sh",
+                                     "-c", "while read -r x; do echo \"r$x $$\"; done"}),
             0)
       << cluster.last().err();
   ASSERT_EQ(cluster.longhaul_to_end({"results", "last"}), 0);
@@ -389,8 +403,8 @@ TEST(Warm, OneProcessASlotTakesManyInputs) {
 TEST(Warm, ACrashFailsOnlyTheTaskItWasOn) {
   Cluster cluster({.workers = 1, .slots = 1});
   EXPECT_EQ(cluster.longhaul_to_end(
-                {"map", "--warm", "--array", "0-19", "--batch", "20", "--max-attempts", "1", "--", "sh",
-                 "-c",
+                {"map", "--warm", "--array", "0-19", "--batch", "20", "--max-attempts", "1", "--",
+                 "sh", "-c",
                  "while read -r x; do case $x in 7) echo unlucky >&2; exit 3;; 9) exit 0;; esac; "
                  "echo $x; done"}),
             1);
@@ -412,12 +426,13 @@ TEST(Warm, LinesThatWouldShiftTheAnswersEndTheProcess) {
   const std::pair<const char*, const char*> cases[] = {
       {"echo banner; while [ ! -e never ]; do sleep 0.02; done; while read x; do echo $x; done",
        "it printed a line before it had read its input"},
-      {"while read x; do printf '%s\n%s\n' $x $x; done", "it printed more than one line for one input"},
+      {"while read x; do printf '%s\n%s\n' $x $x; done",
+       "it printed more than one line for one input"},
       {"read x; head -c 2000000 /dev/zero; echo", "its result has more than the 1.05 MB"},
   };
   for (const auto& [script, said] : cases) {
-    EXPECT_EQ(cluster.longhaul_to_end({"map", "--warm", "--array", "5", "--max-attempts", "1", "--", "sh",
-                                       "-c", script}),
+    EXPECT_EQ(cluster.longhaul_to_end({"map", "--warm", "--array", "5", "--max-attempts", "1", "--",
+                                       "sh", "-c", script}),
               1);
     EXPECT_THAT(cluster.last().err(), HasSubstr(str_cat("task 5: ", said)));
   }
@@ -447,7 +462,8 @@ TEST(Warm, AStoppedJobLeavesNoProcess) {
   EXPECT_TRUE(eventually([&] { return !is_running(process); }));
 }
 
-// --- Words that people bring along -----------------------------------------------------------------
+// --- Words that people bring along
+// -----------------------------------------------------------------
 
 TEST(Hints, WordsOfOtherProgramsAreUnderstood) {
   Cluster cluster({.daemons = false});
@@ -470,8 +486,8 @@ TEST(Hints, WordsOfOtherProgramsAreUnderstood) {
 
 TEST(Torchrun, CountsAndModulesMeanTheSame) {
   Cluster cluster({.workers = 2, .slots = 3});
-  ASSERT_EQ(cluster.longhaul_to_end({"run", "--nnodes", "2", "--nproc-per-node", "auto", "--", "sh", "-c",
-                                     "echo $WORLD_SIZE $LOCAL_WORLD_SIZE"}),
+  ASSERT_EQ(cluster.longhaul_to_end({"run", "--nnodes", "2", "--nproc-per-node", "auto", "--", "sh",
+                                     "-c", "echo $WORLD_SIZE $LOCAL_WORLD_SIZE"}),
             0)
       << cluster.last().err();
   EXPECT_THAT(cluster.last().out(), HasSubstr("[5] 6 3\n"));
@@ -479,8 +495,8 @@ TEST(Torchrun, CountsAndModulesMeanTheSame) {
   EXPECT_THAT(cluster.last().err(), HasSubstr("too few have GPUs"));
   std::filesystem::create_directory(cluster.file("pkg"));
   std::ofstream(cluster.file("pkg/train.py")) << "import sys; print(__name__, sys.argv[1:])\n";
-  ASSERT_EQ(cluster.longhaul_to_end({"run", "--standalone", "--nproc-per-node", "1", "-m", "pkg.train",
-                                     "--lr", "3"}),
+  ASSERT_EQ(cluster.longhaul_to_end(
+                {"run", "--standalone", "--nproc-per-node", "1", "-m", "pkg.train", "--lr", "3"}),
             0)
       << cluster.last().err();
   EXPECT_EQ(cluster.last().out(), "[0] __main__ ['--lr', '3']\n");

@@ -99,7 +99,8 @@ TEST(RestartedWorker, RanksMeetAcrossIt) {
   EXPECT_EQ(run.wait(), 0) << run.err();
 }
 
-// --- An upgrade: SIGUSR2 (docs/operations.md) ------------------------------------------------------
+// --- An upgrade: SIGUSR2 (docs/operations.md)
+// ------------------------------------------------------
 
 // As an operator does it: the old one is told to make room and is awaited, the new one started.
 void upgrade(Cluster& cluster) {
@@ -132,9 +133,8 @@ TEST(UpgradedWorker, LetsItsTasksEndAndRunsNoneTwice) {
        "echo {}"});
   cluster.wait_for_touch("up", 0);
   cluster.worker(0).kill(SIGUSR2);
-  ASSERT_TRUE(eventually([&] {
-    return cluster.logs().find("makes room for a successor") != std::string::npos;
-  }));
+  ASSERT_TRUE(eventually(
+      [&] { return cluster.logs().find("makes room for a successor") != std::string::npos; }));
   EXPECT_FALSE(cluster.worker(0).wait(std::chrono::milliseconds(0))) << "a task runs";
   std::ofstream(cluster.file("go")) << "\n";
   EXPECT_EQ(cluster.worker(0).wait(), 0) << cluster.logs();
@@ -155,9 +155,8 @@ TEST(UpgradedWorker, TheSecondSignalDoesNotWaitForTasks) {
        "echo $$ > up.$LONGHAUL_ATTEMPT; while [ ! -e go ]; do sleep 0.02; done; echo {}"});
   cluster.wait_for_touch("up", 1);
   cluster.worker(0).kill(SIGUSR2);
-  ASSERT_TRUE(eventually([&] {
-    return cluster.logs().find("makes room for a successor") != std::string::npos;
-  }));
+  ASSERT_TRUE(eventually(
+      [&] { return cluster.logs().find("makes room for a successor") != std::string::npos; }));
   upgrade(cluster);
   cluster.wait_for_touch("up", 2);
   std::ofstream(cluster.file("go")) << "\n";

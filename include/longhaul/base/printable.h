@@ -1,5 +1,5 @@
-// Text of others (names, messages, hosts, lines) made fit for a terminal or a log: one line of valid
-// UTF-8 that steers nothing. What programs read (JSON, results) keeps every byte instead.
+// Text of others (names, messages, hosts, lines) made fit for a terminal or a log: one line of
+// valid UTF-8 that steers nothing. What programs read (JSON, results) keeps every byte instead.
 #pragma once
 
 #include <cstddef>

@@ -119,17 +119,17 @@ struct ResultPiece {
   std::string_view worker;                   // of the last attempt; empty: there was none
   std::optional<uint64_t> ran_ms;            // the last attempt's process; absent: not measured
   std::string_view error;                    // of the last attempt, where there is no result
-  uint64_t size = 0;      // bytes of the whole result
-  uint64_t offset = 0;    // of `data` in it
-  std::string_view data;  // valid during the callback
-  bool last = false;      // all of it has come and is whole; `data` is empty
+  uint64_t size = 0;                         // bytes of the whole result
+  uint64_t offset = 0;                       // of `data` in it
+  std::string_view data;                     // valid during the callback
+  bool last = false;                         // all of it has come and is whole; `data` is empty
 };
 
 struct ResultOptions {
   std::optional<uint64_t> first_task;  // as its user calls it; absent: the first
-  bool follow = false;     // until the job has ended; else what there is now without a gap
-  bool all_ended = false;  // also tasks that ended without a result; result_pieces() only
-  bool inputs = false;     // with each task's input; result_pieces() only
+  bool follow = false;       // until the job has ended; else what there is now without a gap
+  bool all_ended = false;    // also tasks that ended without a result; result_pieces() only
+  bool inputs = false;       // with each task's input; result_pieces() only
   bool only_failed = false;  // with all_ended: no task that has a result
 };
 

@@ -253,7 +253,8 @@ struct Ledger::Statements {
         {&statements->put_store, "INSERT OR REPLACE INTO store VALUES(?, ?, ?)"},
         {&statements->erase_store, "DELETE FROM store WHERE job=? AND key=?"},
         {&statements->drop_store, "DELETE FROM store WHERE job=?"},
-        {&statements->put_task, "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
+        {&statements->put_task,
+         "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
         {&statements->put_grant, "INSERT OR REPLACE INTO grants VALUES(?, ?, ?, ?, ?)"},
         {&statements->put_result, "INSERT INTO results VALUES(?, ?, ?, ?, ?, ?)"},
         {&statements->put_inputs, "INSERT OR REPLACE INTO inputs VALUES(?, ?, ?)"},
@@ -443,16 +444,16 @@ Result<void> Ledger::write_tasks(const std::vector<LedgerBatch::TaskRow>& rows) 
     const auto& [job, task] = rows[i];
     const size_t together = granted_together(rows, i);
     // A single grant may as well take the place that its end will have.
-    Result<void> done =
-        together > 1 ? statements_->put_grant.bind(place_of(job, task.task))
-                           .bind(static_cast<int64_t>(together))
-                           .bind(static_cast<int64_t>(task.epoch))
-                           .bind_text(task.holder.worker)
-                           .bind_text(task.holder.incarnation)
-                           .run()
-                     : bind_task(statements_->put_task.bind(place_of(job, task.task)), task)
-                           .bind(duration_of(task))
-                           .run();
+    Result<void> done = together > 1
+                            ? statements_->put_grant.bind(place_of(job, task.task))
+                                  .bind(static_cast<int64_t>(together))
+                                  .bind(static_cast<int64_t>(task.epoch))
+                                  .bind_text(task.holder.worker)
+                                  .bind_text(task.holder.incarnation)
+                                  .run()
+                            : bind_task(statements_->put_task.bind(place_of(job, task.task)), task)
+                                  .bind(duration_of(task))
+                                  .run();
     if (!done) return done;
     i += std::max<size_t>(together, 1);
   }

@@ -79,8 +79,8 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
     message->set_result_bytes(row.result->bytes);
     message->set_result(std::move(row.result->result));
     if (row.result->file_bytes == 0) return Next::kMessage;
-    Result<UniqueFd> file = open_result_file(
-        source_->state_folder, {source_->job, row.task.task, row.result->epoch});
+    Result<UniqueFd> file =
+        open_result_file(source_->state_folder, {source_->job, row.task.task, row.result->epoch});
     if (!file) {
       *status = to_status(file.failure());
       return Next::kEnd;

@@ -111,8 +111,8 @@ Result<void> TaskRunner::start(LeaseEpoch epoch, Task& task) {
   if (task.job->spec.array().warm()) return start_warm(epoch, task);
   Result<RankFolder> folder = RankFolder::create(folder_of(epoch), make_token());
   if (!folder) return folder.failure();
-  auto running = std::make_unique<Running>(
-      Running{std::move(*folder), nullptr, 0, SystemClock().now()});
+  auto running =
+      std::make_unique<Running>(Running{std::move(*folder), nullptr, 0, SystemClock().now()});
   const Result<RankCommand> command = command_for(task, &running->folder);
   if (!command) return command.failure();
   RankProcess::Listener listener;
@@ -344,10 +344,9 @@ void TaskRunner::stop_if(const std::function<bool(const Task&)>& wanted, millise
     if (!task.ended && wanted(task)) chosen.push_back(epoch);
   }
   // Those that wait first: else the end of one would start the next.
-  std::stable_partition(chosen.begin(), chosen.end(),
-                        [this](LeaseEpoch epoch) {
-                          return !running_.contains(epoch) && !warm_.runs(epoch);
-                        });
+  std::stable_partition(chosen.begin(), chosen.end(), [this](LeaseEpoch epoch) {
+    return !running_.contains(epoch) && !warm_.runs(epoch);
+  });
   for (const LeaseEpoch epoch : chosen) stop_one(epoch, grace);
 }
 
@@ -373,7 +372,7 @@ void TaskRunner::stop_one(LeaseEpoch epoch, milliseconds grace) {
 bool TaskRunner::nothing_to_lose() const {
   return running_.empty() && uploading_.empty() && warm_.idle() &&
          std::none_of(tasks_.begin(), tasks_.end(),
-                                [](const auto& entry) { return entry.second.ended.has_value(); });
+                      [](const auto& entry) { return entry.second.ended.has_value(); });
 }
 
 void TaskRunner::add_inventory(v1::Register* message) const {

@@ -55,8 +55,7 @@ class WarmPool {
   // Gives a task to a process that is free, or to a new one of `command`. Errors: as
   // WarmProcess::start() and give(); `done` is not called then.
   Result<void> run(const WarmKey& key, LeaseEpoch task, const std::string& input,
-                   const WarmOptions& options,
-                   const std::function<Result<RankCommand>()>& command);
+                   const WarmOptions& options, const std::function<Result<RankCommand>()>& command);
   bool runs(LeaseEpoch task) const;
   // SIGTERM now, SIGKILL after `grace` (0: at once).
   void stop(LeaseEpoch task, milliseconds grace);

@@ -25,9 +25,8 @@ Failure pipe_failure(const std::string& path) {
 
 // The shim gives a rank no stdin; a shell opens the pipe in its place.
 RankCommand with_stdin(RankCommand command, const std::string& pipe) {
-  std::vector<std::string> argv = {"sh", "-c",
-                                   str_cat("exec \"$0\" \"$@\" <\"$", kInputsVariable, "\""),
-                                   command.program};
+  std::vector<std::string> argv = {
+      "sh", "-c", str_cat("exec \"$0\" \"$@\" <\"$", kInputsVariable, "\""), command.program};
   argv.insert(argv.end(), command.argv.begin() + 1, command.argv.end());
   command.argv = std::move(argv);
   command.program = "/bin/sh";
@@ -80,7 +79,8 @@ Result<std::unique_ptr<WarmProcess>> WarmProcess::start(EventLoop& loop, const s
 
 Result<void> WarmProcess::give(const std::string& input) {
   if (input.find('\n') != std::string::npos) {
-    return Failure{ErrorKind::kInvalid, "its input is more than one line, which --warm cannot take"};
+    return Failure{ErrorKind::kInvalid,
+                   "its input is more than one line, which --warm cannot take"};
   }
   const std::string line = input + "\n";
   const ssize_t written = ::write(inputs_.get(), line.data(), line.size());
@@ -89,10 +89,10 @@ Result<void> WarmProcess::give(const std::string& input) {
     return {};
   }
   if (written > 0) break_off("its input was longer than a pipe holds");
-  return Failure{ErrorKind::kInvalid,
-                 str_cat("its input has ", format_bytes(input.size()),
-                         ", more than a pipe holds: ", format_bytes(static_cast<uint64_t>(
-                                                           ::fcntl(inputs_.get(), F_GETPIPE_SZ))))};
+  return Failure{
+      ErrorKind::kInvalid,
+      str_cat("its input has ", format_bytes(input.size()), ", more than a pipe holds: ",
+              format_bytes(static_cast<uint64_t>(::fcntl(inputs_.get(), F_GETPIPE_SZ))))};
 }
 
 void WarmProcess::look() {
@@ -102,8 +102,8 @@ void WarmProcess::look() {
     offset_ += bytes.size();
     line_ += bytes;
     if (line_.size() > longest_ + 1) {
-      return break_off(str_cat("its result has more than the ", format_bytes(longest_),
-                               " of --max-result"));
+      return break_off(
+          str_cat("its result has more than the ", format_bytes(longest_), " of --max-result"));
     }
   }
   output_.acknowledge(offset_);
