@@ -122,12 +122,15 @@ std::string render_explanation(const Explanation& explanation) {
     if (job.slots_held > 0) text += str_cat(", ", job.slots_held, " slots");
     text += "\n";
   }
+  if (explanation.more_ahead > 0) text += str_cat("  before  ", explanation.more_ahead, " more\n");
   if (explanation.nodes.empty()) return text;
   std::vector<Row> rows;
   rows.reserve(explanation.nodes.size());
   for (const ExplainedNode& node : explanation.nodes) {
     rows.push_back({node.id, std::to_string(node.slots), std::to_string(node.free), node.verdict});
   }
+  if (explanation.more_nodes > 0)
+    rows.push_back({"...", "", "", str_cat(explanation.more_nodes, " more")});
   return text + "\n" + render_table({"WORKER", "SLOTS", "FREE", "NOW"}, rows);
 }
 

@@ -209,7 +209,9 @@ std::string explanation_json(const Explanation& explanation) {
                    {"reason", explanation.reason},
                    {"help", explanation.help},
                    {"nodes", std::move(nodes)},
-                   {"ahead", std::move(ahead)}});
+                   {"ahead", std::move(ahead)},
+                   {"more_nodes", explanation.more_nodes},
+                   {"more_ahead", explanation.more_ahead}});
 }
 
 std::string event_json(const ClusterEvent& event) {

@@ -11,7 +11,7 @@ namespace longhaul::cli {
 namespace {
 
 struct MapFlags {
-  std::string master;
+  MasterFlags master;
   ArrayRequest request;
   bool json = false;
   bool detach = false;
@@ -41,7 +41,7 @@ int run(const MapFlags& flags) {
       make_array(flags.request, std::filesystem::current_path(),
                  [](const std::string& name) { return std::getenv(name.c_str()); });
   if (!array) return report_failure(array.failure(), screen);
-  JobClient client(flags.master);
+  JobClient client(flags.master.address, patient(flags.master, screen));
   const Result<JobId> job = array->next_input ? client.submit_array(array->spec, array->next_input)
                                               : client.submit(array->spec);
   if (!job) return report_failure(job.failure(), screen);
@@ -54,7 +54,7 @@ int run(const MapFlags& flags) {
   options.progress = true;
   options.stop_on_signal = true;
   options.detach_first = true;
-  const Followed followed = follow(client, *job, options, signals, screen);
+  const Followed followed = follow(client, flags.master, *job, options, signals, screen);
   if (flags.json) print(job_json(followed.last_status));
   if (followed.complete) screen.text(str_cat("  results     longhaul results ", *job, "\n"));
   return followed.exit_code;
@@ -68,7 +68,7 @@ void add_map(CLI::App& app, Action* action,
   ArrayRequest* request = &flags->request;
   CLI::App* command = app.add_subcommand("map", "run a program on each of many inputs");
   command->prefix_command();
-  add_master_flag(*command, &flags->master);
+  add_patient_master_flags(*command, &flags->master);
   command
       ->add_option("--array", request->indices, "indices: 0-999, 1-9:2,20; %N: N at once at most")
       ->type_name("SPEC");

@@ -1,4 +1,3 @@
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -18,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct ResultsFlags {
-  std::string master;
+  MasterFlags master;
   std::string job;
   std::string out;
   bool jsonl = false;
@@ -33,13 +32,30 @@ class ResultSink {
   virtual bool take(const ResultPiece& piece) = 0;
 };
 
-bool to_stdout(std::string_view text) {
-  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-}
+// Standard output, in writes that are worth their while; every row is out when it is whole.
+class RowWriter {
+ public:
+  void add(std::string_view text) {
+    buffer_ += text;
+    if (buffer_.size() >= kWriteBytes) flush();
+  }
+  void flush() { print(std::exchange(buffer_, {})); }
+
+ private:
+  static constexpr size_t kWriteBytes = size_t{64} << 10;
+  std::string buffer_;
+};
 
 class PlainSink final : public ResultSink {
  public:
-  bool take(const ResultPiece& piece) override { return to_stdout(piece.data); }
+  bool take(const ResultPiece& piece) override {
+    out_.add(piece.data);
+    if (piece.last) out_.flush();
+    return true;
+  }
+
+ private:
+  RowWriter out_;
 };
 
 // A line for each task. What is not UTF-8 becomes U+FFFD; --out gives every byte.
@@ -61,7 +77,9 @@ class JsonLineSink final : public ResultSink {
       line += "\"}\n";
       begun_ = false;
     }
-    return to_stdout(line);
+    out_.add(line);
+    if (piece.last) out_.flush();
+    return true;
   }
 
  private:
@@ -80,6 +98,7 @@ class JsonLineSink final : public ResultSink {
     return "";
   }
 
+  RowWriter out_;
   bool begun_ = false;
   std::string text_;
 };
@@ -113,7 +132,7 @@ std::unique_ptr<ResultSink> make_sink(const std::string& out, bool jsonl) {
 
 int results(const ResultsFlags& flags) {
   Screen screen;
-  JobClient client(flags.master);
+  JobClient client(flags.master.address, patient(flags.master, screen));
   std::error_code error;
   if (!flags.out.empty()) fs::create_directories(flags.out, error);
   if (error) {
@@ -129,10 +148,9 @@ int results(const ResultsFlags& flags) {
     return written;
   };
   const Result<void> read = client.result_pieces(flags.job, flags.options, take);
-  written = std::fflush(stdout) == 0 && written;
   if (!read) return report_failure(read.failure(), screen);
   if (!written) {
-    screen.message(flags.out.empty() ? "stdout was closed" : "could not write to " + flags.out);
+    screen.message("could not write to " + flags.out);
     return kExitCannotCreate;
   }
   if (!flags.out.empty()) screen.message(str_cat(count, " results in ", flags.out));
@@ -146,7 +164,7 @@ void add_results(CLI::App& app, Action* action) {
   CLI::App* command =
       app.add_subcommand("results", "what the tasks of an array gave, in task order");
   add_job_argument(*command, &flags->job);
-  add_master_flag(*command, &flags->master);
+  add_patient_master_flags(*command, &flags->master);
   CLI::Option* out =
       command->add_option("--out", flags->out, "a file for each task, called by its number")
           ->type_name("FOLDER");

@@ -79,13 +79,18 @@ struct OutputDropped {
   uint64_t bytes = 0;
 };
 
+// The master was lost, and why; or it is found again, and the watch goes on where it was.
+struct LinkChanged {
+  std::optional<Failure> lost;
+};
+
 // The last event of a watch: without a failure the job has ended (or all that is kept has been
 // sent).
 struct WatchEnded {
   std::optional<Failure> failure;
 };
 
-using WatchEvent = std::variant<JobStatus, OutputPiece, OutputDropped, WatchEnded>;
+using WatchEvent = std::variant<JobStatus, OutputPiece, OutputDropped, LinkChanged, WatchEnded>;
 
 // One running watch. A slow reader holds back the master's stream, not this process's memory.
 // Thread safety: next() and next_until() from one thread; cancel() from any. Destruction cancels.
@@ -126,9 +131,8 @@ struct EventOptions {
   std::string job;  // of this job only; empty: of all
   WorkerId worker;  // about this worker only; empty: all
   uint64_t since_unix_ms = 0;
-  uint64_t after = 0;     // those that come after this number
-  bool follow = false;    // go on with what comes; of one job, until it has ended
-  milliseconds limit{0};  // then the call ends with kDeadline; 0: none
+  uint64_t after = 0;   // those that come after this number
+  bool follow = false;  // go on with what comes; of one job, until it has ended
 };
 
 struct StopOptions {
@@ -136,11 +140,26 @@ struct StopOptions {
   bool force = false;     // SIGKILL at once
 };
 
+// How long calls wait. The rule for a master that goes away is one for all of them: where nobody
+// has ever answered, a refused connection is an error at once; a master that has answered before is
+// dialled again, calls are repeated within their time, and streams (watch, events, results) go on
+// where they were.
+struct ClientOptions {
+  milliseconds call_timeout{10'000};  // of a call that asks one thing, with its repetitions
+  milliseconds patience{0};           // for how long streams wait for a lost master; 0: not at all
+  // A connection on which nothing has come for so long, although it was asked for, is dead. At
+  // least 4 s.
+  milliseconds silence{15'000};
+  // Called on the caller's thread by events() and results(): the master was lost, or (nullopt)
+  // found again. A watch has LinkChanged.
+  std::function<void(const std::optional<Failure>& lost)> on_link{};
+};
+
 // Thread safety: all methods may be called from any thread.
 class JobClient {
  public:
   // `address` is HOST:PORT or unix:/path. Connects when first used.
-  explicit JobClient(const std::string& address, milliseconds call_timeout = milliseconds(10'000));
+  explicit JobClient(const std::string& address, ClientOptions options = {});
   ~JobClient();
   JobClient(const JobClient&) = delete;
   JobClient& operator=(const JobClient&) = delete;
@@ -154,8 +173,12 @@ class JobClient {
   // An array whose tasks have inputs of their own, of any number: `next` is asked for one after the
   // other, on this thread, and says false when there are no more; array.tasks is counted here.
   // About 1 MiB of them is in memory at a time. Returns when all of them are on the master's disk.
-  Result<JobId> submit_array(JobSpec spec, const std::function<bool(std::string*)>& next,
+  // Where `next` fails, nothing is submitted and its failure is returned.
+  using NextInput = std::function<Result<bool>(std::string*)>;
+  Result<JobId> submit_array(JobSpec spec, const NextInput& next,
                              const std::string& submission_key = "");
+  // Without what a list has no room for: environments, the rest of a long command, what ranks said
+  // when they failed, evidence, earlier failures. get() has all of it.
   Result<std::vector<JobStatus>> list(bool include_ended);
   // `job` is here and below an id, a unique prefix of one, a name (its newest job) or "last".
   Result<JobStatus> get(const std::string& job);

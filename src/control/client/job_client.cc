@@ -1,10 +1,11 @@
 #include "longhaul/control/job_client.h"
 
+#include <algorithm>
 #include <random>
 #include <utility>
 
+#include "control/client/connection.h"
 #include "control/client/job_watch.h"
-#include "control/common/channel.h"
 #include "control/common/compression.h"
 #include "control/common/event_proto.h"
 #include "control/common/job_proto.h"
@@ -16,10 +17,23 @@ namespace {
 // Of inputs in one message, with a little for each.
 constexpr size_t kChunkBytes = size_t{1} << 20;
 constexpr size_t kInputOverhead = 8;
+constexpr size_t kMaxInputBytes = size_t{15} << 20;  // a chunk has 16 MiB at most
 
 std::string fresh_submission_key() {
   std::random_device random;
   return str_cat(std::hex, random(), random(), random(), random());
+}
+
+// Of an input of an array, the `count`th: what there is against it.
+std::optional<Failure> why_bad(const Result<bool>& read, const std::string& input, uint64_t count) {
+  if (!read) return read.failure();
+  if (count > kMaxTasks) {
+    return Failure{ErrorKind::kInvalid, str_cat("an array has ", kMaxTasks, " tasks at most")};
+  }
+  if (input.size() <= kMaxInputBytes) return std::nullopt;
+  return Failure{ErrorKind::kInvalid, str_cat("input ", count, " has ", format_bytes(input.size()),
+                                              ", and ", format_bytes(kMaxInputBytes),
+                                              " is the most: pass the name of a file instead")};
 }
 
 WorkerState state_from(v1::NodeState state) {
@@ -53,42 +67,108 @@ NodeInfo node_from(const v1::Node& proto) {
   return node;
 }
 
+// Makes results of what comes on one stream after the other: each goes on in the middle of the
+// result in which the one before broke.
+class ResultPieces {
+ public:
+  using Each = std::function<bool(const ResultPiece&)>;
+  ResultPieces(v1::GetResultsRequest request, const Each& each)
+      : request_(std::move(request)), each_(each) {}
+
+  Connection::Try read(v1::JobService::Stub& stub) {
+    grpc::ClientContext context;
+    const auto stream = stub.GetResults(&context, request_);
+    frames_.reset();
+    bool heard = false;
+    for (v1::TaskResult message; wanted() && stream->Read(&message); heard = true) {
+      const Result<void> taken = take(message);
+      if (!taken) {
+        failure_ = {taken.failure().kind,
+                    str_cat("task ", message.task(), ": ", taken.failure().message)};
+      }
+    }
+    if (!wanted()) context.TryCancel();
+    const grpc::Status status = stream->Finish();
+    return {wanted() ? status : grpc::Status::OK, heard};
+  }
+
+  bool wanted() const { return wanted_ && !failure_; }
+  const std::optional<Failure>& failure() const { return failure_; }
+
+ private:
+  Result<void> take(const v1::TaskResult& message) {
+    if (given_ > 0 && message.task() != request_.first_task()) {
+      return Failure{ErrorKind::kCorrupt, "the master came back without the rest of its result"};
+    }
+    request_.set_first_task(message.task());
+    if (!frames_) frames_.emplace();
+    ResultPiece piece{message.task(), message.attempt(), message.result_bytes(), 0, {}, false};
+    uint64_t begin = frames_->size();
+    Result<void> taken = frames_->add(message.result(), [&](std::string_view bytes) {
+      const uint64_t end = begin + bytes.size();
+      const size_t known = std::min<uint64_t>(given_ - std::min(given_, begin), bytes.size());
+      piece.offset = begin + known;
+      piece.data = bytes.substr(known);
+      begin = end;
+      if (piece.data.empty()) return true;
+      given_ = end;
+      wanted_ = each_(piece);
+      return wanted_;
+    });
+    if (!taken || !wanted_ || message.more()) return taken;
+    taken = frames_->finish(message.result_bytes());
+    if (!taken) return taken;
+    frames_.reset();
+    given_ = 0;
+    request_.set_first_task(message.task() + 1);
+    piece.offset = message.result_bytes();
+    piece.data = {};
+    piece.last = true;
+    wanted_ = each_(piece);
+    return {};
+  }
+
+  v1::GetResultsRequest request_;  // from the first task on that has not been given
+  const Each& each_;
+  std::optional<Decompressor> frames_;
+  uint64_t given_ = 0;  // bytes of that task's result
+  bool wanted_ = true;
+  std::optional<Failure> failure_;
+};
+
 }  // namespace
 
 class JobClient::Impl {
  public:
-  Impl(std::string address, milliseconds call_timeout)
-      : address_(std::move(address)),
-        call_timeout_(call_timeout),
-        stub_(v1::JobService::NewStub(make_channel(address_))) {}
+  Impl(const std::string& address, ClientOptions options)
+      : connection_(std::make_shared<Connection>(address, std::move(options))) {}
 
   template <typename Request, typename Reply>
   Result<Reply> call(grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*,
                                                                   const Request&, Reply*),
                      const Request& request) {
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + call_timeout_);
-    Reply reply;
-    const grpc::Status status = ((*stub_).*method)(&context, request, &reply);
-    if (!status.ok()) return master_failure(status, whom());
-    return reply;
+    return connection_->call(method, request);
   }
 
-  std::string whom() const { return "master at " + address_; }
+  // What a stream that may be begun again must call the job: "last" may be another one by then.
+  Result<JobId> id_of(const std::string& job, JobClient& client) {
+    if (connection_->options().patience.count() == 0 || job.empty()) return job;
+    const Result<JobStatus> status = client.get(job);
+    if (!status) return status.failure();
+    return status->id;
+  }
 
-  const std::string address_;
-  const milliseconds call_timeout_;
   // Shared with the watches, which may outlive the client.
-  const std::shared_ptr<v1::JobService::Stub> stub_;
+  const std::shared_ptr<Connection> connection_;
 };
 
-JobClient::JobClient(const std::string& address, milliseconds call_timeout)
-    : impl_(std::make_unique<Impl>(address, call_timeout)) {}
+JobClient::JobClient(const std::string& address, ClientOptions options)
+    : impl_(std::make_unique<Impl>(address, std::move(options))) {}
 
 JobClient::~JobClient() = default;
 
 const std::string& JobClient::address() const {
-  return impl_->address_;
+  return impl_->connection_->address();
 }
 
 Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submission_key,
@@ -97,7 +177,7 @@ Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submissi
   for (const std::string& input : inputs) bytes += input.size();
   if (bytes > kChunkBytes) {
     size_t at = 0;
-    const auto next = [&](std::string* input) {
+    const auto next = [&](std::string* input) -> Result<bool> {
       if (at == inputs.size()) return false;
       *input = inputs[at++];
       return true;
@@ -113,11 +193,11 @@ Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submissi
   return reply->job_id();
 }
 
-Result<JobId> JobClient::submit_array(JobSpec spec, const std::function<bool(std::string*)>& next,
+Result<JobId> JobClient::submit_array(JobSpec spec, const NextInput& next,
                                       const std::string& submission_key) {
   grpc::ClientContext context;
   v1::SubmitJobReply reply;
-  const auto stream = impl_->stub_->SubmitArray(&context, &reply);
+  const auto stream = impl_->connection_->stub().SubmitArray(&context, &reply);
   v1::SubmitArrayRequest request;
   size_t bytes = 0;
   uint64_t tasks = 0;
@@ -127,20 +207,20 @@ Result<JobId> JobClient::submit_array(JobSpec spec, const std::function<bool(std
     request.Clear();
     bytes = 0;
   };
-  for (std::string input; open && tasks < kMaxTasks && next(&input); ++tasks) {
+  std::optional<Failure> bad;
+  for (std::string input; open && !bad;) {
+    const Result<bool> some = next(&input);
+    if (some && !*some) break;
+    bad = why_bad(some, input, ++tasks);
     bytes += input.size() + kInputOverhead;
     request.mutable_inputs()->add_inputs(std::move(input));
-    if (bytes >= kChunkBytes) send();
+    if (bytes >= kChunkBytes && !bad) send();
   }
-  if (open && (tasks == 0 || tasks == kMaxTasks)) {
-    std::string one_more;
-    if (tasks == 0 || next(&one_more)) {
-      context.TryCancel();
-      (void)stream->Finish();
-      return Failure{ErrorKind::kInvalid,
-                     tasks == 0 ? "there is not one input"
-                                : str_cat("an array has ", kMaxTasks, " tasks at most")};
-    }
+  if (open && tasks == 0) bad = Failure{ErrorKind::kInvalid, "there is not one input"};
+  if (bad) {
+    context.TryCancel();
+    (void)stream->Finish();
+    return *bad;
   }
   if (bytes > 0) send();
   spec.array->tasks = static_cast<TaskIndex>(tasks);
@@ -150,17 +230,21 @@ Result<JobId> JobClient::submit_array(JobSpec spec, const std::function<bool(std
   send();
   stream->WritesDone();
   const grpc::Status status = stream->Finish();
-  if (!status.ok()) return master_failure(status, impl_->whom());
+  if (!status.ok()) return master_failure(status, impl_->connection_->whom());
   return reply.job_id();
 }
 
 Result<std::vector<JobStatus>> JobClient::list(bool include_ended) {
   v1::ListJobsRequest request;
   request.set_include_ended(include_ended);
-  const Result<v1::ListJobsReply> reply = impl_->call(&v1::JobService::Stub::ListJobs, request);
-  if (!reply) return reply.failure();
   std::vector<JobStatus> jobs;
-  for (const v1::JobStatus& job : reply->jobs()) jobs.push_back(from_proto(job));
+  for (bool more = true; more;) {
+    const Result<v1::ListJobsReply> page = impl_->call(&v1::JobService::Stub::ListJobs, request);
+    if (!page) return page.failure();
+    for (const v1::JobStatus& job : page->jobs()) jobs.push_back(from_proto(job));
+    more = page->more() && page->jobs_size() > 0;
+    if (more) request.set_after(jobs.back().id);
+  }
   return jobs;
 }
 
@@ -183,11 +267,15 @@ Result<JobStatus> JobClient::stop(const std::string& job, const StopOptions& opt
 }
 
 Result<std::vector<NodeInfo>> JobClient::nodes() {
-  const Result<v1::ListNodesReply> reply =
-      impl_->call(&v1::JobService::Stub::ListNodes, v1::ListNodesRequest());
-  if (!reply) return reply.failure();
+  v1::ListNodesRequest request;
   std::vector<NodeInfo> nodes;
-  for (const v1::Node& node : reply->nodes()) nodes.push_back(node_from(node));
+  for (bool more = true; more;) {
+    const Result<v1::ListNodesReply> page = impl_->call(&v1::JobService::Stub::ListNodes, request);
+    if (!page) return page.failure();
+    for (const v1::Node& node : page->nodes()) nodes.push_back(node_from(node));
+    more = page->more() && page->nodes_size() > 0;
+    if (more) request.set_after(nodes.back().id);
+  }
   return nodes;
 }
 
@@ -211,25 +299,27 @@ Result<NodeInfo> JobClient::drain(const WorkerId& worker, bool drained) {
 Result<void> JobClient::events(const EventOptions& options,
                                const std::function<bool(const ClusterEvent&)>& each) {
   v1::WatchEventsRequest request;
-  request.set_job(options.job);
+  const Result<JobId> id = impl_->id_of(options.job, *this);
+  request.set_job(id ? *id : options.job);  // the journal knows forgotten jobs, too
   request.set_worker_id(options.worker);
   request.set_since_unix_ms(options.since_unix_ms);
   request.set_after_number(options.after);
   request.set_follow(options.follow);
-  grpc::ClientContext context;
-  if (options.limit.count() > 0) {
-    context.set_deadline(std::chrono::system_clock::now() + options.limit);
-  }
-  const auto stream = impl_->stub_->WatchEvents(&context, request);
-  v1::Event message;
-  while (stream->Read(&message)) {
-    if (each(from_proto(message))) continue;
-    context.TryCancel();
-    return {};
-  }
-  const grpc::Status status = stream->Finish();
-  if (!status.ok()) return master_failure(status, impl_->whom());
-  return {};
+  bool wanted = true;
+  const auto read = [&]() -> Connection::Try {
+    grpc::ClientContext context;
+    const auto stream = impl_->connection_->stub().WatchEvents(&context, request);
+    bool heard = false;
+    for (v1::Event message; wanted && stream->Read(&message); heard = true) {
+      request.set_after_number(message.number());
+      wanted = each(from_proto(message));
+    }
+    if (!wanted) context.TryCancel();
+    const grpc::Status status = stream->Finish();
+    return {wanted ? status : grpc::Status::OK, heard};
+  };
+  return impl_->connection_->keep_up(read, impl_->connection_->options().on_link,
+                                     [&] { return wanted; });
 }
 
 Result<void> JobClient::results(const std::string& job, const ResultOptions& options,
@@ -248,44 +338,18 @@ Result<void> JobClient::results(const std::string& job, const ResultOptions& opt
 
 Result<void> JobClient::result_pieces(const std::string& job, const ResultOptions& options,
                                       const std::function<bool(const ResultPiece&)>& each) {
+  const Result<JobId> id = impl_->id_of(job, *this);
+  if (!id) return id.failure();
   v1::GetResultsRequest request;
-  request.set_job(job);
+  request.set_job(*id);
   request.set_first_task(options.first_task);
   request.set_follow(options.follow);
-  grpc::ClientContext context;
-  const auto stream = impl_->stub_->GetResults(&context, request);
-  std::optional<Decompressor> frames;
-  bool wanted = true;
-  for (v1::TaskResult message; wanted && stream->Read(&message);) {
-    if (!frames) frames.emplace();
-    ResultPiece piece{message.task(), message.attempt(), message.result_bytes(), frames->size(), {},
-                      false};
-    Result<void> taken = frames->add(message.result(), [&](std::string_view bytes) {
-      piece.data = bytes;
-      wanted = each(piece);
-      piece.offset += bytes.size();
-      return wanted;
-    });
-    if (taken && wanted && !message.more()) {
-      taken = frames->finish(message.result_bytes());
-      piece.data = {};
-      piece.last = true;
-      if (taken) wanted = each(piece);
-      frames.reset();
-    }
-    if (!taken) {
-      context.TryCancel();
-      return Failure{taken.failure().kind,
-                     str_cat("task ", message.task(), ": ", taken.failure().message)};
-    }
-  }
-  if (!wanted) {
-    context.TryCancel();
-    return {};
-  }
-  const grpc::Status status = stream->Finish();
-  if (!status.ok()) return master_failure(status, impl_->whom());
-  return {};
+  ResultPieces pieces(request, each);
+  const Result<void> read = impl_->connection_->keep_up(
+      [&] { return pieces.read(impl_->connection_->stub()); },
+      impl_->connection_->options().on_link, [&] { return pieces.wanted(); });
+  if (pieces.failure()) return *pieces.failure();
+  return read;
 }
 
 std::unique_ptr<JobWatch> JobClient::watch(const std::string& job, const WatchOptions& options) {
@@ -297,7 +361,7 @@ std::unique_ptr<JobWatch> JobClient::watch(const std::string& job, const WatchOp
   request.set_attempt(options.attempt);
   request.set_since_unix_ms(options.since_unix_ms);
   for (const Rank rank : options.only_ranks) request.add_only_ranks(static_cast<uint32_t>(rank));
-  return start_watch(impl_->stub_, request, impl_->whom());
+  return start_watch(impl_->connection_, request);
 }
 
 }  // namespace longhaul
