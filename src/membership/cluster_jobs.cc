@@ -1,9 +1,11 @@
 // The part of ClusterState that takes a job through its table, from the first question to the
 // workers to the report.
 #include <algorithm>
+#include <array>
 #include <set>
 #include <type_traits>
 
+#include "longhaul/base/capped.h"
 #include "longhaul/base/mix.h"
 #include "longhaul/membership/backoff.h"
 #include "longhaul/membership/cluster_state.h"
@@ -13,6 +15,36 @@ namespace {
 
 constexpr size_t kKeepFailures = 20;
 constexpr size_t kNamedShares = 8;
+constexpr size_t kLargeGang = 64;
+constexpr std::chrono::microseconds kPauseForEachRank{10};
+
+// What the ranks of one attempt say is kept as it is up to so many bytes; of those who come after,
+// a line each must do. A status is a message, and a row.
+constexpr size_t kMaxSaidBytes = size_t{4} << 20;
+constexpr size_t kBriefBytes = 200;
+
+size_t bytes_of(const std::vector<std::string>& lines) {
+  size_t bytes = 0;
+  for (const std::string& line : lines) bytes += line.size();
+  return bytes;
+}
+
+void be_brief_beyond(size_t max_bytes, size_t* said_bytes, RankFault* fault) {
+  *said_bytes += fault->message.size();
+  if (*said_bytes > max_bytes) fault->message = capped(std::move(fault->message), kBriefBytes);
+}
+
+void be_brief_beyond(size_t max_bytes, size_t* said_bytes, RankExit* exit) {
+  ExitEvidence& evidence = exit->evidence;
+  const std::array sentences = {&exit->launch_error, &evidence.exception, &evidence.cannot_run,
+                                &evidence.out_of_memory};
+  for (const std::string* sentence : sentences) *said_bytes += sentence->size();
+  *said_bytes += bytes_of(exit->last_lines) + bytes_of(evidence.backtrace);
+  if (*said_bytes <= max_bytes) return;
+  for (std::string* sentence : sentences) *sentence = capped(std::move(*sentence), kBriefBytes);
+  exit->last_lines = capped(std::move(exit->last_lines), 1, kBriefBytes);
+  evidence.backtrace.clear();
+}
 
 // "gpu-a (4 ranks), gpu-b (4 ranks), ...".
 std::string describe(const std::vector<RankShare>& shares) {
@@ -259,6 +291,7 @@ void ClusterState::form_again(Job& job, Now now) {
   job.status.failure.reset();
   job.verdict.reset();
   job.launched = job.killed = false;
+  job.said_bytes = 0;
   job.decide_at.reset();
   job.give_up_at.reset();
   release_shards(job);
@@ -346,6 +379,7 @@ void ClusterState::apply(Job& job, RankRecord& rank, const RankChange& change, N
         } else if constexpr (std::is_same_v<Event, RankFault>) {
           if (rank.fault) return;  // the first one counts, the rest follow from it
           rank.fault = event;
+          be_brief_beyond(kMaxSaidBytes, &job.said_bytes, &*rank.fault);
           rank.fault_at = now.instant;
           rank.fault_order = ++order_;
         } else if constexpr (std::is_same_v<Event, RankLeft>) {
@@ -358,7 +392,8 @@ void ClusterState::apply(Job& job, RankRecord& rank, const RankChange& change, N
       change);
 }
 
-void ClusterState::rank_exited(Job& job, RankRecord& rank, const RankExit& exit, Now now) {
+void ClusterState::rank_exited(Job& job, RankRecord& rank, RankExit exit, Now now) {
+  be_brief_beyond(kMaxSaidBytes, &job.said_bytes, &exit);
   rank.state = RankState::kExited;
   rank.exit = exit;
   rank.exited_at = now.instant;
@@ -402,8 +437,25 @@ std::vector<WorkerEvidence> ClusterState::worker_evidence(const Job& job, Now no
   return evidence;
 }
 
+// A look at all ranks costs their number, and each rank brings several events: a look for each
+// event would cost the square. So a large gang is looked at from time to time, and what came
+// meanwhile is seen together.
+bool ClusterState::may_review(Job& job, Now now) {
+  const size_t ranks = job.status.ranks.size();
+  const Instant due = job.reviewed_at + (ranks > kLargeGang ? ranks * kPauseForEachRank
+                                                            : std::chrono::nanoseconds(0));
+  if (due > now.instant) {
+    job.review_at = due;
+    return false;
+  }
+  job.review_at.reset();
+  job.reviewed_at = now.instant;
+  return true;
+}
+
 // Looks at everything known about the job and moves it on if that is enough.
 void ClusterState::review(Job& job, Now now) {
+  if (!may_review(job, now)) return;
   if (job.status.state == JobState::kStopping) {
     review_stopping(job, now);
     return;
@@ -531,10 +583,12 @@ void ClusterState::answer(const std::vector<StoreReply>& replies) {
 bool ClusterState::rank_output(SessionId session, const LaunchId& launch, Rank rank, Now now) {
   heard(session, now);
   const WorkerRecord* worker = workers_.by_session(session);
-  if (worker == nullptr || !may_have_run(worker->id, launch)) return false;
-  const JobStatus& job = jobs_.at(launch.job).status;
+  const auto found = jobs_.find(launch.job);
+  if (worker == nullptr || found == jobs_.end()) return false;
+  const JobStatus& job = found->second.status;
   if (rank < 0 || rank >= job.spec.ranks) return false;
-  if (launch.generation < job.generation) return true;
+  // Who ran an older one, may_have_run() says.
+  if (launch.generation != job.generation) return launch.generation < job.generation;
   return rank < static_cast<int>(job.ranks.size()) &&
          job.ranks[static_cast<size_t>(rank)].worker == worker->id;
 }

@@ -191,12 +191,14 @@ void ClusterState::take_slots(Job& job) {
   job.holds_slots = true;
   const Resources each = job.status.spec.demand().each;
   for (const RankShare& share : job.shares) {
+    job.held_by.insert(share.worker);
     use_[share.worker].take(each * static_cast<int>(share.ranks.size()), share.gpus);
   }
 }
 
 void ClusterState::give_slots_back(Job& job) {
   if (!std::exchange(job.holds_slots, false)) return;
+  job.held_by.clear();
   const Resources each = job.status.spec.demand().each;
   for (const RankShare& share : job.shares) {
     use_[share.worker].give_back(each * static_cast<int>(share.ranks.size()), share.gpus);

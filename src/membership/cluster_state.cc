@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "longhaul/base/capped.h"
+
 namespace longhaul {
 namespace {
 
@@ -9,6 +11,7 @@ constexpr int kMaxRanks = 65'536;
 constexpr int kMaxBatch = 10'000;
 constexpr int kMaxPriority = 1'000'000;
 constexpr int kMaxGpusPerRank = 1024;
+constexpr size_t kNamedJobs = 20;
 
 std::optional<Failure> why_invalid(const ArrayJobSpec& array) {
   if (array.tasks < 1 || array.tasks > kMaxTasks) {
@@ -25,7 +28,23 @@ std::optional<Failure> why_invalid(const ArrayJobSpec& array) {
   return std::nullopt;
 }
 
+// It travels in every message about the job, and execve() takes no more than that.
+constexpr size_t kMaxSpecBytes = size_t{2} << 20;
+
+std::optional<Failure> why_too_large(const JobSpec& spec) {
+  size_t bytes = spec.name.size() + spec.working_directory.size();
+  for (const std::string& word : spec.command) bytes += word.size() + 1;
+  for (const auto& [name, value] : spec.env) bytes += name.size() + value.size() + 2;
+  if (spec.array) bytes += spec.array->indices.size();
+  if (bytes <= kMaxSpecBytes) return std::nullopt;
+  return Failure{
+      ErrorKind::kInvalid,
+      str_cat("the command, its environment and folder have ", format_bytes(bytes), ", and ",
+              format_bytes(kMaxSpecBytes), " is the most: put what is long into a file")};
+}
+
 std::optional<Failure> why_invalid(const JobSpec& spec) {
+  if (const auto too_large = why_too_large(spec)) return too_large;
   if (spec.command.empty() || spec.command.front().empty()) {
     return Failure{ErrorKind::kInvalid, "a job needs a command"};
   }
@@ -54,6 +73,10 @@ std::optional<Failure> why_invalid(const JobSpec& spec) {
 
 Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submission_key,
                                    Now now) {
+  if (submission_key.size() > limits::kWord) {
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("a submission key has at most ", limits::kWord, " bytes")};
+  }
   if (!submission_key.empty()) {
     if (const auto known = by_key_.find(submission_key); known != by_key_.end()) {
       return known->second;
@@ -133,30 +156,35 @@ void ClusterState::stop_all(const std::string& reason, Now now) {
 }
 
 bool ClusterState::has_active_jobs() const {
-  return std::any_of(jobs_.begin(), jobs_.end(),
-                     [](const auto& entry) { return !has_ended(entry.second.status.state); });
+  return !active_.empty();
 }
 
 Result<JobId> ClusterState::find(const std::string& job_name) const {
   if (submitted_.empty()) {
-    return Failure{ErrorKind::kInvalid, str_cat("no job '", job_name, "': there are none yet")};
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("no job '", capped(job_name, limits::kWord), "': there are none yet")};
   }
   if (job_name == "last") return submitted_.back();
   if (jobs_.contains(job_name)) return job_name;
   for (auto id = submitted_.rbegin(); id != submitted_.rend(); ++id) {
     if (!job_name.empty() && jobs_.at(*id).status.spec.name == job_name) return *id;
   }
+  const std::string shown = capped(job_name, limits::kWord);
   std::vector<std::string> prefixed;
   for (const JobId& id : submitted_) {
     if (!job_name.empty() && id.starts_with(job_name)) prefixed.push_back(id);
   }
   if (prefixed.size() == 1) return prefixed.front();
+  if (prefixed.size() > kNamedJobs) {
+    prefixed.resize(kNamedJobs);
+    prefixed.emplace_back("...");
+  }
   if (prefixed.size() > 1) {
     return Failure{ErrorKind::kInvalid,
-                   str_cat("'", job_name, "' may be any of ", join(prefixed, ", "))};
+                   str_cat("'", shown, "' may be any of ", join(prefixed, ", "))};
   }
   return Failure{ErrorKind::kInvalid,
-                 str_cat("no job '", job_name, "'; the last one is ", submitted_.back())};
+                 str_cat("no job '", shown, "'; the last one is ", submitted_.back())};
 }
 
 const JobStatus* ClusterState::status(const JobId& id) const {
@@ -164,29 +192,32 @@ const JobStatus* ClusterState::status(const JobId& id) const {
   return found == jobs_.end() ? nullptr : &found->second.status;
 }
 
-std::vector<const JobStatus*> ClusterState::list(bool include_ended) const {
+std::vector<const JobStatus*> ClusterState::list(bool include_ended, const JobId& after) const {
+  // "j9" comes before "j10".
+  const auto earlier = [](const JobId& a, const JobId& b) {
+    return std::pair(a.size(), a) < std::pair(b.size(), b);
+  };
   std::vector<const JobStatus*> listed;
-  for (const JobId& id : submitted_) {
-    const JobStatus& status = jobs_.at(id).status;
+  auto id = std::upper_bound(submitted_.begin(), submitted_.end(), after, earlier);
+  for (; id != submitted_.end(); ++id) {
+    const JobStatus& status = jobs_.at(*id).status;
     if (include_ended || !has_ended(status.state)) listed.push_back(&status);
   }
   return listed;
 }
 
 std::vector<NodeStatus> ClusterState::nodes() const {
+  std::unordered_map<WorkerId, std::vector<JobId>> jobs_on;
+  for (const JobStatus* job : list(false)) {
+    std::unordered_set<WorkerId> on;
+    for (const RankRecord& rank : job->ranks) on.insert(rank.worker);
+    for (const auto& [id, batch] : jobs_.at(job->id).batches) on.insert(batch.holder.worker);
+    for (const WorkerId& worker : on) jobs_on[worker].push_back(job->id);
+  }
   std::vector<NodeStatus> nodes;
+  nodes.reserve(workers_.all().size());
   for (const auto& [id, worker] : workers_.all()) {
-    NodeStatus node{worker, used_of(id), {}};
-    for (const JobStatus* job : list(false)) {
-      const Job& whole = jobs_.at(job->id);
-      const bool here =
-          std::any_of(job->ranks.begin(), job->ranks.end(),
-                      [&](const RankRecord& rank) { return rank.worker == id; }) ||
-          std::any_of(whole.batches.begin(), whole.batches.end(),
-                      [&](const auto& one) { return one.second.holder.worker == id; });
-      if (here) node.jobs.push_back(job->id);
-    }
-    nodes.push_back(std::move(node));
+    nodes.push_back({worker, used_of(id), std::move(jobs_on[id])});
   }
   return nodes;
 }
@@ -255,7 +286,7 @@ const TaskTable* ClusterState::tasks(const JobId& id) const {
 }
 
 void ClusterState::forget_old_jobs() {
-  size_t ended = list(true).size() - list(false).size();
+  size_t ended = submitted_.size() - active_.size();
   for (auto id = submitted_.begin(); id != submitted_.end() && ended > options_.keep_ended_jobs;) {
     const Job& job = jobs_.at(*id);
     if (!has_ended(job.status.state)) {
@@ -282,8 +313,11 @@ void ClusterState::tick(Now now) {
       happened(EventKind::kWorkerUnreachable, id, "it is silent");
     }
   }
-  for (auto& [id, job] : jobs_) {
-    if (!has_ended(job.status.state)) expire(job, now);
+  std::vector<JobId> active;  // some of them end meanwhile
+  active.reserve(active_.size());
+  for (const auto& [place, id] : active_) active.push_back(id);
+  for (const JobId& id : active) {
+    if (Job& job = jobs_.at(id); !has_ended(job.status.state)) expire(job, now);
   }
   schedule_soon(now);
   forget_old_jobs();
@@ -295,6 +329,7 @@ void ClusterState::happened(EventKind kind, const Job& job, std::string text) {
     event.worker = job.status.failure->worker;
     event.rank = job.status.failure->rank;
   }
+  event.text = capped(std::move(event.text), limits::kSentence);
   effects_.emplace_back(JournalEffect{std::move(event)});
 }
 
@@ -308,8 +343,9 @@ std::optional<Instant> ClusterState::next_wakeup() const {
     if (at && (!next || *at < *next)) next = at;
   };
   consider(schedule_at_);
-  for (const auto& [id, job] : jobs_) {
-    if (has_ended(job.status.state)) continue;
+  for (const auto& [place, id] : active_) {
+    const Job& job = jobs_.at(id);
+    consider(job.review_at);
     consider(job.decide_at);
     consider(job.give_up_at);
     consider(job.retry_at);

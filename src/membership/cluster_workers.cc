@@ -201,10 +201,7 @@ ClusterState::Job* ClusterState::job_on(SessionId session, const LaunchId& launc
   *worker = workers_.by_session(session);
   Job* job = job_of(launch);
   if (*worker == nullptr || job == nullptr || has_ended(job->status.state)) return nullptr;
-  const bool holds_some =
-      std::any_of(job->shares.begin(), job->shares.end(),
-                  [&](const RankShare& share) { return share.worker == (*worker)->id; });
-  return holds_some ? job : nullptr;
+  return job->held_by.contains((*worker)->id) ? job : nullptr;
 }
 
 void ClusterState::send(const WorkerId& worker, ToWorker message) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "longhaul/base/capped.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
@@ -16,6 +17,13 @@ std::string why_refused(const WorkerRegistration& registration) {
     return str_cat("a worker offers 1 to ", kMaxSlots, " slots, not ", registration.slots);
   }
   if (registration.wanted_id.size() > 128) return "a worker's id has at most 128 bytes";
+  for (const std::string* word : {&registration.incarnation, &registration.host,
+                                  &registration.address, &registration.version}) {
+    if (word->size() > limits::kWord) {
+      return str_cat("a worker's host, address, version and incarnation have at most ",
+                     limits::kWord, " bytes each");
+    }
+  }
   return "";
 }
 

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -100,7 +101,8 @@ class ClusterState {
   Result<JobId> stop(const std::string& job_name, milliseconds grace, bool force, Now now);
   Result<JobId> find(const std::string& job_name) const;
   const JobStatus* status(const JobId& id) const;
-  std::vector<const JobStatus*> list(bool include_ended) const;
+  // In order of submission; those after the job `after`, whether it is still kept or not, or all.
+  std::vector<const JobStatus*> list(bool include_ended, const JobId& after = "") const;
   std::vector<NodeStatus> nodes() const;
   // Why it waits, or what its state means. `id` is that of a job.
   Explanation explain(const JobId& id, Now now) const;
@@ -158,9 +160,14 @@ class ClusterState {
     ShardBook shards;
     std::map<WorkerId, Instant> missing_since;  // reconnected, does not list this launch
     std::optional<Instant> decide_at;
-    std::optional<Instant> give_up_at;  // on preparing, or on ranks being stopped
-    std::optional<Instant> retry_at;    // not to be placed before
-    std::optional<Instant> time_is_up;  // its time limit
+    std::optional<Instant> give_up_at;     // on preparing, or on ranks being stopped
+    std::optional<Instant> retry_at;       // not to be placed before
+    std::optional<Instant> time_is_up;     // its time limit
+    std::unordered_set<WorkerId> held_by;  // workers of its shares, as long as it holds slots
+    // When all of its ranks were last looked at, and when they are to be again.
+    Instant reviewed_at;
+    size_t said_bytes = 0;  // by ranks of this attempt: faults, last lines
+    std::optional<Instant> review_at;
 
     LaunchId launch() const { return {status.id, status.generation}; }
     QueuePlace place() const { return {-status.spec.priority, number}; }
@@ -229,11 +236,12 @@ class ClusterState {
   void start_clock(Job& job, Now now);
   void fail(Job& job, Verdict verdict, Now now);
   void review(Job& job, Now now);
+  bool may_review(Job& job, Now now);
   void review_stopping(Job& job, Now now);
   void expire(Job& job, Now now);
   std::vector<WorkerEvidence> worker_evidence(const Job& job, Now now) const;
   void apply(Job& job, RankRecord& rank, const RankChange& change, Now now);
-  void rank_exited(Job& job, RankRecord& rank, const RankExit& exit, Now now);
+  void rank_exited(Job& job, RankRecord& rank, RankExit exit, Now now);
   void lose_rank(RankRecord& rank, Now now);
   void report(Job& job);
   bool all_accounted(const Job& job) const;

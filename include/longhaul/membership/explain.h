@@ -53,6 +53,9 @@ struct Explanation {
   std::vector<std::string> help;     // what would help, or where to look; most useful first
   std::vector<ExplainedNode> nodes;  // while it waits
   std::vector<JobAhead> ahead;       // while it waits
+  // Those that were left out of the two.
+  size_t more_nodes = 0;
+  size_t more_ahead = 0;
 };
 
 Explanation explain(const ExplainFacts& facts);
