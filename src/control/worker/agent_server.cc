@@ -2,12 +2,16 @@
 
 #include <grpcpp/server_builder.h>
 
-#include "control/common/channel.h"
 #include "control/common/credentials.h"
+#include "control/common/server_limits.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
 namespace {
+
+// Its threads and those of its data loaders wait in the store.
+constexpr int kCallsOfARank = 200;
+constexpr size_t kMemory = size_t{512} << 20;
 
 std::string token_of(const grpc::CallbackServerContext& context) {
   const auto& metadata = context.client_metadata();
@@ -26,8 +30,7 @@ AgentServer::~AgentServer() {
 Result<void> AgentServer::listen(const std::string& socket_path) {
   grpc::ServerBuilder builder;
   builder.AddListeningPort("unix:" + socket_path, server_credentials());
-  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  builder.SetMaxSendMessageSize(kMaxMessageBytes);
+  set_limits(builder, {.streams_per_connection = kCallsOfARank, .memory_bytes = kMemory});
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();
   if (!server_) {
