@@ -93,6 +93,13 @@ void SimulatedWorkers::add(int number) {
 }
 
 void SimulatedWorkers::on_message(Worker& worker, const v1::MasterMessage& message) {
+  if (message.has_prepare()) {
+    v1::WorkerMessage answer;
+    answer.mutable_prepared()->set_job_id(message.prepare().job_id());
+    answer.mutable_prepared()->set_generation(message.prepare().generation());
+    worker.link->send(std::move(answer));
+  }
+  if (message.has_launch()) launch(worker, message.launch());
   const v1::GrantTasks& grant = message.grant_tasks();
   for (const v1::TaskAnswers* answers : {&message.task_answers(), &grant.answers()}) {
     for (const uint64_t epoch : answers->taken()) worker.held.erase(epoch);
@@ -117,6 +124,26 @@ void SimulatedWorkers::on_message(Worker& worker, const v1::MasterMessage& messa
       loop_->after(options_.task_time, [this, &worker, epochs] { end(worker, epochs); });
     }
   }
+}
+
+void SimulatedWorkers::launch(Worker& worker, const v1::Launch& launch) {
+  const auto say = [&worker, launch](auto fill) {
+    for (const uint32_t rank : launch.ranks()) {
+      v1::WorkerMessage message;
+      v1::RankEvent& event = *message.mutable_rank_event();
+      event.set_job_id(launch.job_id());
+      event.set_generation(launch.generation());
+      event.set_rank(rank);
+      fill(event);
+      worker.link->send(std::move(message));
+    }
+  };
+  say([](v1::RankEvent& event) { event.mutable_spawned()->set_pid(1); });
+  if (options_.ranks_join) say([](v1::RankEvent& event) { event.mutable_joined(); });
+  loop_->after(options_.task_time, [this, say] {
+    if (options_.ranks_join) say([](v1::RankEvent& event) { event.mutable_left(); });
+    say([](v1::RankEvent& event) { event.mutable_exited(); });
+  });
 }
 
 void SimulatedWorkers::end(Worker& worker, const std::vector<uint64_t>& epochs) {

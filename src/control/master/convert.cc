@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "control/common/progress.h"
+#include "longhaul/base/capped.h"
 
 namespace longhaul {
 namespace {
@@ -22,6 +23,16 @@ Proto same_order(Value value) {
 int to_signed(uint32_t number) {
   return static_cast<int>(
       std::min<uint32_t>(number, static_cast<uint32_t>(std::numeric_limits<int>::max())));
+}
+
+std::vector<std::string> lines_from(const auto& proto) {
+  return capped({proto.begin(), proto.end()}, limits::kLines, limits::kLine);
+}
+
+// The innermost ones come first, and say most.
+std::vector<std::string> frames_from(const auto& proto) {
+  const auto count = std::min<std::ptrdiff_t>(proto.size(), limits::kLines);
+  return capped({proto.begin(), proto.begin() + count}, limits::kLines, limits::kLine);
 }
 
 LaunchId launch_of(const auto& proto) {
@@ -187,14 +198,13 @@ RankExit from_proto(const v1::RankExited& proto) {
   exit.exit_code = proto.exit_code();
   exit.signal = proto.signal();
   exit.stopped_by_us = proto.stopped_by_us();
-  exit.launch_error = proto.launch_error();
-  exit.last_lines = {proto.last_lines().begin(), proto.last_lines().end()};
-  exit.process_state = proto.process_state();
+  exit.launch_error = capped(proto.launch_error(), limits::kSentence);
+  exit.last_lines = lines_from(proto.last_lines());
+  exit.process_state = capped(proto.process_state(), limits::kWord);
   exit.preempted = proto.preempted();
-  exit.evidence = {proto.exception(),
-                   proto.cannot_run(),
-                   proto.out_of_memory(),
-                   {proto.backtrace().begin(), proto.backtrace().end()}};
+  exit.evidence = {
+      capped(proto.exception(), limits::kSentence), capped(proto.cannot_run(), limits::kSentence),
+      capped(proto.out_of_memory(), limits::kSentence), frames_from(proto.backtrace())};
   return exit;
 }
 
@@ -230,11 +240,13 @@ v1::Register to_proto(const WorkerRegistration& registration) {
 }
 
 TaskEndedMessage from_proto(const v1::TaskEnded& proto) {
-  return {launch_of(proto), from_proto(proto.lease()), from_proto(proto.exit()), proto.refused()};
+  return {launch_of(proto), from_proto(proto.lease()), from_proto(proto.exit()),
+          capped(proto.refused(), limits::kSentence)};
 }
 
 PreparedMessage from_proto(const v1::Prepared& proto) {
-  return {launch_of(proto), proto.error(), to_signed(proto.port()), proto.exit_code()};
+  return {launch_of(proto), capped(proto.error(), limits::kSentence), to_signed(proto.port()),
+          proto.exit_code()};
 }
 
 std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto) {

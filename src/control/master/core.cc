@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "control/common/event_proto.h"
+#include "control/common/server_limits.h"
 #include "control/master/convert.h"
 #include "control/master/record_proto.h"
 #include "longhaul/base/log.h"
@@ -18,6 +19,11 @@ constexpr milliseconds kIdle{250};
 // Tasks in a row, before time and watchers get their turn.
 constexpr int kMaxBatch = 1000;
 constexpr milliseconds kProgressInterval{200};
+// The row and the status of a gang cost its number of ranks. What happens to a large one is written
+// together, so that its cost grows with its ranks and not with their square.
+constexpr size_t kLargeGang = 64;
+constexpr std::chrono::microseconds kPauseForEachRank{10};
+constexpr milliseconds kBetweenTrims{30'000};
 // Being late by more than this, the master slept: the silence of workers was its own.
 constexpr milliseconds kAsleep{1000};
 
@@ -38,7 +44,8 @@ Core::Core(const Options& options, const Clock& clock, std::string incarnation,
       // Above those of any master before this one.
       last_input_set_(kFirstInputSet + (uint64_t{memory.cluster.boot} << 32)),
       results_(options.state_folder),
-      published_at_(clock.now()) {
+      published_at_(clock.now()),
+      trimmed_at_(clock.now()) {
   happened(
       {EventKind::kMasterStarted, "", "", 0, std::nullopt,
        str_cat("start ", memory.cluster.boot, " on this state, with ", memory.cluster.jobs.size(),
@@ -53,6 +60,9 @@ Core::Core(const Options& options, const Clock& clock, std::string incarnation,
   }
   state_.restore(std::move(memory.cluster), now());
   if (!options_.state_folder.empty()) results_.sweep(state_);
+  output_thread_ = Thread("lh-output", [this] {
+    while (const auto write = long_writes_.pop()) (*write)();
+  });
   thread_ = Thread("lh-master", [this] { run(); });
 }
 
@@ -63,6 +73,8 @@ Core::~Core() {
 void Core::close() {
   tasks_.close();
   thread_.join();
+  long_writes_.close();
+  output_thread_.join();
   results_.close();
   // Its last callbacks find the queue closed.
   ledger_.reset();
@@ -81,7 +93,13 @@ Instant Core::next_wakeup() const {
   Instant next = clock_.now() + kIdle;
   if (const auto at = state_.next_wakeup()) next = std::min(next, *at);
   if (!changed_.empty()) next = std::min(next, published_at_ + kProgressInterval);
+  if (writes_later_) next = std::min(next, worth_writing_at());
   return next;
+}
+
+Instant Core::worth_writing_at() const {
+  if (dirty_ranks_ <= kLargeGang) return sealed_at_;
+  return sealed_at_ + dirty_ranks_ * kPauseForEachRank;
 }
 
 void Core::run() {
@@ -103,8 +121,16 @@ void Core::run() {
     }
     state_.tick(woken);
     collect();
-    publish(clock_.now() >= published_at_ + kProgressInterval);
-    seal();
+    writes_later_ = !tasks_.closed() && worth_writing_at() > clock_.now();
+    if (!writes_later_) {
+      publish(clock_.now() >= published_at_ + kProgressInterval);
+      seal();
+      sealed_at_ = clock_.now();
+    }
+    if (clock_.now() >= trimmed_at_ + kBetweenTrims) {
+      trimmed_at_ = clock_.now();
+      long_writes_.push(give_free_memory_back);
+    }
     if (when_stopped_ && !state_.has_active_jobs()) std::exchange(when_stopped_, nullptr)();
   }
 }
@@ -130,7 +156,10 @@ void Core::collect() {
     }
     if (const auto* changed = std::get_if<JobChangedEffect>(&effect)) {
       changed_[changed->job] |= changed->urgent;
-      if (changed->urgent) dirty_jobs_.insert(changed->job);
+      const JobStatus* status = state_.status(changed->job);
+      if (changed->urgent && dirty_jobs_.insert(changed->job).second && status != nullptr) {
+        dirty_ranks_ += status->ranks.size();
+      }
       continue;
     }
     if (const auto* forgotten = std::get_if<JobForgottenEffect>(&effect)) {
@@ -194,6 +223,7 @@ void Core::seal() {
   const bool written = write_output();
   if (!written && !gave_up_ && !tasks_.closed()) return;
   seal_events();
+  dirty_ranks_ = 0;
   for (const JobId& id : std::exchange(dirty_jobs_, {})) {
     const JobRecord* record = state_.record(id);
     std::optional<std::string>& row = batch_.jobs[job_number(id)];
@@ -377,7 +407,8 @@ std::shared_ptr<JobFeed> Core::feed(const JobId& job) {
   if (feed != nullptr) return feed;
   const std::string& folder = options_.output_folder;
   feed = std::make_shared<JobFeed>(options_.output_bytes_per_job,
-                                   folder.empty() ? "" : str_cat(folder, "/", job, ".log"));
+                                   folder.empty() ? "" : str_cat(folder, "/", job, ".log"),
+                                   &long_writes_);
   // Of a job of an earlier life: whoever looks sees at once where it stands.
   const JobStatus* status = state_.status(job);
   if (status != nullptr) feed->publish(to_proto(*status), has_ended(status->state));

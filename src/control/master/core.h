@@ -126,6 +126,8 @@ class Core {
   void run();
   Now now() const;
   Instant next_wakeup() const;
+  // When what has happened is worth writing and publishing: at once, but for large gangs.
+  Instant worth_writing_at() const;
   // Into the journal.
   void happened(ClusterEvent event);
   // Sorts what has happened into what is written and what is held.
@@ -155,16 +157,21 @@ class Core {
   ClusterState state_;
   std::map<SessionId, Session> sessions_;
   SessionId last_session_ = 0;
+  JobFeed::LongWrites long_writes_;
   std::map<JobId, std::shared_ptr<JobFeed>> feeds_;
   std::map<JobId, bool> changed_;  // -> urgent
   std::map<JobId, TaskInputs> inputs_;
   uint64_t last_input_set_;
   ResultIntake results_;
   Instant published_at_;
+  Instant trimmed_at_;
   bool late_output_ = false;  // has come, of a job that has ended
   LedgerBatch batch_;         // of what has happened since seal()
   std::vector<v1::Event> new_events_;
   std::set<JobId> dirty_jobs_;
+  size_t dirty_ranks_ = 0;  // in them
+  Instant sealed_at_;
+  bool writes_later_ = false;
   std::set<WorkerId> dirty_workers_;
   std::set<JobId> dirty_tasks_;
   std::set<JobId> dirty_shards_;
@@ -177,7 +184,8 @@ class Core {
   bool stopping_ = false;
   std::function<void()> when_stopped_;
 
-  Thread thread_;  // last: it starts when all else is there
+  Thread output_thread_;  // does long_writes_
+  Thread thread_;         // last: it starts when all else is there
 };
 
 }  // namespace longhaul

@@ -9,13 +9,14 @@
 
 #include "control/common/credentials.h"
 #include "control/common/grpc_runtime.h"
+#include "control/common/server_limits.h"
 #include "control/master/record_proto.h"
 #include "longhaul/base/log.h"
 
 namespace longhaul {
 namespace {
 
-constexpr int kMaxRequestBytes = 64 << 20;
+constexpr int kAskForLifeMs = 60'000;
 
 // gRPC writes to stderr by itself; what matters of it reaches callers as an error.
 void log_for_grpc(gpr_log_func_args* args) {
@@ -71,7 +72,10 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   // Else a second master on the same port would start and share its calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   for (const char* feature : kUnusedFeatures) builder.AddChannelArgument(feature, 0);
-  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  // A watcher whose host has vanished costs nothing for ever.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kAskForLifeMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kAskForLifeMs);
+  set_limits(builder, {});
   builder.RegisterService(&master->worker_service_);
   builder.RegisterService(&master->job_service_);
   master->server_ = builder.BuildAndStart();
