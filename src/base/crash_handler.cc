@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
@@ -113,6 +114,7 @@ void on_crash(int signal_number, siginfo_t* info, void*) {
   crash_signal = signal_number;
   (void)::signal(SIGALRM, on_patience_over);
   ::alarm(kPatienceSeconds);
+  write_rest_of_stdout();
   Line line;
   line.add(kCrashHeader).add("SIG").add(::sigabbrev_np(signal_number));
   if (info->si_code <= 0) {
@@ -126,6 +128,12 @@ void on_crash(int signal_number, siginfo_t* info, void*) {
   // Without this function and the kernel's trampoline.
   backtrace_simple(symbols, 2, write_frame, ignore_error, &frames);
   end_by(signal_number);
+}
+
+// What was printed after the last line end. Not by fflush(): whoever crashed may hold the lock.
+void write_rest_of_stdout() {
+  const size_t size = static_cast<size_t>(stdout->_IO_write_ptr - stdout->_IO_write_base);
+  if (size > 0) (void)!::write(stdout->_fileno, stdout->_IO_write_base, size);
 }
 
 void use_own_stack() {

@@ -367,9 +367,14 @@ void ClusterState::apply(Job& job, RankRecord& rank, const RankChange& change, N
           rank.state = RankState::kSpawned;
           rank.unix_ms_started = now.unix_ms;
         } else if constexpr (std::is_same_v<Event, RankJoined>) {
-          if (rank.joined()) return;
+          if (rank.joined() && !rank.left && !rank.fault) return;  // sent again after a reconnect
+          // Its first init(), or one after it had left or failed: another World of its process, or
+          // the next program of its script. What was said before counts no more.
           rank.joined_at = now.instant;
           rank.state = RankState::kJoined;
+          rank.left = false;
+          rank.fault.reset();
+          rank.progress.reset();
         } else if constexpr (std::is_same_v<Event, RankProgress>) {
           const bool moved = !rank.progress || rank.progress->step != event.step ||
                              rank.progress->collective_sequence != event.collective_sequence;

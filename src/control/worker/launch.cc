@@ -138,6 +138,7 @@ RankPlace Launch::place_of(const RankHere& rank) const {
   place.master_address = request_.master_addr();
   place.master_port = static_cast<int>(request_.master_port());
   place.host_address = site_.host_address;
+  place.interface = site_.interface;
   place.agent_address = site_.agent_address;
   place.agent_token = rank.token;
   const int each = static_cast<int>(request_.spec().gpus_per_rank());

@@ -27,6 +27,7 @@ namespace longhaul {
 // What all launches of a worker share.
 struct LaunchSite {
   std::string host_address;
+  std::string interface;      // see RankPlace
   std::string agent_address;  // "unix:/path"
   ShimOptions shim;
   std::string spool_folder;

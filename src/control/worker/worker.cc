@@ -237,10 +237,12 @@ Result<void> Worker::Impl::find_address() {
                    str_cat("master address '", settings_.master, "' is not HOST:PORT")};
   }
   site_.host_address = settings_.address;
-  if (!site_.host_address.empty()) return {};
-  Result<std::string> address = local_address_towards(host, port);
-  if (!address) return address.failure();
-  site_.host_address = *address;
+  if (site_.host_address.empty()) {
+    Result<std::string> address = local_address_towards(host, port);
+    if (!address) return address.failure();
+    site_.host_address = *address;
+  }
+  site_.interface = interface_of(site_.host_address);
   return {};
 }
 
