@@ -159,7 +159,8 @@ class Follower {
         begin_watch();
         return;
       }
-      if (status.failure().kind == ErrorKind::kInvalid) {
+      const ErrorKind kind = status.failure().kind;
+      if (kind == ErrorKind::kInvalid || kind == ErrorKind::kStale) {
         give_up_on_master(str_cat("the master at ", client_.address(), " came back without job ",
                                   name(), " (", status.failure().message,
                                   "): the workers stop its ranks when they find that master"));
@@ -300,6 +301,10 @@ int report_failure(const Failure& failure, Screen& screen) {
       return kExitTryLater;
     case ErrorKind::kDenied:
       return kExitDenied;
+    case ErrorKind::kCorrupt:
+      return kExitDamaged;
+    case ErrorKind::kStale:
+      return kExitUsage;
     default:
       return kExitInternal;
   }

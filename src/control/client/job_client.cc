@@ -9,6 +9,7 @@
 #include "control/common/event_proto.h"
 #include "control/common/job_proto.h"
 #include "longhaul/base/strings.h"
+#include "longhaul/membership/user_text.h"
 
 namespace longhaul {
 namespace {
@@ -53,6 +54,56 @@ NodeInfo node_from(const v1::Node& proto) {
   return node;
 }
 
+// The pieces of one result after the other as they come from the master.
+class ResultAssembly {
+ public:
+  explicit ResultAssembly(const std::function<bool(const ResultPiece&)>& each) : each_(each) {}
+
+  // False: no more is wanted.
+  bool add(const v1::TaskResult& message) {
+    if (std::exchange(passing_over_, false) && message.task() == task_) {
+      passing_over_ = message.more();
+      return true;
+    }
+    task_ = message.task();
+    if (!frames_) frames_.emplace();
+    ResultPiece piece{
+        message.task(), message.attempt(), message.result_bytes(), frames_->size(), {}, false};
+    if (!message.damaged().empty()) return pass_over(piece, message, message.damaged());
+    bool wanted = true;
+    Result<void> taken = frames_->add(message.result(), [&](std::string_view bytes) {
+      piece.data = bytes;
+      wanted = each_(piece);
+      piece.offset += bytes.size();
+      return wanted;
+    });
+    if (!wanted) return false;
+    if (taken && message.more()) return true;
+    if (taken) taken = frames_->finish(message.result_bytes());
+    if (!taken) return pass_over(piece, message, taken.failure().message);
+    return last(piece);
+  }
+
+ private:
+  bool last(ResultPiece& piece) {
+    piece.data = {};
+    piece.last = true;
+    frames_.reset();
+    return each_(piece);
+  }
+  // What else comes of it is of no use.
+  bool pass_over(ResultPiece& piece, const v1::TaskResult& message, std::string_view why) {
+    passing_over_ = message.more() && message.damaged().empty();
+    piece.damaged = why;
+    return last(piece);
+  }
+
+  const std::function<bool(const ResultPiece&)>& each_;
+  std::optional<Decompressor> frames_;
+  TaskIndex task_ = 0;
+  bool passing_over_ = false;
+};
+
 }  // namespace
 
 class JobClient::Impl {
@@ -76,10 +127,22 @@ class JobClient::Impl {
 
   std::string whom() const { return "master at " + address_; }
 
+  // Of a call about a job that was heard of before: that very one is meant.
+  template <typename Request>
+  void name(Request* request, const std::string& job) const {
+    request->set_job(job);
+    request->set_life(lives_->of(job));
+  }
+  JobStatus heard(const v1::JobStatus& status) {
+    lives_->learn(status.job_id(), status.life());
+    return from_proto(status);
+  }
+
   const std::string address_;
   const milliseconds call_timeout_;
   // Shared with the watches, which may outlive the client.
   const std::shared_ptr<v1::JobService::Stub> stub_;
+  const std::shared_ptr<JobLives> lives_ = std::make_shared<JobLives>();
 };
 
 JobClient::JobClient(const std::string& address, milliseconds call_timeout)
@@ -93,6 +156,8 @@ const std::string& JobClient::address() const {
 
 Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submission_key,
                                 const std::vector<std::string>& inputs) {
+  // Also because a message whose text is no text would be refused without a word.
+  if (const auto unusable = why_unusable_text(spec)) return *unusable;
   size_t bytes = 0;
   for (const std::string& input : inputs) bytes += input.size();
   if (bytes > kChunkBytes) {
@@ -110,11 +175,13 @@ Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submissi
   request.mutable_inputs()->Assign(inputs.begin(), inputs.end());
   const Result<v1::SubmitJobReply> reply = impl_->call(&v1::JobService::Stub::SubmitJob, request);
   if (!reply) return reply.failure();
+  impl_->lives_->learn(reply->job_id(), reply->life());
   return reply->job_id();
 }
 
 Result<JobId> JobClient::submit_array(JobSpec spec, const std::function<bool(std::string*)>& next,
                                       const std::string& submission_key) {
+  if (const auto unusable = why_unusable_text(spec)) return *unusable;
   grpc::ClientContext context;
   v1::SubmitJobReply reply;
   const auto stream = impl_->stub_->SubmitArray(&context, &reply);
@@ -151,6 +218,7 @@ Result<JobId> JobClient::submit_array(JobSpec spec, const std::function<bool(std
   stream->WritesDone();
   const grpc::Status status = stream->Finish();
   if (!status.ok()) return master_failure(status, impl_->whom());
+  impl_->lives_->learn(reply.job_id(), reply.life());
   return reply.job_id();
 }
 
@@ -166,20 +234,20 @@ Result<std::vector<JobStatus>> JobClient::list(bool include_ended) {
 
 Result<JobStatus> JobClient::get(const std::string& job) {
   v1::GetJobRequest request;
-  request.set_job(job);
+  impl_->name(&request, job);
   const Result<v1::GetJobReply> reply = impl_->call(&v1::JobService::Stub::GetJob, request);
   if (!reply) return reply.failure();
-  return from_proto(reply->status());
+  return impl_->heard(reply->status());
 }
 
 Result<JobStatus> JobClient::stop(const std::string& job, const StopOptions& options) {
   v1::StopJobRequest request;
-  request.set_job(job);
+  impl_->name(&request, job);
   request.set_grace_ms(static_cast<uint32_t>(options.grace.count()));
   request.set_force(options.force);
   const Result<v1::StopJobReply> reply = impl_->call(&v1::JobService::Stub::StopJob, request);
   if (!reply) return reply.failure();
-  return from_proto(reply->status());
+  return impl_->heard(reply->status());
 }
 
 Result<std::vector<NodeInfo>> JobClient::nodes() {
@@ -206,6 +274,14 @@ Result<NodeInfo> JobClient::drain(const WorkerId& worker, bool drained) {
   const Result<v1::DrainNodeReply> reply = impl_->call(&v1::JobService::Stub::DrainNode, request);
   if (!reply) return reply.failure();
   return node_from(reply->node());
+}
+
+Result<void> JobClient::forget(const WorkerId& worker) {
+  v1::ForgetNodeRequest request;
+  request.set_worker_id(worker);
+  const Result<v1::ForgetNodeReply> reply = impl_->call(&v1::JobService::Stub::ForgetNode, request);
+  if (!reply) return reply.failure();
+  return {};
 }
 
 Result<void> JobClient::events(const EventOptions& options,
@@ -242,6 +318,7 @@ Result<void> JobClient::results(const std::string& job, const ResultOptions& opt
     }
     result.task = piece.task;
     result.attempt = piece.attempt;
+    result.damaged = piece.damaged;
     return each(std::exchange(result, {}));
   });
 }
@@ -249,36 +326,14 @@ Result<void> JobClient::results(const std::string& job, const ResultOptions& opt
 Result<void> JobClient::result_pieces(const std::string& job, const ResultOptions& options,
                                       const std::function<bool(const ResultPiece&)>& each) {
   v1::GetResultsRequest request;
-  request.set_job(job);
+  impl_->name(&request, job);
   request.set_first_task(options.first_task);
   request.set_follow(options.follow);
   grpc::ClientContext context;
   const auto stream = impl_->stub_->GetResults(&context, request);
-  std::optional<Decompressor> frames;
+  ResultAssembly assembly(each);
   bool wanted = true;
-  for (v1::TaskResult message; wanted && stream->Read(&message);) {
-    if (!frames) frames.emplace();
-    ResultPiece piece{message.task(), message.attempt(), message.result_bytes(), frames->size(), {},
-                      false};
-    Result<void> taken = frames->add(message.result(), [&](std::string_view bytes) {
-      piece.data = bytes;
-      wanted = each(piece);
-      piece.offset += bytes.size();
-      return wanted;
-    });
-    if (taken && wanted && !message.more()) {
-      taken = frames->finish(message.result_bytes());
-      piece.data = {};
-      piece.last = true;
-      if (taken) wanted = each(piece);
-      frames.reset();
-    }
-    if (!taken) {
-      context.TryCancel();
-      return Failure{taken.failure().kind,
-                     str_cat("task ", message.task(), ": ", taken.failure().message)};
-    }
-  }
+  for (v1::TaskResult message; wanted && stream->Read(&message);) wanted = assembly.add(message);
   if (!wanted) {
     context.TryCancel();
     return {};
@@ -290,14 +345,14 @@ Result<void> JobClient::result_pieces(const std::string& job, const ResultOption
 
 std::unique_ptr<JobWatch> JobClient::watch(const std::string& job, const WatchOptions& options) {
   v1::WatchJobRequest request;
-  request.set_job(job);
+  impl_->name(&request, job);
   request.set_output(options.output);
   request.set_from_start(options.from_start);
   request.set_follow(options.follow);
   request.set_attempt(options.attempt);
   request.set_since_unix_ms(options.since_unix_ms);
   for (const Rank rank : options.only_ranks) request.add_only_ranks(static_cast<uint32_t>(rank));
-  return start_watch(impl_->stub_, request, impl_->whom());
+  return start_watch(impl_->stub_, request, impl_->whom(), impl_->lives_);
 }
 
 }  // namespace longhaul

@@ -28,8 +28,11 @@ class GrpcJobWatch final : public JobWatch {
  public:
   // The stub is shared with the client and lives until the last of its watches has ended.
   GrpcJobWatch(std::shared_ptr<v1::JobService::Stub> stub, const v1::WatchJobRequest& request,
-               std::string whom)
-      : stub_(std::move(stub)), request_(request), whom_(std::move(whom)) {
+               std::string whom, std::shared_ptr<JobLives> lives)
+      : stub_(std::move(stub)),
+        request_(request),
+        whom_(std::move(whom)),
+        lives_(std::move(lives)) {
     reader_ = Thread("job-watch", [this] { read_all(); });
   }
 
@@ -69,6 +72,7 @@ class GrpcJobWatch final : public JobWatch {
   bool deliver(const v1::WatchJobEvent& proto) {
     switch (proto.event_case()) {
       case v1::WatchJobEvent::kStatus:
+        lives_->learn(proto.status().job_id(), proto.status().life());
         return push(from_proto(proto.status()), false);
       case v1::WatchJobEvent::kOutput:
         return push(output_from(proto.output()), false);
@@ -115,6 +119,7 @@ class GrpcJobWatch final : public JobWatch {
   const std::shared_ptr<v1::JobService::Stub> stub_;
   const v1::WatchJobRequest request_;
   const std::string whom_;
+  const std::shared_ptr<JobLives> lives_;
   grpc::ClientContext context_;
 
   mutable Mutex mutex_;
@@ -130,8 +135,9 @@ class GrpcJobWatch final : public JobWatch {
 }  // namespace
 
 std::unique_ptr<JobWatch> start_watch(std::shared_ptr<v1::JobService::Stub> stub,
-                                      const v1::WatchJobRequest& request, const std::string& whom) {
-  return std::make_unique<GrpcJobWatch>(std::move(stub), request, whom);
+                                      const v1::WatchJobRequest& request, const std::string& whom,
+                                      std::shared_ptr<JobLives> lives) {
+  return std::make_unique<GrpcJobWatch>(std::move(stub), request, whom, std::move(lives));
 }
 
 Failure master_failure(const grpc::Status& status, const std::string& whom) {

@@ -7,7 +7,7 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <fstream>
+#include <string_view>
 #include <utility>
 
 #include "longhaul/base/log.h"
@@ -26,18 +26,61 @@ void OutputLog::open(const std::string& path, int flags) {
   complained_ = false;
 }
 
+// Nothing is known of what is there: it is left as it is, and what comes is kept in memory only.
+void OutputLog::give_up(const std::string& why) {
+  log(LogLevel::kError, "master", path_, ": ", why, "; its output is kept in memory only");
+  fd_.reset();
+  path_.clear();
+}
+
+// False: it cannot be read, which is not the same as that there is nothing.
+bool OutputLog::read_all(std::string* bytes) {
+  const UniqueFd file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) return errno == ENOENT;
+  struct stat info{};
+  if (::fstat(file.get(), &info) != 0) return false;
+  bytes->resize(static_cast<size_t>(info.st_size));
+  size_t have = 0;
+  while (have < bytes->size()) {
+    const ssize_t read = ::read(file.get(), bytes->data() + have, bytes->size() - have);
+    if (read < 0 && errno == EINTR) continue;
+    if (read < 0) return false;
+    if (read == 0) break;
+    have += static_cast<size_t>(read);
+  }
+  bytes->resize(have);
+  return true;
+}
+
 std::vector<v1::Output> OutputLog::load() {
   std::vector<v1::Output> entries;
   if (path_.empty()) return entries;
-  std::ifstream file(path_, std::ios::binary);
   std::string bytes;
-  for (uint32_t size = 0; file.read(reinterpret_cast<char*>(&size), sizeof(size));) {
-    if (size > kMaxEntry) break;
-    bytes.resize(size);
+  if (!read_all(&bytes)) {
+    give_up(::strerror(errno));
+    return entries;
+  }
+  std::string_view rest = bytes;
+  bool damaged = false;
+  for (uint32_t size = 0; rest.size() >= sizeof(size) && !damaged;) {
+    ::memcpy(&size, rest.data(), sizeof(size));
+    if (size <= kMaxEntry && rest.size() < sizeof(size) + size) break;  // cut off by a crash
     v1::Output output;
-    if (!file.read(bytes.data(), size) || !output.ParseFromString(bytes)) break;
-    bytes_ += sizeof(size) + size;
+    damaged = size > kMaxEntry ||
+              !output.ParseFromArray(rest.data() + sizeof(size), static_cast<int>(size));
+    if (damaged) break;
+    rest.remove_prefix(sizeof(size) + size);
     entries.push_back(std::move(output));
+  }
+  bytes_ = bytes.size() - rest.size();
+  const std::string copy = path_ + ".damaged";
+  if (damaged && ::rename(path_.c_str(), copy.c_str()) == 0) {
+    log(LogLevel::kError, "master", path_, ": damaged after ", bytes_, " bytes; the whole is in ",
+        copy);
+    std::vector<const v1::Output*> whole;
+    for (const v1::Output& entry : entries) whole.push_back(&entry);
+    rewrite(whole);
+    return entries;
   }
   open(path_, 0);
   if (fd_.valid() && ::ftruncate(fd_.get(), static_cast<off_t>(bytes_)) != 0) fd_.reset();

@@ -23,7 +23,8 @@ class OutputLog {
   explicit OutputLog(std::string path) : path_(std::move(path)) {}
 
   // Every whole entry that is there; a last one that was cut by a crash is dropped. Before
-  // append().
+  // append(). What cannot be read is not touched: the log takes nothing in this life then. Of one
+  // that is damaged in the middle a copy is kept (PATH.damaged).
   std::vector<v1::Output> load();
 
   // False: the disk is full, and nothing was written. What it does not take for any other reason is
@@ -38,6 +39,8 @@ class OutputLog {
 
  private:
   void open(const std::string& path, int flags);
+  bool read_all(std::string* bytes);
+  void give_up(const std::string& why);
 
   std::string path_;
   UniqueFd fd_;
