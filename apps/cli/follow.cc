@@ -141,7 +141,7 @@ class Follower {
     if (status_.id.empty() || failure.kind == ErrorKind::kDenied) {
       screen_.show_line("");
       finish(report_failure(failure, screen_));
-    } else if (failure.kind == ErrorKind::kInvalid) {
+    } else if (failure.kind == ErrorKind::kInvalid || failure.kind == ErrorKind::kStale) {
       give_up_on_master(str_cat("the master at ", client_.address(), " came back without job ",
                                 name(), " (", failure.message,
                                 "): the workers stop its ranks when they find that master"));
@@ -280,6 +280,10 @@ int report_failure(const Failure& failure, Screen& screen) {
       return kExitTryLater;
     case ErrorKind::kDenied:
       return kExitDenied;
+    case ErrorKind::kCorrupt:
+      return kExitDamaged;
+    case ErrorKind::kStale:
+      return kExitUsage;
     default:
       return kExitInternal;
   }

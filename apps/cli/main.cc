@@ -12,6 +12,7 @@ constexpr const char* kFooter =
     "Exit codes:\n"
     "  the job's   `run` and `wait` pass on the code of the rank that failed first (128 + signal)\n"
     "  64          wrong usage, or no such job\n"
+    "  65          some of what was asked for is damaged on the master's disk\n"
     "  69          the master cannot be reached, or was lost while watching and did not come back\n"
     "  73          standard output or --out cannot be written\n"
     "  75          try again later: no room (--fail-when-full), or the master's disk is full\n"

@@ -1,3 +1,6 @@
+#include <unistd.h>
+
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -74,7 +77,7 @@ class JsonLineSink final : public ResultSink {
     line += std::string_view(quoted).substr(1, quoted.size() - 2);
     text_ = rest;
     if (piece.last) {
-      line += "\"}\n";
+      line += piece.damaged.empty() ? "\"}\n" : "\",\"damaged\":true}\n";
       begun_ = false;
     }
     out_.add(line);
@@ -114,6 +117,7 @@ class FolderSink final : public ResultSink {
     file_ << piece.data;
     if (!piece.last) return file_.good();
     file_.close();
+    if (!piece.damaged.empty()) return ::unlink(draft.c_str()) == 0;
     std::error_code error;
     if (file_) fs::rename(draft, folder_ / std::to_string(piece.task), error);
     return file_ && !error;
@@ -141,9 +145,16 @@ int results(const ResultsFlags& flags) {
   }
   bool written = true;
   uint64_t count = 0;
+  uint64_t damaged = 0;
   const std::unique_ptr<ResultSink> sink = make_sink(flags.out, flags.jsonl);
   const auto take = [&](const ResultPiece& piece) {
-    count += piece.last ? 1 : 0;
+    if (!piece.damaged.empty()) {
+      ++damaged;
+      screen.message(str_cat("task ", piece.task,
+                             ": its result is damaged and left out: ", std::string(piece.damaged)));
+    } else if (piece.last) {
+      ++count;
+    }
     written = sink->take(piece);
     return written;
   };
@@ -154,7 +165,7 @@ int results(const ResultsFlags& flags) {
     return kExitCannotCreate;
   }
   if (!flags.out.empty()) screen.message(str_cat(count, " results in ", flags.out));
-  return 0;
+  return damaged == 0 ? 0 : kExitDamaged;
 }
 
 }  // namespace

@@ -11,6 +11,8 @@ namespace {
 
 // In the status, for people; all of them are in the table.
 constexpr size_t kShownGivenUp = 20;
+// From an input that could not be read to the next try.
+constexpr milliseconds kInputPause{1'000};
 
 // A failed attempt, whose fault it was, in one line.
 struct Fault {
@@ -94,7 +96,6 @@ void ClusterState::grant_tasks(Job& job, const WorkerRecord& worker, int slots, 
   }
   if (batches.empty()) return;
   if (job.status.state == JobState::kPending) {
-    job.status.unix_ms_started = now.unix_ms;
     start_clock(job, now);
     advance(job, JobEvent::kTasksGranted, now);
     happened(EventKind::kJobStarted, job, str_cat("the first of ", job.tasks->size(), " tasks"));
@@ -138,6 +139,7 @@ void ClusterState::refill(const WorkerId& id, Now now) {
     Job& job = jobs_.at(job_id);
     const JobState state = job.status.state;
     if (state != JobState::kPending && state != JobState::kRunning) continue;
+    if (job.retry_at) continue;
     const Resources free = free_of(*worker);
     if (free.slots == 0) return;
     grant_tasks(job, *worker, how_many(free, job.status.spec.demand().each), now);
@@ -170,7 +172,7 @@ std::vector<CommitOutcome> ClusterState::tasks_ended(SessionId session,
   for (const TaskEndedMessage& message : messages) {
     CommitOutcome outcome = CommitOutcome::kUnknown;
     const auto found = jobs_.find(message.launch.job);
-    if (found != jobs_.end() && found->second.tasks &&
+    if (found != jobs_.end() && found->second.tasks && message.launch.life == life_ &&
         message.lease.incarnation == worker->registration.incarnation) {
       outcome = end_task(found->second, message, now);
       jobs.insert(found->first);
@@ -188,6 +190,25 @@ std::vector<CommitOutcome> ClusterState::tasks_ended(SessionId session,
   refill(worker->id, now);
   if (reserved_) schedule_soon(now);
   return outcomes;
+}
+
+void ClusterState::input_missing(const LaunchId& launch, const Lease& lease, const Failure& why,
+                                 Now now) {
+  Job* job = job_of(launch);
+  if (job == nullptr || !job->tasks || job->tasks->standing(lease) != LeaseStanding::kCurrent) {
+    return;
+  }
+  if (why.kind == ErrorKind::kCorrupt) {
+    job->last_fault = why.message;
+    job->tasks->fail(lease, FaultKind::kApplication, why.message, now.instant);
+  } else {
+    job->tasks->release(lease);
+    job->retry_at = now.instant + kInputPause;
+    note("job ", job->status.id, ": an input cannot be read now: ", why.message);
+  }
+  close_lease(*job, lease.epoch);
+  tasks_changed(*job, /*urgent=*/false);
+  review_array(*job, now);
 }
 
 void ClusterState::review_array(Job& job, Now now) {
@@ -292,8 +313,11 @@ void ClusterState::restore_tasks(Job& job, const std::vector<TaskRecord>& rows, 
   make_tasks(job);
   if (const Result<void> restored = job.tasks->restore(rows, now.instant); !restored) {
     note("job ", job.status.id, ": ", restored.failure().message);
+    if (job.damage.empty()) job.damage = restored.failure().message;
+    make_tasks(job);  // half a table is worse than none
   }
-  if (has_ended(job.status.state) || job.status.state == JobState::kStopping) {
+  if (has_ended(job.status.state) || job.status.state == JobState::kStopping ||
+      !job.damage.empty()) {
     job.tasks->cancel_all();
   }
   count_tasks(job);

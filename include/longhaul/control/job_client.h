@@ -12,8 +12,10 @@
 //
 // Errors of every call: kUnavailable (nobody listens at the address, or the connection broke),
 // kDeadline (the master does not answer), kInvalid (the master refused: no such job, a bad spec),
-// kExhausted (the master is there, but its disk is full: try later), kDenied (not allowed).
-// Messages name the address.
+// kExhausted (the master is there, but its disk is full: try later), kDenied (not allowed),
+// kCorrupt (the master's database is damaged), kStale (a job of this id that this client has heard
+// of before is not there any more: the master's state was wiped or put back from a backup, and
+// another job has its number). Messages name the address.
 #pragma once
 
 #include <functional>
@@ -110,6 +112,7 @@ struct TaskResult {
   TaskIndex task = 0;
   uint32_t attempt = 0;
   std::string data;
+  std::string damaged;  // not empty: it cannot be read, and why; `data` is not it
 };
 
 // Some of it; pieces of one result follow each other, and then comes the next one's.
@@ -120,6 +123,9 @@ struct ResultPiece {
   uint64_t offset = 0;    // of `data` in it
   std::string_view data;  // valid during the callback
   bool last = false;      // all of it has come and is whole; `data` is empty
+  // Not empty: it cannot be read, and why; what came of it before is void. It is the last piece
+  // then, and other results follow.
+  std::string_view damaged{};
 };
 
 struct ResultOptions {
@@ -188,6 +194,8 @@ class JobClient {
   Result<std::vector<NodeInfo>> nodes();
   // Without `drained` the worker takes new work again. What runs there goes on either way.
   Result<NodeInfo> drain(const WorkerId& worker, bool drained = true);
+  // A worker that is lost is not listed any more, nor known as drained.
+  Result<void> forget(const WorkerId& worker);
   // Calls back with each event in order, on this thread, until the callback returns false or there
   // is no more.
   Result<void> events(const EventOptions& options,
@@ -196,7 +204,7 @@ class JobClient {
   Result<void> result_pieces(const std::string& job, const ResultOptions& options,
                              const std::function<bool(const ResultPiece&)>& each);
   // Calls back with each result in task order, on this thread, until the callback returns false or
-  // there is no more. Errors: those of every call, and kCorrupt (a result cannot be decompressed).
+  // there is no more. One that cannot be read comes as such, and hides no other.
   Result<void> results(const std::string& job, const ResultOptions& options,
                        const std::function<bool(const TaskResult&)>& each);
   // Starts at once; failures arrive as WatchEnded.

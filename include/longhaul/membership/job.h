@@ -156,8 +156,9 @@ enum class FailureClass {
   kTimeLimit,
   kTasks,  // of an array: some were given up, or none succeeded
   kOutOfMemory,
-  kKilled,     // by SIGKILL, which nobody of ours sent
-  kPreempted,  // its worker was told to stop
+  kKilled,        // by SIGKILL, which nobody of ours sent
+  kPreempted,     // its worker was told to stop
+  kStateDamaged,  // its rows in the master's database cannot be read
 };
 std::string_view to_string(FailureClass failure_class);
 // Whose budget an attempt that failed so counts against.
@@ -193,6 +194,7 @@ struct ArrayStatus {
 
 struct JobStatus {
   JobId id;
+  uint64_t life = 0;  // of the master's state when it was submitted
   JobSpec spec;
   JobState state = JobState::kPending;
   std::string reason;  // why it waits, or how it ended

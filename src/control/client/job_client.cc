@@ -10,6 +10,7 @@
 #include "control/common/event_proto.h"
 #include "control/common/job_proto.h"
 #include "longhaul/base/strings.h"
+#include "longhaul/membership/user_text.h"
 
 namespace longhaul {
 namespace {
@@ -80,31 +81,38 @@ class ResultPieces {
     const auto stream = stub.GetResults(&context, request_);
     frames_.reset();
     bool heard = false;
-    for (v1::TaskResult message; wanted() && stream->Read(&message); heard = true) {
-      const Result<void> taken = take(message);
-      if (!taken) {
-        failure_ = {taken.failure().kind,
-                    str_cat("task ", message.task(), ": ", taken.failure().message)};
-      }
-    }
-    if (!wanted()) context.TryCancel();
+    for (v1::TaskResult message; wanted_ && stream->Read(&message); heard = true) take(message);
+    if (!wanted_) context.TryCancel();
     const grpc::Status status = stream->Finish();
-    return {wanted() ? status : grpc::Status::OK, heard};
+    return {wanted_ ? status : grpc::Status::OK, heard};
   }
 
-  bool wanted() const { return wanted_ && !failure_; }
-  const std::optional<Failure>& failure() const { return failure_; }
+  bool wanted() const { return wanted_; }
 
  private:
-  Result<void> take(const v1::TaskResult& message) {
-    if (given_ > 0 && message.task() != request_.first_task()) {
-      return Failure{ErrorKind::kCorrupt, "the master came back without the rest of its result"};
+  void take(const v1::TaskResult& message) {
+    const auto expected = static_cast<TaskIndex>(request_.first_task());
+    if (message.task() < expected) return;  // what is left of one that was passed over
+    if (given_ > 0 && message.task() != expected) {
+      ResultPiece rest;
+      rest.task = expected;
+      end(rest, "the master came back without the rest of it");
+      if (!wanted_) return;
     }
     request_.set_first_task(message.task());
     if (!frames_) frames_.emplace();
     ResultPiece piece{message.task(), message.attempt(), message.result_bytes(), 0, {}, false};
+    if (!message.damaged().empty()) return end(piece, message.damaged());
+    Result<void> taken = add(message, piece);
+    if (!wanted_ || (taken && message.more())) return;
+    if (taken) taken = frames_->finish(message.result_bytes());
+    end(piece, taken ? std::string_view() : std::string_view(taken.failure().message));
+  }
+
+  // Gives what has not been given on an earlier stream.
+  Result<void> add(const v1::TaskResult& message, ResultPiece piece) {
     uint64_t begin = frames_->size();
-    Result<void> taken = frames_->add(message.result(), [&](std::string_view bytes) {
+    return frames_->add(message.result(), [&](std::string_view bytes) {
       const uint64_t end = begin + bytes.size();
       const size_t known = std::min<uint64_t>(given_ - std::min(given_, begin), bytes.size());
       piece.offset = begin + known;
@@ -115,17 +123,16 @@ class ResultPieces {
       wanted_ = each_(piece);
       return wanted_;
     });
-    if (!taken || !wanted_ || message.more()) return taken;
-    taken = frames_->finish(message.result_bytes());
-    if (!taken) return taken;
+  }
+
+  void end(ResultPiece piece, std::string_view damage) {
     frames_.reset();
     given_ = 0;
-    request_.set_first_task(message.task() + 1);
-    piece.offset = message.result_bytes();
-    piece.data = {};
+    request_.set_first_task(piece.task + 1);
+    piece.offset = piece.size;
     piece.last = true;
+    piece.damaged = damage;
     wanted_ = each_(piece);
-    return {};
   }
 
   v1::GetResultsRequest request_;  // from the first task on that has not been given
@@ -133,7 +140,6 @@ class ResultPieces {
   std::optional<Decompressor> frames_;
   uint64_t given_ = 0;  // bytes of that task's result
   bool wanted_ = true;
-  std::optional<Failure> failure_;
 };
 
 }  // namespace
@@ -158,8 +164,20 @@ class JobClient::Impl {
     return status->id;
   }
 
+  // Of a call about a job that was heard of before: that very one is meant.
+  template <typename Request>
+  void name(Request* request, const std::string& job) const {
+    request->set_job(job);
+    request->set_life(lives_->of(job));
+  }
+  JobStatus heard(const v1::JobStatus& status) {
+    lives_->learn(status.job_id(), status.life());
+    return from_proto(status);
+  }
+
   // Shared with the watches, which may outlive the client.
   const std::shared_ptr<Connection> connection_;
+  const std::shared_ptr<JobLives> lives_ = std::make_shared<JobLives>();
 };
 
 JobClient::JobClient(const std::string& address, ClientOptions options)
@@ -173,6 +191,8 @@ const std::string& JobClient::address() const {
 
 Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submission_key,
                                 const std::vector<std::string>& inputs) {
+  // Also because a message whose text is no text would be refused without a word.
+  if (const auto unusable = why_unusable_text(spec)) return *unusable;
   size_t bytes = 0;
   for (const std::string& input : inputs) bytes += input.size();
   if (bytes > kChunkBytes) {
@@ -190,11 +210,13 @@ Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submissi
   request.mutable_inputs()->Assign(inputs.begin(), inputs.end());
   const Result<v1::SubmitJobReply> reply = impl_->call(&v1::JobService::Stub::SubmitJob, request);
   if (!reply) return reply.failure();
+  impl_->lives_->learn(reply->job_id(), reply->life());
   return reply->job_id();
 }
 
 Result<JobId> JobClient::submit_array(JobSpec spec, const NextInput& next,
                                       const std::string& submission_key) {
+  if (const auto unusable = why_unusable_text(spec)) return *unusable;
   grpc::ClientContext context;
   v1::SubmitJobReply reply;
   const auto stream = impl_->connection_->stub().SubmitArray(&context, &reply);
@@ -231,6 +253,7 @@ Result<JobId> JobClient::submit_array(JobSpec spec, const NextInput& next,
   stream->WritesDone();
   const grpc::Status status = stream->Finish();
   if (!status.ok()) return master_failure(status, impl_->connection_->whom());
+  impl_->lives_->learn(reply.job_id(), reply.life());
   return reply.job_id();
 }
 
@@ -250,20 +273,20 @@ Result<std::vector<JobStatus>> JobClient::list(bool include_ended) {
 
 Result<JobStatus> JobClient::get(const std::string& job) {
   v1::GetJobRequest request;
-  request.set_job(job);
+  impl_->name(&request, job);
   const Result<v1::GetJobReply> reply = impl_->call(&v1::JobService::Stub::GetJob, request);
   if (!reply) return reply.failure();
-  return from_proto(reply->status());
+  return impl_->heard(reply->status());
 }
 
 Result<JobStatus> JobClient::stop(const std::string& job, const StopOptions& options) {
   v1::StopJobRequest request;
-  request.set_job(job);
+  impl_->name(&request, job);
   request.set_grace_ms(static_cast<uint32_t>(options.grace.count()));
   request.set_force(options.force);
   const Result<v1::StopJobReply> reply = impl_->call(&v1::JobService::Stub::StopJob, request);
   if (!reply) return reply.failure();
-  return from_proto(reply->status());
+  return impl_->heard(reply->status());
 }
 
 Result<std::vector<NodeInfo>> JobClient::nodes() {
@@ -294,6 +317,14 @@ Result<NodeInfo> JobClient::drain(const WorkerId& worker, bool drained) {
   const Result<v1::DrainNodeReply> reply = impl_->call(&v1::JobService::Stub::DrainNode, request);
   if (!reply) return reply.failure();
   return node_from(reply->node());
+}
+
+Result<void> JobClient::forget(const WorkerId& worker) {
+  v1::ForgetNodeRequest request;
+  request.set_worker_id(worker);
+  const Result<v1::ForgetNodeReply> reply = impl_->call(&v1::JobService::Stub::ForgetNode, request);
+  if (!reply) return reply.failure();
+  return {};
 }
 
 Result<void> JobClient::events(const EventOptions& options,
@@ -332,6 +363,7 @@ Result<void> JobClient::results(const std::string& job, const ResultOptions& opt
     }
     result.task = piece.task;
     result.attempt = piece.attempt;
+    result.damaged = piece.damaged;
     return each(std::exchange(result, {}));
   });
 }
@@ -341,27 +373,25 @@ Result<void> JobClient::result_pieces(const std::string& job, const ResultOption
   const Result<JobId> id = impl_->id_of(job, *this);
   if (!id) return id.failure();
   v1::GetResultsRequest request;
-  request.set_job(*id);
+  impl_->name(&request, *id);
   request.set_first_task(options.first_task);
   request.set_follow(options.follow);
   ResultPieces pieces(request, each);
-  const Result<void> read = impl_->connection_->keep_up(
+  return impl_->connection_->keep_up(
       [&] { return pieces.read(impl_->connection_->stub()); },
       impl_->connection_->options().on_link, [&] { return pieces.wanted(); });
-  if (pieces.failure()) return *pieces.failure();
-  return read;
 }
 
 std::unique_ptr<JobWatch> JobClient::watch(const std::string& job, const WatchOptions& options) {
   v1::WatchJobRequest request;
-  request.set_job(job);
+  impl_->name(&request, job);
   request.set_output(options.output);
   request.set_from_start(options.from_start);
   request.set_follow(options.follow);
   request.set_attempt(options.attempt);
   request.set_since_unix_ms(options.since_unix_ms);
   for (const Rank rank : options.only_ranks) request.add_only_ranks(static_cast<uint32_t>(rank));
-  return start_watch(impl_->connection_, request);
+  return start_watch(impl_->connection_, request, impl_->lives_);
 }
 
 }  // namespace longhaul

@@ -44,6 +44,7 @@ constexpr std::array kFailureClasses = {
     std::pair{FailureClass::kOutOfMemory, v1::FAILURE_CLASS_OUT_OF_MEMORY},
     std::pair{FailureClass::kKilled, v1::FAILURE_CLASS_KILLED},
     std::pair{FailureClass::kPreempted, v1::FAILURE_CLASS_PREEMPTED},
+    std::pair{FailureClass::kStateDamaged, v1::FAILURE_CLASS_STATE_DAMAGED},
 };
 
 template <typename Pairs, typename Value>
@@ -294,6 +295,7 @@ FailureReport from_proto(const v1::FailureReport& proto) {
 v1::JobStatus to_proto(const JobStatus& job) {
   v1::JobStatus proto;
   proto.set_job_id(job.id);
+  proto.set_life(job.life);
   *proto.mutable_spec() = to_proto(job.spec);
   proto.set_state(proto_of(kJobStates, job.state));
   proto.set_reason(job.reason);
@@ -319,6 +321,7 @@ v1::JobStatus to_proto(const JobStatus& job) {
 JobStatus from_proto(const v1::JobStatus& proto) {
   JobStatus job;
   job.id = proto.job_id();
+  job.life = proto.life();
   job.spec = from_proto(proto.spec());
   job.state = value_of(kJobStates, proto.state());
   job.reason = proto.reason();

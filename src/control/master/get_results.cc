@@ -1,9 +1,11 @@
 // GetResults: rows of the ledger in task order, as far as the job has come; it waits at the end of
 // them for more until the job has ended. Rows are read on gRPC's threads and on one of our own,
 // never on the owner thread.
+#include <string.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <deque>
 #include <iterator>
 #include <memory>
@@ -60,8 +62,12 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
     message->set_attempt(row.attempt);
     message->set_result_bytes(row.bytes);
     message->set_result(std::move(row.result));
+    if (!row.damaged.empty()) return damaged(message, row.damaged);
     if (row.file_bytes == 0) return Next::kMessage;
     Result<UniqueFd> file = open_result_file(state_folder_, {job_, row.task, row.epoch});
+    if (!file && file.failure().kind == ErrorKind::kCorrupt) {
+      return damaged(message, file.failure().message);
+    }
     if (!file) {
       *status = to_status(file.failure());
       return Next::kEnd;
@@ -78,18 +84,29 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
     message->set_result_bytes(row_.bytes);
     std::string& piece = *message->mutable_result();
     piece.resize(std::min<uint64_t>(kFileBytes, row_.file_bytes - file_offset_));
-    const ssize_t read =
-        ::pread(file_->get(), piece.data(), piece.size(), static_cast<off_t>(file_offset_));
+    ssize_t read = 0;
+    do {
+      read = ::pread(file_->get(), piece.data(), piece.size(), static_cast<off_t>(file_offset_));
+    } while (read < 0 && errno == EINTR);
     if (read <= 0) {
-      *status = to_status(
-          {ErrorKind::kCorrupt, str_cat("the file of task ", row_.task, "'s result ends after ",
-                                        file_offset_, " of ", row_.file_bytes, " bytes")});
-      return Next::kEnd;
+      const std::string why = read < 0 ? str_cat("its file cannot be read: ", ::strerror(errno))
+                                       : str_cat("its file ends after ", file_offset_, " of ",
+                                                 row_.file_bytes, " bytes");
+      file_.reset();
+      return damaged(message, why);
     }
     piece.resize(static_cast<size_t>(read));
     file_offset_ += piece.size();
     message->set_more(file_offset_ < row_.file_bytes);
     if (!message->more()) file_.reset();
+    return Next::kMessage;
+  }
+
+  // It is named and passed over.
+  static Next damaged(v1::TaskResult* message, const std::string& why) {
+    message->clear_result();
+    message->clear_more();
+    message->set_damaged(why);
     return Next::kMessage;
   }
 
@@ -123,7 +140,7 @@ grpc::ServerWriteReactor<v1::TaskResult>* JobServiceImpl::GetResults(
   const auto stream = std::make_shared<ResultStream>(&lookups_);
   stream->hold(stream);
   const bool posted = core_->post([this, stream, request = *request](ClusterState& state, Now) {
-    const Result<JobId> id = state.find(request.job());
+    const Result<JobId> id = state.find(request.job(), request.life());
     if (!id) return stream->refuse(to_status(id.failure()));
     if (state.tasks(*id) == nullptr) {
       return stream->refuse({grpc::StatusCode::INVALID_ARGUMENT,

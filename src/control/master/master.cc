@@ -10,6 +10,8 @@
 #include "control/common/credentials.h"
 #include "control/common/grpc_runtime.h"
 #include "control/common/server_limits.h"
+#include "control/ledger/life_file.h"
+#include "control/master/clock_mark.h"
 #include "control/master/record_proto.h"
 #include "longhaul/base/log.h"
 
@@ -55,17 +57,21 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   gpr_set_log_function(log_for_grpc);
   std::unique_ptr<Ledger> ledger;
   MasterMemory memory;
+  memory.cluster.life = random_life();  // of one that keeps nothing
   if (!options.state_folder.empty()) {
     LedgerContents contents;
     Result<std::unique_ptr<Ledger>> opened = Ledger::open(options.state_folder, &contents);
     if (!opened) return opened.failure();
     ledger = std::move(*opened);
-    Result<ClusterMemory> remembered = remember(contents);
-    if (!remembered) return remembered.failure();
-    memory = {std::move(*remembered), std::move(contents.inputs), std::move(contents.input_sets),
-              events_of(contents)};
+    const ClockMark last{contents.marks[kHostStart], contents.marks[kHostMs]};
+    memory.clock_shift = clock_shift(last, {this_start(), to_ms(std::chrono::steady_clock::now())});
+    memory.cluster = remember(contents, memory.clock_shift, &memory.unreadable);
+    memory.input_sets = std::move(contents.input_sets);
+    memory.events = events_of(contents);
+    memory.dropped = std::move(contents.dropped);
   }
   std::unique_ptr<Master> master(new Master(options, std::move(ledger), std::move(memory)));
+  if (const auto& failure = master->core_.start_failure()) return *failure;
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddListeningPort(options.listen, server_credentials(), &port);

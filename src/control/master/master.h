@@ -6,8 +6,10 @@
 
 #include <grpcpp/server.h>
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "control/master/core.h"
 #include "control/master/job_service.h"
@@ -28,6 +30,11 @@ class Master {
   static Result<std::unique_ptr<Master>> start(const MasterOptions& options);
   // As a crash: streams break, no rank is stopped.
   ~Master();
+
+  // Called once, should the database refuse for good: this master is of no more use then.
+  void on_broken(std::function<void(const Failure&)> callback) {
+    core_.on_broken(std::move(callback));
+  }
 
   // HOST:PORT with the port that was bound.
   const std::string& address() const { return address_; }

@@ -42,7 +42,7 @@ Launch::Launch(EventLoop& loop, const LaunchSite& site, v1::Launch request, List
     : loop_(loop),
       site_(site),
       request_(std::move(request)),
-      id_{request_.job_id(), request_.generation()},
+      id_{request_.job_id(), request_.generation(), request_.life()},
       record_(site_.spool_folder, id_),
       listener_(std::move(listener)),
       ranks_(static_cast<size_t>(request_.ranks_size())) {
@@ -265,6 +265,7 @@ std::optional<v1::RankOutput> Launch::next_output() {
   v1::RankOutput message;
   message.set_job_id(id_.job);
   message.set_generation(id_.generation);
+  message.set_life(id_.life);
   v1::Output& output = *message.mutable_output();
   output.set_rank(static_cast<uint32_t>(rank.rank));
   output.set_stream(chunk->stream % 2 == 0 ? v1::OUTPUT_STREAM_STDOUT : v1::OUTPUT_STREAM_STDERR);
@@ -302,6 +303,7 @@ v1::RankEvent Launch::event_of(Rank rank) const {
   v1::RankEvent event;
   event.set_job_id(id_.job);
   event.set_generation(id_.generation);
+  event.set_life(id_.life);
   event.set_rank(static_cast<uint32_t>(rank));
   return event;
 }

@@ -25,7 +25,9 @@ constexpr off_t kMaxEventBytes = 1 << 20;
 }  // namespace
 
 LaunchRecord::LaunchRecord(const std::string& spool_folder, const LaunchId& id)
-    : folder_(str_cat(spool_folder, "/", id.job, "-", id.generation)) {}
+    : folder_(str_cat(spool_folder, "/", id.job, "-", id.generation)) {
+  if (id.life != 0) folder_ += str_cat("-", std::hex, id.life);
+}
 
 std::vector<LaunchRecord> LaunchRecord::find(const std::string& spool_folder) {
   std::vector<LaunchRecord> records;
@@ -52,7 +54,7 @@ std::optional<v1::Launch> LaunchRecord::read() const {
   v1::Launch request;
   if (!bytes || !request.ParseFromString(*bytes)) return std::nullopt;
   const LaunchRecord own(fs::path(folder_).parent_path().string(),
-                         {request.job_id(), request.generation()});
+                         {request.job_id(), request.generation(), request.life()});
   if (own.folder() != folder_) return std::nullopt;
   return request;
 }

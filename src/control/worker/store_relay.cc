@@ -76,6 +76,7 @@ void StoreRelay::send(uint64_t id, Call& call) {
   out.set_call_id(id);
   out.set_job_id(call.launch.job);
   out.set_generation(call.launch.generation);
+  out.set_life(call.launch.life);
   out.set_rank(call.rank);
   *out.mutable_request() = call.request;
   out.mutable_request()->set_timeout_ms(static_cast<uint32_t>(until(call.deadline).count()));

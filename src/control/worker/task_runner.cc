@@ -66,8 +66,8 @@ std::string TaskRunner::folder_of(LeaseEpoch epoch) const {
 }
 
 void TaskRunner::grant(const v1::GrantTasks& grant) {
-  const auto job =
-      std::make_shared<const Job>(Job{{grant.job_id(), grant.generation()}, grant.spec()});
+  const auto job = std::make_shared<const Job>(
+      Job{{grant.job_id(), grant.generation(), grant.life()}, grant.spec()});
   for (const v1::TaskBatch& batch : grant.batches()) {
     if (batch.tasks().empty()) continue;
     const LeaseEpoch id = batch.tasks(0).lease().epoch();
@@ -173,6 +173,7 @@ void TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
   v1::TaskEnded ended;
   ended.set_job_id(task.job->launch.job);
   ended.set_generation(task.job->launch.generation);
+  ended.set_life(task.job->launch.life);
   *ended.mutable_lease() = task.lease;
   *ended.mutable_exit() = exit_report(end, "", "", "");
   if (const auto running = running_.find(epoch); running != running_.end()) {
@@ -218,6 +219,7 @@ void TaskRunner::store_result(LeaseEpoch epoch, RankFolder folder, v1::TaskEnded
   v1::ResultHeader header;
   header.set_job_id(ended.job_id());
   header.set_generation(ended.generation());
+  header.set_life(ended.life());
   *header.mutable_lease() = ended.lease();
   const auto& kept = uploading_[epoch] =
       std::make_unique<Uploading>(Uploading{std::move(folder), std::move(ended)});
@@ -321,6 +323,7 @@ void TaskRunner::add_inventory(v1::Register* message) const {
     v1::HeldLease& held = *message->add_leases();
     held.set_job_id(task.job->launch.job);
     held.set_generation(task.job->launch.generation);
+    held.set_life(task.job->launch.life);
     *held.mutable_lease() = task.lease;
     held.set_batch(task.batch);
     held.mutable_gpus()->Assign(task.gpus.begin(), task.gpus.end());

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <filesystem>
 #include <map>
 #include <random>
 #include <utility>
@@ -41,7 +42,7 @@ std::string make_incarnation() {
 
 template <typename Message>
 LaunchId launch_id_of(const Message& message) {
-  return {message.job_id(), message.generation()};
+  return {message.job_id(), message.generation(), message.life()};
 }
 
 bool splits_into_host_and_port(const std::string& address, std::string* host, uint16_t* port) {
@@ -88,6 +89,8 @@ class Worker::Impl final : public AgentBackend {
   };
 
   Result<void> prepare_site();
+  std::unique_ptr<TaskRunner> make_task_runner();
+  void begin_life(uint64_t life);
   Result<void> inherit(const StateFolder& folder);
   void adopt(v1::Launch request);
   Result<void> find_address();
@@ -136,6 +139,9 @@ class Worker::Impl final : public AgentBackend {
   std::unique_ptr<MasterLink> link_;
   std::unique_ptr<StoreRelay> relay_;
   std::unique_ptr<TaskRunner> tasks_;
+  std::vector<std::unique_ptr<TaskRunner>> earlier_tasks_;  // of other lives, until they have ended
+  std::string task_folder_;
+  uint64_t life_ = 0;  // of the master's state; 0: no master was met yet
   Outbox outbox_;
   std::map<LaunchId, std::unique_ptr<Launch>> launches_;
   bool pump_posted_ = false;
@@ -157,12 +163,10 @@ Result<void> Worker::Impl::run() {
       [this](v1::WorkerMessage message) { link_->send(std::move(message)); });
   link_ = std::make_unique<MasterLink>(loop_, settings_.master, settings_.master_timeout,
                                        link_listener());
-  tasks_ = std::make_unique<TaskRunner>(
-      *loop_,
-      TaskSite{folder->path() + "/tasks", site_.shim.program, site_.cores, slots_, site_.gpus,
-               settings_.master, &oom_watch_},
-      [this](v1::WorkerMessage message) { link_->send(std::move(message)); },
-      [this] { pump_soon(); });
+  task_folder_ = folder->path() + "/tasks";
+  std::error_code ignored;
+  std::filesystem::remove_all(task_folder_, ignored);
+  tasks_ = make_task_runner();
   AgentServer agent(*loop_, *this);
   Result<void> listening = agent.listen(folder->socket());
   if (!listening) return listening;
@@ -174,6 +178,8 @@ Result<void> Worker::Impl::run() {
   // The relay answers what still waits, so that the agent's server can end.
   relay_.reset();
   tasks_.reset();
+  earlier_tasks_.clear();
+  std::filesystem::remove(task_folder_, ignored);
   launches_.clear();
   return outcome_;
 }
@@ -197,6 +203,30 @@ Result<void> Worker::Impl::prepare_site() {
     site_.shim.program = *shim;
   }
   return find_address();
+}
+
+// Of the life that the master's state has now.
+std::unique_ptr<TaskRunner> Worker::Impl::make_task_runner() {
+  return std::make_unique<TaskRunner>(
+      *loop_,
+      TaskSite{str_cat(task_folder_, "/", std::hex, life_), site_.shim.program, site_.cores, slots_,
+               site_.gpus, settings_.master, &oom_watch_},
+      [this, life = life_](v1::WorkerMessage message) {
+        if (life == life_) link_->send(std::move(message));
+      },
+      [this] { pump_soon(); });
+}
+
+// Leases are numbered within one life of the master's state: what runs under those of another one
+// is nobody's, and might be taken for what comes. It ends, and is heard of no more.
+void Worker::Impl::begin_life(uint64_t life) {
+  if (life_ != 0) {
+    log(LogLevel::kWarning, "worker", name_, ": the state of the master at ", settings_.master,
+        " was wiped or put back from a copy: ending the tasks that it knows nothing of");
+  }
+  life_ = life;
+  tasks_->stop_all(milliseconds(0));
+  earlier_tasks_.push_back(std::exchange(tasks_, make_task_runner()));
 }
 
 // What a killed worker has left in the folder is taken over under its incarnation, so that the
@@ -337,6 +367,7 @@ v1::Register Worker::Impl::make_register() const {
     v1::Inventory& inventory = *message.add_inventory();
     inventory.set_job_id(id.job);
     inventory.set_generation(id.generation);
+    inventory.set_life(id.life);
   }
   tasks_->add_inventory(&message);
   return message;
@@ -344,6 +375,7 @@ v1::Register Worker::Impl::make_register() const {
 
 void Worker::Impl::on_registered(const v1::Registered& registered) {
   name_ = registered.worker_id();
+  if (registered.life() != life_) begin_life(registered.life());
   log(LogLevel::kInfo, "worker", name_, ": registered with the master at ", settings_.master,
       ", slots: ", slots_, ", GPUs: ", site_.gpus.size(), ", memory: ", format_bytes(memory_bytes_),
       ", address: ", site_.host_address,
@@ -441,6 +473,7 @@ void Worker::Impl::prepare(const v1::Prepare& request) {
   v1::Prepared& prepared = *message.mutable_prepared();
   prepared.set_job_id(request.job_id());
   prepared.set_generation(request.generation());
+  prepared.set_life(request.life());
   const Result<int> port = try_prepare(request);
   if (port) {
     prepared.set_port(static_cast<uint32_t>(*port));
@@ -543,6 +576,7 @@ void Worker::Impl::pump() {
 }
 
 void Worker::Impl::forget_ended() {
+  std::erase_if(earlier_tasks_, [](const auto& tasks) { return tasks->idle(); });
   std::erase_if(launches_, [this](const auto& entry) {
     const Launch& launch = *entry.second;
     if (!launch.all_ended()) return false;
@@ -572,7 +606,7 @@ void Worker::Impl::continue_shutdown() {
   for (const auto& [id, launch] : launches_) {
     if (!launch->all_ended()) return;
   }
-  if (!tasks_->idle()) return;
+  if (!tasks_->idle() || !earlier_tasks_.empty()) return;
   if (!link_->up() || launches_.empty()) return end_session();
   if (last_words_timer_ != 0) return;
   link_->send_heartbeat();
