@@ -13,6 +13,7 @@
 
 #include "apps/common/flags.h"
 #include "control/master/master.h"
+#include "longhaul/base/descriptors.h"
 #include "longhaul/base/log.h"
 
 namespace {
@@ -115,6 +116,7 @@ int backup(const Flags& flags) {
 
 int run(const Flags& flags) {
   const sigset_t signals = block_stop_signals();
+  (void)raise_descriptor_limit();
   Result<std::unique_ptr<Master>> master = Master::start(options_from(flags));
   if (!master) {
     std::cerr << "longhaul-master: " << master.failure().message << "\n";

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "control/common/acceptor.h"
 #include "control/master/core.h"
 #include "control/master/job_service.h"
 #include "control/master/worker_session.h"
@@ -46,6 +47,7 @@ class Master {
   WorkerServiceImpl worker_service_{&core_};
   JobServiceImpl job_service_{&core_};
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<Acceptor> acceptor_;
   std::string address_;
 };
 

@@ -3,7 +3,6 @@
 #include <grpcpp/server_builder.h>
 
 #include "control/common/channel.h"
-#include "control/common/credentials.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
@@ -18,22 +17,26 @@ std::string token_of(const grpc::CallbackServerContext& context) {
 }  // namespace
 
 AgentServer::~AgentServer() {
+  acceptor_.reset();
   if (!server_) return;
   server_->Shutdown(std::chrono::system_clock::now());
   server_->Wait();
 }
 
 Result<void> AgentServer::listen(const std::string& socket_path) {
+  Result<UniqueFd> listener = listen_unix(socket_path);
+  if (!listener) return listener.failure();
   grpc::ServerBuilder builder;
-  builder.AddListeningPort("unix:" + socket_path, server_credentials());
+  Acceptor::Server connections = Acceptor::add_to(builder);
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();
   if (!server_) {
     return Failure{ErrorKind::kUnavailable,
-                   str_cat("agent socket ", socket_path, ": cannot listen")};
+                   str_cat("agent socket ", socket_path, ": cannot serve")};
   }
+  acceptor_ = std::make_unique<Acceptor>("worker", std::move(*listener), std::move(connections));
   return {};
 }
 
