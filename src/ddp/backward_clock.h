@@ -20,6 +20,10 @@
 
 namespace longhaul {
 
+// However libtorch owns a node of the graph: by std::shared_ptr, and from 2.15 on by
+// c10::intrusive_ptr.
+using GraphNodePtr = decltype(std::declval<torch::autograd::Node&>().getptr());
+
 class BackwardClock {
  public:
   BackwardClock(const std::vector<at::Tensor>& parameters,
@@ -37,7 +41,7 @@ class BackwardClock {
   static void on_gradient(const std::shared_ptr<State>& state);
 
   std::shared_ptr<State> state_;
-  std::vector<std::pair<std::shared_ptr<torch::autograd::Node>, uintptr_t>> hooks_;
+  std::vector<std::pair<GraphNodePtr, uintptr_t>> hooks_;
 };
 
 }  // namespace longhaul
