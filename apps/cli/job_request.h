@@ -35,6 +35,7 @@ struct JobRequest {
   bool spread = false;
   int priority = 0;
   bool wait_for_nodes = false;
+  bool terminal = false;
   std::vector<std::string> command;
 };
 

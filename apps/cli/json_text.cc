@@ -34,7 +34,8 @@ Json spec_json(const JobSpec& spec) {
           {"memory_per_rank", spec.memory_per_rank},
           {"placement", spec.placement == PlacementStyle::kSpread ? "spread" : "pack"},
           {"priority", spec.priority},
-          {"wait_for_nodes", spec.wait_for_nodes}};
+          {"wait_for_nodes", spec.wait_for_nodes},
+          {"terminal", spec.terminal}};
 }
 
 Json progress_json(const RankProgress& progress) {

@@ -16,6 +16,7 @@
 #include "apps/common/flags.h"
 #include "control/ledger/restore.h"
 #include "control/master/master.h"
+#include "longhaul/base/descriptors.h"
 #include "longhaul/base/log.h"
 #include "longhaul/base/mutex.h"
 
@@ -176,6 +177,7 @@ class Breakdown {
 
 int run(const Flags& flags) {
   const sigset_t signals = block_stop_signals();
+  (void)raise_descriptor_limit();
   Breakdown breakdown;
   Result<std::unique_ptr<Master>> master = Master::start(options_from(flags));
   if (!master) {

@@ -149,6 +149,11 @@ void ClusterState::refill(const WorkerId& id, Now now) {
 CommitOutcome ClusterState::end_task(Job& job, const TaskEndedMessage& message, Now now) {
   CommitOutcome outcome = CommitOutcome::kStale;
   const std::optional<Fault> fault = fault_of(message);
+  if (message.exit.launch_error.empty()) {
+    job.some_task_ran = true;
+  } else {
+    job.start_code = message.exit.exit_code;
+  }
   if (!fault) {
     outcome = job.tasks->commit(message.lease);
   } else if (job.tasks->fail(message.lease, fault->kind, fault->reason, now.instant) !=
@@ -219,6 +224,9 @@ void ClusterState::review_array(Job& job, Now now) {
   if (job.status.state != JobState::kRunning) return;
   const TaskCounts counts = job.tasks->counts();
   const TaskIndex given_up = counts.in(TaskState::kQuarantined);
+  // A program that was never started: as a shell says it.
+  const bool ran = job.some_task_ran || counts.in(TaskState::kDone) > 0;
+  const int exit_code = ran ? 0 : job.start_code;
   if (job.tasks->ended() && given_up == 0) {
     advance(job, JobEvent::kAllSucceeded, now);
   } else if (job.tasks->ended()) {
@@ -228,14 +236,14 @@ void ClusterState::review_array(Job& job, Now now) {
          {FailureClass::kTasks, std::nullopt, "",
           str_cat(given_up, " of ", job.tasks->size(), given_up == 1 ? " tasks was" : " tasks were",
                   " given up; task ", first.task, ": ", first.reason),
-          false},
+          false, exit_code},
          now);
   } else if (job.tasks->stalled()) {
     fail(job,
          {FailureClass::kTasks, std::nullopt, "",
           str_cat("none of the last ", options_.stall_after,
                   " attempts succeeded; the last one: ", job.last_fault),
-          false},
+          false, exit_code},
          now);
   }
 }

@@ -181,7 +181,9 @@ class ClusterState {
     std::map<LeaseEpoch, Batch> batches;
     std::unordered_map<LeaseEpoch, LeaseEpoch> batch_of;
     std::string last_fault;
-    bool holds_slots = false;  // its shares do
+    bool some_task_ran = false;  // as far as this master has seen
+    int start_code = 0;          // of the last one that could not be started
+    bool holds_slots = false;    // its shares do
     std::map<WorkerId, PreparedMessage> prepared;
     RendezvousStore store;
     ShardBook shards;

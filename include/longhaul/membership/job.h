@@ -67,6 +67,7 @@ struct JobSpec {
   PlacementStyle placement = PlacementStyle::kPack;
   int priority = 0;             // higher first, then in order of submission
   bool wait_for_nodes = false;  // one that no known worker could ever run waits for new ones
+  bool terminal = false;        // stdout and stderr are pseudo terminals, not pipes
 
   int max_restarts_after(FaultKind kind) const;
   // Of an array: for one task.

@@ -179,6 +179,7 @@ v1::JobSpec to_proto(const JobSpec& spec) {
   proto.set_placement(spread ? v1::PLACEMENT_SPREAD : v1::PLACEMENT_PACK);
   proto.set_priority(spec.priority);
   proto.set_wait_for_nodes(spec.wait_for_nodes);
+  proto.set_terminal(spec.terminal);
   return proto;
 }
 
@@ -206,6 +207,7 @@ JobSpec from_proto(const v1::JobSpec& proto) {
   spec.placement = spread ? PlacementStyle::kSpread : PlacementStyle::kPack;
   spec.priority = proto.priority();
   spec.wait_for_nodes = proto.wait_for_nodes();
+  spec.terminal = proto.terminal();
   return spec;
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "control/common/acceptor.h"
 #include "control/master/core.h"
 #include "control/master/job_service.h"
 #include "control/master/worker_session.h"
@@ -53,6 +54,7 @@ class Master {
   WorkerServiceImpl worker_service_{&core_};
   JobServiceImpl job_service_{&core_};
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<Acceptor> acceptor_;
   std::string address_;
 };
 

@@ -19,13 +19,16 @@
 #include "control/worker/outbox.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
-#include "control/worker/small_file.h"
+#include "control/worker/slot_budget.h"
 #include "control/worker/state_folder.h"
 #include "control/worker/store_relay.h"
 #include "control/worker/task_runner.h"
+#include "control/worker/worker_identity.h"
+#include "longhaul/base/descriptors.h"
 #include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/base/version.h"
+#include "longhaul/wire/host_and_port.h"
 #include "longhaul/wire/socket.h"
 
 namespace longhaul {
@@ -43,22 +46,6 @@ std::string make_incarnation() {
 template <typename Message>
 LaunchId launch_id_of(const Message& message) {
   return {message.job_id(), message.generation(), message.life()};
-}
-
-bool splits_into_host_and_port(const std::string& address, std::string* host, uint16_t* port) {
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos || colon == 0) return false;
-  const std::string digits = address.substr(colon + 1);
-  if (digits.empty() || digits.size() > 5 ||
-      digits.find_first_not_of("0123456789") != std::string::npos) {
-    return false;
-  }
-  const unsigned long number = std::stoul(digits);
-  if (number == 0 || number > 65535) return false;
-  *host = address.substr(0, colon);
-  if (host->starts_with('[') && host->ends_with(']')) *host = host->substr(1, host->size() - 2);
-  *port = static_cast<uint16_t>(number);
-  return true;
 }
 
 }  // namespace
@@ -192,6 +179,14 @@ Result<void> Worker::Impl::prepare_site() {
   const int gpus = static_cast<int>(site_.gpus.size());
   site_.oom_watch = &oom_watch_;
   slots_ = settings_.slots > 0 ? settings_.slots : gpus > 0 ? gpus : site_.cores;
+  site_.shim.descriptor_limit = raise_descriptor_limit();
+  const int fitting = slots_that_fit(descriptor_limit());
+  if (fitting < slots_) {
+    log(LogLevel::kWarning, "worker", name_, ": offers ", fitting, " of ", slots_,
+        " slots: this process may have ", descriptor_limit(), " files open, and a slot takes ",
+        kDescriptorsPerSlot, " (raise the hard limit: ulimit -Hn, LimitNOFILE=)");
+    slots_ = fitting;
+  }
   const bool can_be_succeeded = settings_.adopt && !settings_.state_folder.empty();
   site_.shim.adopt_timeout =
       settings_.adopt_timeout.value_or(can_be_succeeded ? kAdoptTimeout : milliseconds(0));
@@ -210,7 +205,7 @@ std::unique_ptr<TaskRunner> Worker::Impl::make_task_runner() {
   return std::make_unique<TaskRunner>(
       *loop_,
       TaskSite{str_cat(task_folder_, "/", std::hex, life_), site_.shim.program, site_.cores, slots_,
-               site_.gpus, settings_.master, &oom_watch_},
+               site_.gpus, settings_.master, &oom_watch_, site_.shim.descriptor_limit},
       [this, life = life_](v1::WorkerMessage message) {
         if (life == life_) link_->send(std::move(message));
       },
@@ -232,21 +227,24 @@ void Worker::Impl::begin_life(uint64_t life) {
 // What a killed worker has left in the folder is taken over under its incarnation, so that the
 // master sees it reconnect; or it is ended.
 Result<void> Worker::Impl::inherit(const StateFolder& folder) {
-  const std::string predecessor = read_small_file(folder.incarnation_file()).value_or("");
-  const std::string boot = "\n" + boot_id();
-  const bool anew = !settings_.adopt || !predecessor.ends_with(boot);
-  LeftBehind left = find_left_behind(folder.spools());
-  const int ended = clean_up(anew ? LaunchRecord::find(folder.spools()) : left.unusable);
+  const WorkerIdentity& predecessor = folder.predecessor();
+  const bool anew = !settings_.adopt || predecessor.incarnation.empty();
+  Result<LeftBehind> left = find_left_behind(folder.spools());
+  if (!left) return left.failure();
+  const Result<int> cleaned = clean_up(anew ? LaunchRecord::find(folder.spools()) : left->unusable);
+  if (!cleaned) return cleaned.failure();
+  const int ended = *cleaned;
   if (ended > 0) {
     log(LogLevel::kWarning, "worker", name_, ": killed ", ended,
         " ranks that an earlier worker had left in ", folder.path());
   }
   if (anew) {
     incarnation_ = make_incarnation();
-    return write_small_file(folder.incarnation_file(), incarnation_ + boot);
+    return keep_identity(folder.path(), incarnation_);
   }
-  incarnation_ = predecessor.substr(0, predecessor.size() - boot.size());
-  for (v1::Launch& request : left.adoptable) adopt(std::move(request));
+  incarnation_ = predecessor.incarnation;
+  if (Result<void> kept = keep_identity(folder.path(), incarnation_); !kept) return kept;
+  for (v1::Launch& request : left->adoptable) adopt(std::move(request));
   return {};
 }
 
@@ -260,15 +258,14 @@ void Worker::Impl::adopt(v1::Launch request) {
 }
 
 Result<void> Worker::Impl::find_address() {
-  std::string host;
-  uint16_t port = 0;
-  if (!splits_into_host_and_port(settings_.master, &host, &port)) {
+  const Result<HostAndPort> master = parse_host_and_port(settings_.master);
+  if (!master || master->port == 0) {
     return Failure{ErrorKind::kInvalid,
                    str_cat("master address '", settings_.master, "' is not HOST:PORT")};
   }
   site_.host_address = settings_.address;
   if (site_.host_address.empty()) {
-    Result<std::string> address = local_address_towards(host, port);
+    Result<std::string> address = local_address_towards(master->host, master->port);
     if (!address) return address.failure();
     site_.host_address = *address;
   }
