@@ -3,6 +3,7 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/exit_codes.h"
+#include "apps/cli/hints.h"
 #include "apps/cli/screen.h"
 #include "apps/common/flags.h"
 
@@ -52,7 +53,7 @@ int run(int argc, char** argv) {
     add(app, &action);
   }
   add_complete(app, &action, after_dashes);
-  if (const std::optional<int> exit_code = longhaul::parse_flags(app, argc, argv)) {
+  if (const std::optional<int> exit_code = longhaul::parse_flags(app, argc, argv, hints())) {
     return *exit_code;
   }
   return action();

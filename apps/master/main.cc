@@ -58,7 +58,7 @@ void add_flags(CLI::App* app, Flags* flags) {
   app->add_option("--listen", flags->listen, "HOST:PORT to listen on; port 0 takes a free one")
       ->capture_default_str();
   app->add_option("--port-file", flags->port_file,
-                  "file to write the HOST:PORT listened on to, once it is");
+                  "file to write the HOST:PORT listened on to, once it is (default: none)");
   app->add_option("--state", flags->state,
                   "folder of the database with jobs and workers; a master started again on it goes "
                   "on where the last one was")

@@ -61,6 +61,9 @@ void ClusterState::make_tasks(Job& job) {
   options.stall_after = options_.stall_after;
   if (array.max_at_once > 0) options.max_leased = array.max_at_once;
   job.tasks.emplace(array.tasks, options);
+  if (const Result<ArraySpec> indices = ArraySpec::parse(array.indices); indices) {
+    if (indices->size() == array.tasks) job.indices = *indices;
+  }
   count_tasks(job);
 }
 
@@ -74,10 +77,14 @@ void ClusterState::count_tasks(Job& job) {
   } else if (given_up > 0) {
     for (const TaskIndex task : job.tasks->quarantined()) {
       if (status.given_up.size() == kShownGivenUp) break;
-      status.given_up.push_back({task, job.tasks->record(task).reason});
+      status.given_up.push_back({job.called(task), job.tasks->record(task).reason});
     }
   }
   job.status.array = std::move(status);
+}
+
+uint64_t ClusterState::Job::called(TaskIndex task) const {
+  return indices ? indices->index(task) : task;
 }
 
 // Leases for so many slots of a worker, as far as there are tasks.
@@ -155,9 +162,9 @@ CommitOutcome ClusterState::end_task(Job& job, const TaskEndedMessage& message, 
     job.start_code = message.exit.exit_code;
   }
   if (!fault) {
-    outcome = job.tasks->commit(message.lease);
-  } else if (job.tasks->fail(message.lease, fault->kind, fault->reason, now.instant) !=
-             FailOutcome::kStale) {
+    outcome = job.tasks->commit(message.lease, message.ran_ms);
+  } else if (job.tasks->fail(message.lease, fault->kind, fault->reason, now.instant,
+                             message.ran_ms) != FailOutcome::kStale) {
     outcome = CommitOutcome::kRepeated;  // taken; there is no result
     job.last_fault = fault->reason;
   }

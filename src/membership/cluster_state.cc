@@ -139,13 +139,20 @@ std::optional<Failure> ClusterState::why_name_is_taken(const std::string& name) 
 }
 
 Result<JobId> ClusterState::stop(const std::string& job_name, milliseconds grace, bool force,
-                                 Now now) {
+                                 Now now, const StopOrigin& by) {
   Result<JobId> id = find(job_name);
   if (!id) return id;
   Job& job = jobs_.at(*id);
   if (has_ended(job.status.state)) return id;
   job.stop_grace = force ? milliseconds(0) : grace.count() > 0 ? grace : job.status.spec.grace;
-  if (job.stop_reason.empty()) job.stop_reason = "stopped by a user";
+  if (job.stop_reason.empty()) {
+    job.stop_reason = "stopped by " + by.text();
+    job.status.stopped_by = by;
+    job.status.stopped_by->unix_ms = now.unix_ms;
+  } else {
+    happened(EventKind::kJobStopping, job,
+             str_cat(force ? "to be killed at once, says " : "asked again by ", by.text()));
+  }
   advance(job, JobEvent::kStopRequested, now);
   schedule(now);
   return id;

@@ -18,6 +18,12 @@ int JobStatus::* counter_of(FaultKind kind) {
 
 }  // namespace
 
+std::string StopOrigin::text() const {
+  std::string who = user.empty() ? "a user" : user;
+  if (!host.empty()) who += " on " + host;
+  return command.empty() ? who : who + " (" + command + ")";
+}
+
 std::string_view to_string(JobState state) {
   switch (state) {
     case JobState::kPending:

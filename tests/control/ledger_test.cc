@@ -239,15 +239,18 @@ TEST(LedgerTest, TasksAndResultsOfVersion5AreKept) {
   EXPECT_EQ(after.tasks.at(8)[0].reason, "exited with code 1");
 
   ResultReader reader = ResultReader::open(folder.path()).value_or_throw();
-  const std::vector<ResultRow> results = reader.read(7, 0, 10'000'000, 10).value_or_throw();
-  ASSERT_EQ(results.size(), 2u) << "and none of job 8";
-  EXPECT_EQ(results[0].task, 0u);
-  EXPECT_EQ(results[0].epoch, 41u);
-  EXPECT_EQ(results[0].file_bytes, 300'000u);
-  EXPECT_EQ(results[1].task, 9'999'999u);
-  EXPECT_EQ(results[1].attempt, 1u);
-  EXPECT_EQ(results[1].bytes, 11u);
-  EXPECT_EQ(results[1].result, std::string("\xab\0\xcd", 3));
+  const std::vector<EndedRow> rows = reader.read(7, 0, 10'000'000, 10).value_or_throw();
+  ASSERT_EQ(rows.size(), 2u) << "and none of job 8";
+  EXPECT_EQ(rows[0].task, done);
+  ASSERT_TRUE(rows[0].result && rows[1].result);
+  EXPECT_EQ(rows[0].result->task, 0u);
+  EXPECT_EQ(rows[0].result->epoch, 41u);
+  EXPECT_EQ(rows[0].result->file_bytes, 300'000u);
+  EXPECT_EQ(rows[1].result->task, 9'999'999u);
+  EXPECT_EQ(rows[1].result->attempt, 1u);
+  EXPECT_EQ(rows[1].result->bytes, 11u);
+  EXPECT_EQ(rows[1].result->result, std::string("\xab\0\xcd", 3));
+  EXPECT_EQ(rows[1].task.ran_ms, kNotMeasured) << "nobody measured then";
 }
 
 TaskRecord leased(TaskIndex task, LeaseEpoch epoch, const LeaseHolder& holder) {
@@ -336,6 +339,10 @@ TEST(LedgerTest, ASecondResultOfATaskIsRefused) {
   LedgerContents contents;
   const auto ledger = open(path, &contents);
   LedgerBatch batch;
+  TaskRecord done = leased(7, 100, {"gpu-a", "a1"});
+  done.state = TaskState::kDone;
+  done.ran_ms = 1234;
+  batch.tasks = {{3, done}};
   batch.results = {{3, 7, 1, 100, 5, "first", 0, ""}};
   write_and_wait(*ledger, batch);
   batch.results[0].result = "second";
@@ -343,7 +350,10 @@ TEST(LedgerTest, ASecondResultOfATaskIsRefused) {
   EXPECT_THAT(trouble_of(*ledger), HasSubstr("UNIQUE"));
   EXPECT_EQ(ledger->trouble()->kind, ErrorKind::kInternal) << "not a disk that may have room later";
   ResultReader reader = ResultReader::open(path).value_or_throw();
-  EXPECT_EQ(reader.read(3, 0, 10, 10).value_or_throw().at(0).result, "first");
+  const std::vector<EndedRow> rows = reader.read(3, 0, 10, 10).value_or_throw();
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].task, done);
+  EXPECT_EQ(rows[0].result.value().result, "first");
 }
 
 TEST(LedgerTest, ANewerSchemaIsRefusedUntouched) {

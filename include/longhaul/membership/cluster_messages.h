@@ -175,6 +175,7 @@ struct TaskEndedMessage {
   Lease lease;
   RankExit exit;
   std::string refused;  // not empty: it exited 0, but its result cannot be taken, and why
+  uint32_t ran_ms = kNotMeasured;  // its process
 };
 
 // What must be done about a change. Effects are values: they can be compared, logged and replayed.

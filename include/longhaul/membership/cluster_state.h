@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "longhaul/base/strings.h"
+#include "longhaul/membership/array_spec.h"
 #include "longhaul/membership/cluster_messages.h"
 #include "longhaul/membership/explain.h"
 #include "longhaul/membership/failure.h"
@@ -104,8 +105,10 @@ class ClusterState {
   // Same key, same job. Errors: kInvalid (a bad spec, the name of a job that has not ended, more
   // than all workers together have, unless it asked to wait for others).
   Result<JobId> submit(const JobSpec& spec, const std::string& submission_key, Now now);
-  // `grace` 0: the job's own. Stopping a job that has ended changes nothing.
-  Result<JobId> stop(const std::string& job_name, milliseconds grace, bool force, Now now);
+  // `grace` 0: the job's own. Stopping a job that has ended changes nothing. `by` is kept, and
+  // whoever looks at the job or the journal is told.
+  Result<JobId> stop(const std::string& job_name, milliseconds grace, bool force, Now now,
+                     const StopOrigin& by = {});
   Result<JobId> find(const std::string& job_name) const;
   // The same for a caller who knows of which life the job is that he means; 0: he does not. Errors:
   // also kStale (it is another job).
@@ -177,7 +180,8 @@ class ClusterState {
   using QueuePlace = std::pair<int, uint64_t>;
 
   struct Job : JobRecord {
-    std::optional<TaskTable> tasks;  // of an array
+    std::optional<TaskTable> tasks;    // of an array
+    std::optional<ArraySpec> indices;  // what they are called, unless by their places
     std::map<LeaseEpoch, Batch> batches;
     std::unordered_map<LeaseEpoch, LeaseEpoch> batch_of;
     std::string last_fault;
@@ -200,6 +204,8 @@ class ClusterState {
 
     uint64_t life_now = 0;  // of the state: that of its launches
 
+    // What the user calls it.
+    uint64_t called(TaskIndex task) const;
     LaunchId launch() const { return {status.id, status.generation, life_now}; }
     QueuePlace place() const { return {-status.spec.priority, number}; }
   };

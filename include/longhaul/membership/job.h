@@ -36,6 +36,7 @@ struct ArrayJobSpec {
   int max_oom_attempts = FaultBudgets{}.out_of_memory;
   int max_preemptions = 0;                        // any number
   uint64_t max_result_bytes = uint64_t{8} << 20;  // a task that gives more has failed
+  bool warm = false;  // one process takes many inputs, a line each (control/worker/warm_process.h)
 
   bool operator==(const ArrayJobSpec&) const = default;
 };
@@ -182,8 +183,19 @@ struct FailureReport {
 };
 
 struct GivenUpTask {
-  TaskIndex task = 0;
+  uint64_t task = 0;   // as its user calls it: its index, or its place from 0 on
   std::string reason;  // of its last failure
+};
+
+// Who asked that a job be stopped. It is what the client said, and nothing proves it.
+struct StopOrigin {
+  std::string user;
+  std::string host;
+  std::string command;   // "longhaul stop j3"
+  uint64_t unix_ms = 0;  // when the master heard it
+
+  // "ann on host-a: longhaul stop j3"; "a user" when nothing was said.
+  std::string text() const;
 };
 
 // How far an array has come.
@@ -214,6 +226,7 @@ struct JobStatus {
   uint64_t unix_ms_ended = 0;
   // While it waits and has a reservation: it starts then at the latest. 0: nobody knows.
   uint64_t unix_ms_expected_start = 0;
+  std::optional<StopOrigin> stopped_by;  // who asked first
 
   int restarts_after(FaultKind kind) const;
   void count_restart(FaultKind kind);

@@ -1,6 +1,11 @@
 #include "longhaul/control/job_client.h"
 
+#include <errno.h>
+#include <pwd.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
 #include <random>
 #include <utility>
 
@@ -68,6 +73,49 @@ NodeInfo node_from(const v1::Node& proto) {
   return node;
 }
 
+TaskOutcome outcome_from(v1::TaskOutcome outcome) {
+  switch (outcome) {
+    case v1::TASK_OUTCOME_GIVEN_UP:
+      return TaskOutcome::kGivenUp;
+    case v1::TASK_OUTCOME_CANCELLED:
+      return TaskOutcome::kCancelled;
+    default:
+      return TaskOutcome::kDone;
+  }
+}
+
+// All but the bytes; its texts are those of `message`.
+ResultPiece described(const v1::TaskResult& message) {
+  ResultPiece piece;
+  piece.task = message.task();
+  piece.attempt = message.attempt();
+  piece.outcome = outcome_from(message.outcome());
+  piece.input = message.input();
+  piece.worker = message.worker_id();
+  if (message.has_ran_ms()) piece.ran_ms = message.ran_ms();
+  piece.error = message.error();
+  piece.input_damaged = message.input_damaged();
+  piece.size = message.result_bytes();
+  return piece;
+}
+
+std::string this_user() {
+  const passwd* user = ::getpwuid(::geteuid());
+  return user != nullptr ? user->pw_name : str_cat("uid ", ::geteuid());
+}
+
+std::string this_host() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
+}
+
+StopOrigin completed(StopOrigin origin) {
+  if (origin.user.empty()) origin.user = this_user();
+  if (origin.host.empty()) origin.host = this_host();
+  if (origin.command.empty()) origin.command = program_invocation_short_name;
+  return origin;
+}
+
 // Makes results of what comes on one stream after the other: each goes on in the middle of the
 // result in which the one before broke.
 class ResultPieces {
@@ -91,26 +139,33 @@ class ResultPieces {
 
  private:
   void take(const v1::TaskResult& message) {
-    const auto expected = static_cast<TaskIndex>(request_.first_task());
-    if (message.task() < expected) return;  // what is left of one that was passed over
-    if (given_ > 0 && message.task() != expected) {
-      ResultPiece rest;
-      rest.task = expected;
-      end(rest, "the master came back without the rest of it");
+    if (passed_over_ && message.task() == head_.task()) return;  // what is left of it
+    passed_over_ = false;
+    if (given_ > 0 && message.task() != head_.task()) {
+      end("the master came back without the rest of it");
+      passed_over_ = false;
       if (!wanted_) return;
     }
-    request_.set_first_task(message.task());
-    if (!frames_) frames_.emplace();
-    ResultPiece piece{message.task(), message.attempt(), message.result_bytes(), 0, {}, false};
-    if (!message.damaged().empty()) return end(piece, message.damaged());
-    Result<void> taken = add(message, piece);
+    if (!frames_) begin(message);
+    if (!message.damaged().empty()) return end(message.damaged());
+    Result<void> taken = add(message);
     if (!wanted_ || (taken && message.more())) return;
-    if (taken) taken = frames_->finish(message.result_bytes());
-    end(piece, taken ? std::string_view() : std::string_view(taken.failure().message));
+    const bool has_result = outcome_from(head_.outcome()) == TaskOutcome::kDone;
+    if (taken && has_result) taken = frames_->finish(message.result_bytes());
+    end(taken ? std::string() : taken.failure().message);
+  }
+
+  // The first message of a result says all about its task.
+  void begin(const v1::TaskResult& message) {
+    frames_.emplace();
+    head_ = message;
+    request_.set_first_task(message.task());
+    request_.set_behind_first(false);
   }
 
   // Gives what has not been given on an earlier stream.
-  Result<void> add(const v1::TaskResult& message, ResultPiece piece) {
+  Result<void> add(const v1::TaskResult& message) {
+    ResultPiece piece = described(head_);
     uint64_t begin = frames_->size();
     return frames_->add(message.result(), [&](std::string_view bytes) {
       const uint64_t end = begin + bytes.size();
@@ -125,24 +180,41 @@ class ResultPieces {
     });
   }
 
-  void end(ResultPiece piece, std::string_view damage) {
+  void end(const std::string& damage) {
     frames_.reset();
     given_ = 0;
-    request_.set_first_task(piece.task + 1);
+    passed_over_ = !damage.empty();
+    request_.set_first_task(head_.task());
+    request_.set_behind_first(true);
+    ResultPiece piece = described(head_);
     piece.offset = piece.size;
     piece.last = true;
     piece.damaged = damage;
     wanted_ = each_(piece);
   }
 
-  v1::GetResultsRequest request_;  // from the first task on that has not been given
+  v1::GetResultsRequest request_;  // for what has not been given yet
   const Each& each_;
   std::optional<Decompressor> frames_;
-  uint64_t given_ = 0;  // bytes of that task's result
+  v1::TaskResult head_;
+  uint64_t given_ = 0;        // bytes of that task's result
+  bool passed_over_ = false;  // it was damaged
   bool wanted_ = true;
 };
 
 }  // namespace
+
+std::string_view to_string(TaskOutcome outcome) {
+  switch (outcome) {
+    case TaskOutcome::kDone:
+      return "done";
+    case TaskOutcome::kGivenUp:
+      return "given up";
+    case TaskOutcome::kCancelled:
+      return "cancelled";
+  }
+  return "unknown";
+}
 
 class JobClient::Impl {
  public:
@@ -284,6 +356,7 @@ Result<JobStatus> JobClient::stop(const std::string& job, const StopOptions& opt
   impl_->name(&request, job);
   request.set_grace_ms(static_cast<uint32_t>(options.grace.count()));
   request.set_force(options.force);
+  *request.mutable_by() = to_proto(completed(options.by));
   const Result<v1::StopJobReply> reply = impl_->call(&v1::JobService::Stub::StopJob, request);
   if (!reply) return reply.failure();
   return impl_->heard(reply->status());
@@ -374,8 +447,11 @@ Result<void> JobClient::result_pieces(const std::string& job, const ResultOption
   if (!id) return id.failure();
   v1::GetResultsRequest request;
   impl_->name(&request, *id);
-  request.set_first_task(options.first_task);
+  if (options.first_task) request.set_first_task(*options.first_task);
   request.set_follow(options.follow);
+  request.set_all_ended(options.all_ended);
+  request.set_inputs(options.inputs);
+  request.set_only_failed(options.only_failed);
   ResultPieces pieces(request, each);
   return impl_->connection_->keep_up(
       [&] { return pieces.read(impl_->connection_->stub()); },

@@ -46,6 +46,7 @@ Result<void> each_row(Database& database, const char* sql, Row row) {
 }
 
 constexpr int64_t kNoFault = -1;
+constexpr int64_t kNoDuration = -1;
 // No state of a task: its row cannot be understood.
 constexpr auto kUnreadable = static_cast<TaskState>(UINT8_MAX);
 
@@ -81,6 +82,41 @@ Statement& bind_task(Statement& statement, const TaskRecord& task) {
       .bind(failures)
       .bind(task.last_fault ? static_cast<int64_t>(*task.last_fault) : kNoFault)
       .bind(task.reason);
+}
+
+// Of a row of `tasks`, behind what task_of() reads.
+TaskRecord timed_task_of(const Statement& row) {
+  TaskRecord task = task_of(row);
+  if (row.integer(10) != kNoDuration) task.ran_ms = static_cast<uint32_t>(row.integer(10));
+  return task;
+}
+
+int64_t duration_of(const TaskRecord& task) {
+  return task.ran_ms == kNotMeasured ? kNoDuration : int64_t{task.ran_ms};
+}
+
+// Of a row of `tasks` with what there is of it in `results`, from column 11 on.
+EndedRow ended_row_of(uint64_t job, const Statement& row) {
+  EndedRow ended{timed_task_of(row), std::nullopt};
+  if (row.integer(11) == 0) return ended;
+  ended.result = ResultRow{job,
+                           ended.task.task,
+                           static_cast<uint32_t>(row.integer(12)),
+                           static_cast<LeaseEpoch>(row.integer(13)),
+                           static_cast<uint64_t>(row.integer(14)),
+                           row.bytes(15),
+                           static_cast<uint64_t>(row.integer(16)),
+                           ""};
+  return ended;
+}
+
+// Nothing of it is to be used but that it is there.
+void mark_damaged(EndedRow& row, uint64_t job, const std::string& why) {
+  TaskRecord task;
+  task.task = row.task.task;
+  task.state = TaskState::kDone;
+  row.task = task;
+  row.result = ResultRow{job, task.task, 0, 0, 0, "", 0, why};
 }
 
 // How many rows from `first` on fit one row of `grants`.
@@ -156,9 +192,9 @@ class ContentsReader {
   Result<void> tasks() {
     return of_jobs("a task",
                    "SELECT job, task, state, attempt, epoch, worker, incarnation, failures,"
-                   " last_fault, reason FROM tasks",
+                   " last_fault, reason, ran_ms FROM tasks",
                    [this](uint64_t job, const Statement& row) {
-                     contents_.tasks[job].push_back(task_of(row));
+                     contents_.tasks[job].push_back(timed_task_of(row));
                    });
   }
   // Tasks that have not moved since they were granted together. Follows the read of all that have.
@@ -381,7 +417,7 @@ struct Ledger::Statements {
         {&statements->put_store, "INSERT OR REPLACE INTO store VALUES(?, ?, ?)"},
         {&statements->erase_store, "DELETE FROM store WHERE job=? AND key=?"},
         {&statements->drop_store, "DELETE FROM store WHERE job=?"},
-        {&statements->put_task, "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)"},
+        {&statements->put_task, "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
         {&statements->put_grant, "INSERT OR REPLACE INTO grants VALUES(?, ?, ?, ?, ?)"},
         {&statements->put_result, "INSERT INTO results VALUES(?, ?, ?, ?, ?, ?)"},
         {&statements->put_inputs, "INSERT OR REPLACE INTO inputs VALUES(?, ?, ?)"},
@@ -638,7 +674,9 @@ Result<void> Ledger::write_tasks(const std::vector<LedgerBatch::TaskRow>& rows) 
                            .bind_text(task.holder.worker)
                            .bind_text(task.holder.incarnation)
                            .run()
-                     : bind_task(statements_->put_task.bind(place_of(job, task.task)), task).run();
+                     : bind_task(statements_->put_task.bind(place_of(job, task.task)), task)
+                           .bind(duration_of(task))
+                           .run();
     if (!done) return done;
     i += std::max<size_t>(together, 1);
   }
@@ -670,19 +708,21 @@ Result<ResultReader> ResultReader::open(const std::string& folder) {
   return ResultReader(std::move(*database));
 }
 
-// Where a page of the table is damaged the tasks are asked for one by one: those on other pages are
+// Where a page of the tables is damaged the tasks are asked for one by one: those on other pages are
 // found.
-Result<std::vector<ResultRow>> ResultReader::read(uint64_t job, TaskIndex first, TaskIndex end,
-                                                  size_t limit) {
-  Result<std::vector<ResultRow>> rows = read_range(job, first, end, limit);
+Result<std::vector<EndedRow>> ResultReader::read(uint64_t job, TaskIndex first, TaskIndex end,
+                                                 size_t limit) {
+  Result<std::vector<EndedRow>> rows = read_range(job, first, end, limit);
   if (rows || rows.failure().kind != ErrorKind::kCorrupt) return rows;
-  std::vector<ResultRow> found;
+  std::vector<EndedRow> found;
   for (TaskIndex task = first; task < end && found.size() < limit; ++task) {
-    Result<std::vector<ResultRow>> one = read_range(job, task, task + 1, 1);
+    Result<std::vector<EndedRow>> one = read_range(job, task, task + 1, 1);
     if (one) {
       std::move(one->begin(), one->end(), std::back_inserter(found));
     } else if (one.failure().kind == ErrorKind::kCorrupt) {
-      found.push_back({job, task, 0, 0, 0, "", 0, one.failure().message});
+      found.emplace_back();
+      found.back().task.task = task;
+      mark_damaged(found.back(), job, one.failure().message);
     } else {
       return one;
     }
@@ -690,24 +730,26 @@ Result<std::vector<ResultRow>> ResultReader::read(uint64_t job, TaskIndex first,
   return found;
 }
 
-Result<std::vector<ResultRow>> ResultReader::read_range(uint64_t job, TaskIndex first,
-                                                        TaskIndex end, size_t limit) {
+Result<std::vector<EndedRow>> ResultReader::read_range(uint64_t job, TaskIndex first,
+                                                       TaskIndex end, size_t limit) {
   Result<Statement> statement = database_.prepare(
-      "SELECT task, attempt, epoch, bytes, result, file_bytes FROM results"
-      " WHERE place>=? AND place<? ORDER BY place LIMIT ?");
+      "SELECT tasks.job, tasks.task, state, tasks.attempt, tasks.epoch, worker, incarnation,"
+      " failures, last_fault, reason, ran_ms, results.place IS NOT NULL, results.attempt,"
+      " results.epoch, bytes, result, file_bytes FROM tasks LEFT JOIN results ON results.place=tasks.place"
+      " WHERE tasks.place>=? AND tasks.place<? ORDER BY tasks.place LIMIT ?");
   if (!statement) return statement.failure();
   statement->bind(place_of(job, first)).bind(place_of(job, end)).bind(static_cast<int64_t>(limit));
-  std::vector<ResultRow> rows;
+  std::vector<EndedRow> rows;
   while (true) {
     const Result<bool> more = statement->next();
     if (!more) return more.failure();
     if (!*more) return rows;
-    rows.push_back({job, static_cast<TaskIndex>(statement->integer(0)),
-                    static_cast<uint32_t>(statement->integer(1)),
-                    static_cast<LeaseEpoch>(statement->integer(2)),
-                    static_cast<uint64_t>(statement->integer(3)), statement->bytes(4),
-                    static_cast<uint64_t>(statement->integer(5)), ""});
-    if (!statement->intact()) rows.back().damaged = "its row in the ledger is damaged";
+    EndedRow& row = rows.emplace_back(ended_row_of(job, *statement));
+    if (!statement->intact() || row.task.state == kUnreadable) {
+      mark_damaged(row, job, "its row in the ledger is damaged");
+    } else if (row.task.state == TaskState::kDone && !row.result) {
+      mark_damaged(row, job, "it is not in the ledger");
+    }
   }
 }
 

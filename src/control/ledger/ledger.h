@@ -120,13 +120,20 @@ struct LedgerContents {
   std::map<uint64_t, std::map<std::string, DatasetRow>> datasets;  // by name
 };
 
+// A task of an array that was granted at least once, as it stands on disk, with what it gave.
+struct EndedRow {
+  TaskRecord task;
+  std::optional<ResultRow> result;
+};
+
 // Reads results while the ledger writes. Thread safety: none; any number of readers at once.
 class ResultReader {
  public:
   static Result<ResultReader> open(const std::string& folder);
-  // Up to `limit` results of tasks first <= task < end, in task order. One that is damaged comes as
-  // such, and hides no other.
-  Result<std::vector<ResultRow>> read(uint64_t job, TaskIndex first, TaskIndex end, size_t limit);
+  // Up to `limit` rows of tasks first <= task < end, in task order, with or without a result. A
+  // task that was never granted by itself has none. One that is damaged comes as such, and hides no
+  // other.
+  Result<std::vector<EndedRow>> read(uint64_t job, TaskIndex first, TaskIndex end, size_t limit);
 
  private:
   explicit ResultReader(Database database) : database_(std::move(database)) {}

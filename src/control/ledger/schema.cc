@@ -72,8 +72,10 @@ constexpr std::array kMigrations = {
     " epoch INTEGER NOT NULL, worker TEXT NOT NULL, incarnation TEXT NOT NULL,"
     " job INTEGER AS (place >> 32), task INTEGER AS (place & 0xffffffff));",
     // 7: jobs that were forgotten, and whose files may still lie beside the database. `meta` has
-    // `life` and `seal` (life_file.h).
-    "CREATE TABLE dropped(job INTEGER PRIMARY KEY);",
+    // `life` and `seal` (life_file.h). How long the process of a task's last attempt ran; -1:
+    // nobody said.
+    "CREATE TABLE dropped(job INTEGER PRIMARY KEY);"
+    "ALTER TABLE tasks ADD COLUMN ran_ms INTEGER NOT NULL DEFAULT -1;",
 };
 
 Result<int64_t> pragma(Database& database, const char* sql) {

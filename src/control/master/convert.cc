@@ -242,8 +242,10 @@ v1::Register to_proto(const WorkerRegistration& registration) {
 }
 
 TaskEndedMessage from_proto(const v1::TaskEnded& proto) {
+  const uint64_t ran_ms = proto.has_ran_ms() ? proto.ran_ms() : kNotMeasured;
   return {launch_of(proto), from_proto(proto.lease()), from_proto(proto.exit()),
-          capped(proto.refused(), limits::kSentence)};
+          capped(proto.refused(), limits::kSentence),
+          static_cast<uint32_t>(std::min<uint64_t>(ran_ms, kNotMeasured))};
 }
 
 PreparedMessage from_proto(const v1::Prepared& proto) {

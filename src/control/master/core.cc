@@ -565,6 +565,12 @@ void Core::add_stored_inputs(const JobId& job, const ArrayJobSpec& array, uint64
   inputs_.emplace(job, TaskInputs(array, set));
 }
 
+std::optional<TaskInputs> Core::inputs_of(const JobId& job) const {
+  const auto found = inputs_.find(job);
+  if (found == inputs_.end()) return std::nullopt;
+  return found->second;
+}
+
 // A task whose input cannot be had is left out, and the state hears of it.
 void Core::fill_inputs(v1::GrantTasks& grant) {
   const auto inputs = inputs_.find(grant.job_id());

@@ -115,6 +115,9 @@ class Core {
   void add_inputs(const JobId& job, const ArrayJobSpec& array,
                   const std::vector<std::string>& inputs);
   bool has_inputs(const JobId& job) const { return inputs_.contains(job); }
+  // For another thread, which reads them with an InputReader of its own once all that has happened
+  // so far is on disk.
+  std::optional<TaskInputs> inputs_of(const JobId& job) const;
   // The same for inputs that come in chunks: rows of a new set, which then becomes a job's, or is
   // dropped.
   uint64_t new_input_set() { return ++last_input_set_; }

@@ -88,7 +88,7 @@ void TaskRunner::grant(const v1::GrantTasks& grant) {
 // Starts the next task of a batch that can be started.
 void TaskRunner::next_of(LeaseEpoch batch) {
   const auto waiting = batches_.find(batch);
-  if (waiting == batches_.end()) return;
+  if (waiting == batches_.end() || paused_) return;
   while (!waiting->second.empty()) {
     const LeaseEpoch epoch = waiting->second.front();
     waiting->second.pop_front();
@@ -126,7 +126,8 @@ Result<void> TaskRunner::start(LeaseEpoch epoch, const Task& task) {
   fs::create_directories(site_.folder, error);
   Result<RankFolder> folder = RankFolder::create(folder_of(epoch), make_token());
   if (!folder) return folder.failure();
-  auto running = std::make_unique<Running>(Running{std::move(*folder), nullptr});
+  auto running = std::make_unique<Running>(
+      Running{std::move(*folder), nullptr, 0, SystemClock().now()});
   const Result<RankCommand> command = command_for(task, running->folder);
   if (!command) return command.failure();
   RankProcess::Listener listener;
@@ -156,7 +157,9 @@ Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder& 
   Environment env = own_environment();
   for (const auto& [name, value] : spec.env()) env[name] = value;
   env["LONGHAUL_JOB_ID"] = task.job->launch.job;
-  env["LONGHAUL_TASK_ID"] = std::to_string(task.lease.task());
+  // As its user calls it: an index is the task's input, too.
+  env["LONGHAUL_TASK_ID"] =
+      spec.array().indices().empty() ? std::to_string(task.lease.task()) : task.input;
   env["LONGHAUL_ATTEMPT"] = std::to_string(task.lease.attempt());
   env["LONGHAUL_INPUT"] = task.input;
   env["LONGHAUL_RESULT"] = ResultSource::path_in(folder);
@@ -223,6 +226,9 @@ bool TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
   if (const auto running = running_.find(epoch); running != running_.end()) {
     const RankFolder& ran_in = running->second->folder;
     *ended.mutable_exit() = exit_report(end, SpoolReader(ran_in, kStderr).tail(), "", "");
+    const auto ran_for = SystemClock().now() - running->second->started_at;
+    ended.set_ran_ms(
+        static_cast<uint64_t>(std::chrono::duration_cast<milliseconds>(ran_for).count()));
     const bool well = end.exit_code == 0 && end.signal == 0 && end.launch_error.empty();
     if (well && !end.stopped_by_us) result = add_result(task, ran_in, &ended);
     if (result == Added::kLater) return false;
@@ -311,7 +317,7 @@ void TaskRunner::tell(LeaseEpoch epoch, v1::TaskEnded ended) {
   task.ended = std::move(ended);
   // Small tasks of one batch share a message: the last one sends it, or the clock, or its size.
   const auto waiting = batches_.find(task.batch);
-  const bool last = waiting == batches_.end() || waiting->second.empty();
+  const bool last = waiting == batches_.end() || waiting->second.empty() || paused_;
   if (last || ends_.ByteSizeLong() > kEndsBytes) {
     send_ends();
   } else if (ends_timer_ == 0) {
@@ -377,6 +383,11 @@ void TaskRunner::stop_one(LeaseEpoch epoch, milliseconds grace) {
   if (grace.count() <= 0) return process.kill();
   process.terminate();
   running->second->kill_timer = loop_.after(grace, [&process] { process.kill(); });
+}
+
+bool TaskRunner::nothing_to_lose() const {
+  return idle() && std::none_of(tasks_.begin(), tasks_.end(),
+                                [](const auto& entry) { return entry.second.ended.has_value(); });
 }
 
 void TaskRunner::add_inventory(v1::Register* message) const {

@@ -56,6 +56,12 @@ class TaskRunner {
   void stop(const LaunchId& launch, milliseconds grace);
   void stop_all(milliseconds grace);
 
+  // Begins no more tasks; what it is granted from now on waits, and a worker that comes after this
+  // one finds the master giving it out again.
+  void pause() { paused_ = true; }
+  // Nothing is running, on its way or unanswered: this worker may vanish and no work is lost.
+  bool nothing_to_lose() const;
+
   // Every lease that the master has not answered.
   void add_inventory(v1::Register* message) const;
   // The ends that the master may not have heard.
@@ -81,6 +87,7 @@ class TaskRunner {
     RankFolder folder;
     std::unique_ptr<RankProcess> process;
     EventLoop::TimerId kill_timer = 0;
+    Instant started_at;
     std::optional<std::string> out_of_memory = std::nullopt;  // asked for once
   };
   struct Uploading {
@@ -122,6 +129,7 @@ class TaskRunner {
   v1::WorkerMessage ends_;                    // not sent yet
   EventLoop::TimerId ends_timer_ = 0;
   std::string last_hold_;  // why a task was held back; told when it changes
+  bool paused_ = false;
   // Posted callbacks that come after the end find it gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

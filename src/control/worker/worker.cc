@@ -59,6 +59,9 @@ class Worker::Impl final : public AgentBackend {
   void shutdown(bool force) {
     loop_->post([this, force] { begin_shutdown(force); });
   }
+  void hand_over(std::function<void()> leave) {
+    loop_->post([this, leave = std::move(leave)]() mutable { begin_hand_over(std::move(leave)); });
+  }
 
   // AgentBackend: what the ranks ask.
   bool knows(const std::string& token) const override { return find(token).launch != nullptr; }
@@ -109,6 +112,8 @@ class Worker::Impl final : public AgentBackend {
   void pump_soon();
   void forget_ended();
 
+  void begin_hand_over(std::function<void()> leave);
+  void continue_hand_over();
   void begin_shutdown(bool force);
   void continue_shutdown();
   void end_session();
@@ -134,6 +139,7 @@ class Worker::Impl final : public AgentBackend {
   bool pump_posted_ = false;
   bool shutting_down_ = false;
   bool ending_session_ = false;
+  std::function<void()> leave_;  // set while it makes room for a successor
   EventLoop::TimerId last_words_timer_ = 0;
 };
 
@@ -570,6 +576,7 @@ void Worker::Impl::pump() {
   }
   forget_ended();
   if (shutting_down_) continue_shutdown();
+  continue_hand_over();
 }
 
 void Worker::Impl::forget_ended() {
@@ -582,6 +589,27 @@ void Worker::Impl::forget_ended() {
            !outbox_.holds(
                [&](const v1::RankEvent& event) { return launch_id_of(event) == launch.id(); });
   });
+}
+
+void Worker::Impl::begin_hand_over(std::function<void()> leave) {
+  if (settings_.state_folder.empty() || site_.shim.adopt_timeout.count() == 0) {
+    log(LogLevel::kError, "worker", name_,
+        ": no other worker could take its ranks over: that needs a --state-dir, and neither "
+        "--no-adopt nor --adopt-timeout 0; nothing is done");
+    return;
+  }
+  if (shutting_down_) return;
+  if (leave_) return leave();
+  log(LogLevel::kInfo, "worker", name_, ": makes room for a successor, which has ",
+      format_seconds(std::chrono::duration<double>(site_.shim.adopt_timeout).count()),
+      " from then on; its ranks run on");
+  leave_ = std::move(leave);
+  tasks_->pause();
+  continue_hand_over();
+}
+
+void Worker::Impl::continue_hand_over() {
+  if (leave_ && !shutting_down_ && tasks_->nothing_to_lose()) leave_();
 }
 
 void Worker::Impl::begin_shutdown(bool force) {
@@ -622,6 +650,9 @@ Result<void> Worker::run() {
 }
 void Worker::shutdown(bool force) {
   impl_->shutdown(force);
+}
+void Worker::hand_over(std::function<void()> leave) {
+  impl_->hand_over(std::move(leave));
 }
 
 }  // namespace longhaul
