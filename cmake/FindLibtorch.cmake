@@ -63,14 +63,24 @@ endif()
 
 set(Libtorch_ROOT_DIR "${Libtorch_ROOT_DIR}" CACHE INTERNAL "The libtorch in use")
 
-file(STRINGS "${Libtorch_ROOT_DIR}/include/torch/headeronly/version.h" _libtorch_version
-  REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
+# The numbers stand in the first of these that exists: from 2.10 on the other only includes it.
+foreach(header IN ITEMS headeronly/version.h csrc/api/include/torch/version.h)
+  set(_libtorch_version_file ${Libtorch_ROOT_DIR}/include/torch/${header})
+  if(EXISTS ${_libtorch_version_file})
+    break()
+  endif()
+endforeach()
+set(_libtorch_version "")
+if(EXISTS ${_libtorch_version_file})
+  file(STRINGS ${_libtorch_version_file} _libtorch_version
+    REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
+endif()
 list(TRANSFORM _libtorch_version REPLACE ".* ([0-9]+).*" "\\1")
 list(JOIN _libtorch_version "." Libtorch_VERSION)
 if(NOT Libtorch_VERSION OR Libtorch_VERSION VERSION_LESS _libtorch_oldest)
   message(FATAL_ERROR
     "Longhaul needs libtorch >= ${_libtorch_oldest}; ${Libtorch_ROOT_DIR} is "
-    "${Libtorch_VERSION} (from its headeronly/version.h; older releases have no such file).\n"
+    "'${Libtorch_VERSION}' (from ${_libtorch_version_file}).\n"
     "Mend it with:  scripts/setup.sh --libtorch wheel   (fetches the pinned wheel)")
 endif()
 

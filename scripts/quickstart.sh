@@ -65,25 +65,7 @@ if [ -n "$report" ]; then
 fi
 
 cd "$top"
-scripts/setup.sh
-[ -e build/release/build.ninja ] || cmake --preset release >/dev/null
-targets=(longhaul-master longhaul-worker longhaul-shim longhaul-cli char_gpt)
-[ -z "${link+given}" ] || targets+=(linkem)
-if [ -t 1 ]; then
-  cmake --build --preset release --target "${targets[@]}"
-else
-  echo "quickstart: building" >&2
-  log=$(mktemp)
-  cmake --build --preset release --target "${targets[@]}" >"$log" 2>&1 ||
-    { tail -n 40 "$log" >&2; rm -f "$log"; exit 1; }
-  rm -f "$log"
-fi
-bin="$top/build/release/bin"
-if [ -z "$text" ]; then
-  text=$(sed -n 's/^Libtorch_ROOT_DIR:[A-Z]*=//p' build/release/CMakeCache.txt)/include
-fi
-
-# --- Run: everything below is stopped and removed on every way out --------------------------------
+# --- Everything below is stopped and removed on every way out -------------------------------------
 state=$(mktemp -d)
 pids=()
 # shellcheck disable=SC2317 # called by the trap
@@ -95,6 +77,56 @@ cleanup() {
   rm -rf "$state"
 }
 trap cleanup EXIT
+
+scripts/setup.sh
+targets=(longhaul-master longhaul-worker longhaul-shim longhaul-cli char_gpt)
+[ -z "${link+given}" ] || targets+=(linkem)
+
+# One line that tells how far the build is: rewritten on a terminal, elsewhere a new one every quarter of a minute.
+show_progress() {
+  local text
+  text="quickstart: building, $1 after $((SECONDS / 60)) min $((SECONDS % 60)) s"
+  if [ -t 2 ]; then
+    printf '\r%s\e[K' "$text" >&2
+  elif ((SECONDS >= told_at)); then
+    echo "$text" >&2
+    told_at=$((SECONDS + 15))
+  fi
+}
+
+# Reads ninja's output, a line for each finished step, into the file LOG.
+follow_build() {
+  local line rest='' steps='' told_at=0 status
+  SECONDS=0
+  while :; do
+    if IFS= read -r -t 1 line; then
+      status=0
+    else
+      status=$?
+    fi
+    if ((status > 128)); then # a second went by
+      rest+=$line
+    elif ((status > 0)); then # the end
+      break
+    else
+      line=$rest$line rest=''
+      printf '%s\n' "$line" >>"$1"
+      [[ ! "$line" =~ ^\[([0-9]+)/([0-9]+)\] ]] || steps="${BASH_REMATCH[1]} of ${BASH_REMATCH[2]} steps done"
+    fi
+    [ -z "$steps" ] || show_progress "$steps"
+  done
+  [ ! -t 2 ] || printf '\r\e[K' >&2
+}
+
+log="$state/build.log"
+[ -e build/release/build.ninja ] || { echo "quickstart: configuring" >&2; cmake --preset release >/dev/null; }
+NINJA_STATUS='[%f/%t] ' cmake --build --preset release --target "${targets[@]}" 2>&1 | follow_build "$log" ||
+  { tail -n 40 "$log" >&2; exit 1; }
+bin="$top/build/release/bin"
+if [ -z "$text" ]; then
+  text=$(sed -n 's/^Libtorch_ROOT_DIR:[A-Z]*=//p' build/release/CMakeCache.txt)/include
+fi
+
 trap 'exit 130' INT
 trap 'exit 143' TERM
 

@@ -6,6 +6,8 @@
 # Exit code: host 0: the job's own. What is still running when every host has ended, linkem ends.
 set -uo pipefail
 
+case "${1:-}" in -h | --help) sed -n 's/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed 1d; exit 0 ;; esac
+[ $# -ge 3 ] || { echo "quickstart_host.sh: BIN, STATE and RANKS are needed; linkem starts this" >&2; exit 64; }
 bin=$1 state=$2 ranks=$3
 shift 3
 name="host-$LINKEM_HOST"

@@ -1,17 +1,16 @@
 """The compressed all-reduce against Gloo's own in fp32: time, bytes that a rank sends beside 2(n-1)/n S/ratio, and the error
 of the result, for 2, 4 and 8 ranks and a bucket of 12 MiB, on loopback and, as root, over emulated links."""
 
-import argparse
 import os
 
 import wan_ddp
-from common import BIN, emit
+from common import BIN, Parser, emit
 
 CODECS = ["none", "zstd", "bf16", "int8", "rms:step=0.5", "rms:step=1", "rms:step=2,result=0.5"]
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh allreduce", description=__doc__)
+    parser = Parser("allreduce", __doc__)
     parser.add_argument("--codecs", default=";".join(CODECS), help="specs, with ';' between them")
     parser.add_argument("--links", default="loopback,100mbit 100ms", help="of: " + ", ".join(wan_ddp.LINKS))
     parser.add_argument("--ranks", default="2,4,8")

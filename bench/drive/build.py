@@ -1,14 +1,13 @@
 """Time to configure and build a preset: cold (empty folder and empty compiler cache, as after a fresh clone), warm
 (empty folder, filled cache) and again (nothing changed)."""
 
-import argparse
 import os
 import shutil
 import subprocess
 import tempfile
 import time
 
-from common import TOP, emit
+from common import TOP, Parser, emit
 
 
 def build(preset, folder, env):
@@ -19,7 +18,7 @@ def build(preset, folder, env):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh build", description=__doc__)
+    parser = Parser("build", __doc__)
     parser.add_argument("--presets", default="release,test")
     options = parser.parse_args()
     for preset in options.presets.split(","):

@@ -2,12 +2,11 @@
 a CNN and of a transformer with 16384 words, and what 8 local steps of AdamW change; against stock zstd and lz4, and
 PyTorch's own quantization ops. Then the fast codecs again on several cores."""
 
-import argparse
 import pathlib
 import subprocess
 import tempfile
 
-from common import BIN, dump_gradients, libtorch_headers
+from common import BIN, Parser, dump_gradients, libtorch_headers
 
 SCALED = ("int8:block=1024", "rms:step=0.5,block=256", "lossless")  # measured on several cores
 
@@ -22,7 +21,7 @@ def dumps_of(folder, steps, text):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh codecs", description=__doc__)
+    parser = Parser("codecs", __doc__)
     parser.add_argument("--text", default=None, help="a folder of headers to learn (libtorch's)")
     parser.add_argument("--steps", default=None, help="steps of char_gpt whose gradients are dumped (1,200; quick: 1,40)")
     parser.add_argument("--runs", type=int, default=None, help="(5; quick: 2)")

@@ -1,5 +1,6 @@
 """What the bench drivers share: ranks as processes, medians, JSON lines."""
 
+import argparse
 import json
 import os
 import pathlib
@@ -12,6 +13,20 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 BIN = TOP / "build/bench/bin"
 PEER_PYTHON = TOP / ".peers/venv/bin/python"
 PEERS = TOP / "bench/peers"
+
+
+class Parser(argparse.ArgumentParser):
+    """The command line of one bench: a help text is shown as it is written (argparse alone takes percent signs for
+    formats), its default behind it unless it tells the default itself."""
+
+    def __init__(self, bench, description):
+        super().__init__(prog=f"scripts/bench.sh {bench}", description=description)
+
+    def add_argument(self, *names, help="", default=None, **more):
+        if help is not argparse.SUPPRESS:
+            told = default in (None, False, argparse.SUPPRESS) or help.endswith(")")
+            help = (help if told else f"{help} (default: {default})".lstrip()).replace("%", "%%")
+        return super().add_argument(*names, help=help, default=default, **more)
 
 
 def emit(bench, case, metric, value, unit, runs=1, spread=None, target=None):

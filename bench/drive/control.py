@@ -1,7 +1,6 @@
 """What one master takes. Rates and recovery with a thousand simulated workers: real links, no processes; every task granted, ended,
 and its result committed with fsync before it is acknowledged. Launches with real workers and real processes."""
 
-import argparse
 import os
 import pathlib
 import signal
@@ -10,7 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from common import BIN, emit, emit_median, free_port
+from common import BIN, Parser, emit, emit_median, free_port
 
 
 class Master:
@@ -174,7 +173,7 @@ def measure_launches(options):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh control", description=__doc__)
+    parser = Parser("control", __doc__)
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=300, help="jobs of one rank, for submit to exec")

@@ -2,14 +2,13 @@
 codec, seed by seed, against fp32 (`none`) of the same seed. `zstd` is exact too, but adds in another order than Gloo's
 ring: its difference shows how far rounding alone moves the loss."""
 
-import argparse
 import json
 import os
 import statistics
 import sys
 import tempfile
 
-from common import BIN, emit, libtorch_headers, run_ranks
+from common import BIN, Parser, emit, libtorch_headers, run_ranks
 
 CODECS = ["none", "zstd", "bf16", "int8", "rms:step=0.25", "rms:step=0.5", "rms:step=1", "rms:step=1,result=0.5",
           "rms:step=2,result=0.5"]
@@ -32,7 +31,7 @@ def train(options, codec, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh convergence", description=__doc__)
+    parser = Parser("convergence", __doc__)
     parser.add_argument("--codecs", default=";".join(CODECS), help="specs, with ';' between them")
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--first-seed", type=int, default=1)

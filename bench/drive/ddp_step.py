@@ -1,13 +1,12 @@
 """Time of a training step: our DDP against Python's DDP, in turns, and against plain libtorch."""
 
-import argparse
 import statistics
 
-from common import BIN, PEER_PYTHON, PEERS, emit_median, run_ranks
+from common import BIN, PEERS, PEER_PYTHON, Parser, emit_median, run_ranks
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh ddp_step", description=__doc__)
+    parser = Parser("ddp_step", __doc__)
     parser.add_argument("--worlds", default="1,2,4", help="world sizes (1,2,4)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
     parser.add_argument("--steps", type=int, default=20, help="timed steps in a turn")

@@ -1,7 +1,6 @@
 """How soon is it seen that a rank, a worker or a host has gone, and is a stall taken for an end? Master, workers and the
 client that looks are hosts in network namespaces (root); times are from the injection to the client's seeing it."""
 
-import argparse
 import contextlib
 import json
 import os
@@ -15,7 +14,7 @@ import tempfile
 import threading
 import time
 
-from common import BIN, TOP, emit
+from common import BIN, TOP, Parser, emit
 
 sys.path.insert(0, str(TOP / "tests/support"))
 from hosts import Hosts, why_not  # noqa: E402
@@ -214,7 +213,7 @@ def bench_silence(cluster, count, lease):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh detection", description=__doc__)
+    parser = Parser("detection", __doc__)
     parser.add_argument("--injections", type=int, default=60, help="of each kind, at least")
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--binaries", default=BIN, help="folder of the programs (build/bench/bin)")

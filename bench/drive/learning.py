@@ -2,11 +2,10 @@
 four ranks: our DDP with each codec, and Python's DDP with its communication hooks, which starts from the same parameters
 and sees the same windows (without a hook it prints what our codec `none` prints)."""
 
-import argparse
 import pathlib
 import tempfile
 
-from common import BIN, PEER_PYTHON, PEERS, emit, libtorch_headers, run_ranks
+from common import BIN, PEERS, PEER_PYTHON, Parser, emit, libtorch_headers, run_ranks
 
 OURS = ["none", "int8", "rms:step=0.25", "rms:step=0.5", "rms:step=1", "rms:step=1,result=0.5",
         "rms:step=2,result=0.5"]
@@ -26,7 +25,7 @@ def text_to_learn():
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh learning", description=__doc__)
+    parser = Parser("learning", __doc__)
     parser.add_argument("--codecs", default=";".join(OURS), help="specs, with ';' between them")
     parser.add_argument("--hooks", default=",".join(PEER_HOOKS))
     parser.add_argument("--steps", type=int, default=400)

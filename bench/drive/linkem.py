@@ -1,7 +1,6 @@
 """How true linkem's links are: rate, round-trip time and loss against what was asked for, seen from the
 hosts through the kernel's own UDP; and how much TCP passes in all. As root."""
 
-import argparse
 import json
 import os
 import pathlib
@@ -13,7 +12,7 @@ import sys
 import tempfile
 import time
 
-from common import BIN, emit, emit_median
+from common import BIN, Parser, emit, emit_median
 
 PORT = 5000
 IP_AND_UDP = 28
@@ -179,7 +178,7 @@ def bench_throughput(linkem, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh linkem", description=__doc__)
+    parser = Parser("linkem", __doc__)
     parser.add_argument("--seconds", type=float, default=4, help="of traffic a run")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", choices=["rate", "delay", "loss", "throughput"], default=None)

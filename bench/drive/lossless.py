@@ -1,14 +1,13 @@
 """Ratio and speed of the lossless codec on gradients that char_gpt has at several steps, against stock zstd."""
 
-import argparse
 import subprocess
 import tempfile
 
-from common import BIN, dump_gradients
+from common import BIN, Parser, dump_gradients
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh lossless", description=__doc__)
+    parser = Parser("lossless", __doc__)
     parser.add_argument("--text", default=None, help="what char_gpt learns (libtorch's headers)")
     parser.add_argument("--steps", default="1,50,200", help="steps whose gradients are dumped")
     parser.add_argument("--runs", type=int, default=5)

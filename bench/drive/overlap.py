@@ -2,17 +2,16 @@
 four ranks, codec by codec, on loopback and, as root, over emulated links. "busy": at least one bucket was under way;
 "waited": backward was done and buckets were not; hidden = 1 - waited / busy. "coding" is processor time of rank 0."""
 
-import argparse
 import os
 
 import wan_ddp
-from common import BIN, emit
+from common import BIN, Parser, emit
 
 CODECS = ["none", "zstd", "lossless", "bf16", "int8", "rms:step=0.5", "auto"]
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh overlap", description=__doc__)
+    parser = Parser("overlap", __doc__)
     parser.add_argument("--codecs", default=";".join(CODECS), help="specs, with ';' between them")
     parser.add_argument("--links", default="loopback,1gbit 20ms", help="of: " + ", ".join(wan_ddp.LINKS))
     parser.add_argument("--bucket-cap-mb", default="25,4", help="MiB; 25 is PyTorch's default")

@@ -1,11 +1,10 @@
 """After 50 steps, are the parameters and buffers of our DDP those of Python's DDP, to the last bit?"""
 
-import argparse
 import pathlib
 import sys
 import tempfile
 
-from common import BIN, PEER_PYTHON, PEERS, emit, run_ranks
+from common import BIN, PEERS, PEER_PYTHON, Parser, emit, run_ranks
 
 
 def differing_bytes(ours, theirs):
@@ -15,7 +14,7 @@ def differing_bytes(ours, theirs):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh parity", description=__doc__)
+    parser = Parser("parity", __doc__)
     parser.add_argument("--worlds", default="1,2,4", help="world sizes (1,2,4)")
     parser.add_argument("--trainings", default="mlp_sgd,transformer_adamw")
     parser.add_argument("--steps", type=int, default=50)

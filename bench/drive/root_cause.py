@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 
-from common import BIN, emit, free_port
+from common import BIN, Parser, emit, free_port
 
 WORKERS, SLOTS = 4, 4
 LEASE, DEADLINE, JOIN_TIMEOUT = 3.0, 1.5, 3.0
@@ -239,9 +239,9 @@ def tell(case, outcomes, **targets):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh root_cause", description=__doc__)
+    parser = Parser("root_cause", __doc__)
     parser.add_argument("--injections", type=int, default=204)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30))
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 30), help="of the draw (default: one of its own)")
     parser.add_argument("--kinds", help="only these, separated by commas")
     parser.add_argument("--binaries", default=BIN, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -6,14 +6,13 @@ with PowerSGD. Needs root and /dev/net/tun.
 of them side by side (the same load on the cores), measured before and after the systems; the lower one counts.
 Fast links are measured in three turns."""
 
-import argparse
 import collections
 import os
 import statistics
 import subprocess
 import sys
 
-from common import BIN, PEER_PYTHON, PEERS, emit, run_ranks
+from common import BIN, PEERS, PEER_PYTHON, Parser, emit, run_ranks
 
 HOSTS = 4
 LINKS = {  # name: linkem's flags
@@ -105,7 +104,7 @@ def tell(link, alone, times):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh wan_ddp", description=__doc__)
+    parser = Parser("wan_ddp", __doc__)
     parser.add_argument("--links", default=",".join(LINKS), help="of: " + ", ".join(LINKS))
     parser.add_argument("--codecs", default=";".join(OURS), help="specs, with ';' between them")
     parser.add_argument("--hooks", default=",".join(PEER_HOOKS))

@@ -2,12 +2,11 @@
 times) and learning (steps to a loss), and prints it as rows. Time is steps times the step's time: what a codec does to the
 numbers does not depend on the link. `auto` is counted with the steps of the coarsest codec that its budget allows."""
 
-import argparse
 import collections
 import json
 import statistics
 
-from common import emit
+from common import Parser, emit
 
 LABELS = {"5mbit 100ms": "5 Mbit/s\n100 ms", "25mbit 100ms": "25 Mbit/s\n100 ms", "100mbit 100ms": "100 Mbit/s\n100 ms",
           "100mbit 300ms 0.5%": "100 Mbit/s\n300 ms, 0.5 %", "1gbit 20ms": "1 Gbit/s\n20 ms", "loopback": "loopback"}
@@ -76,7 +75,7 @@ def draw(minutes, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/bench.sh wan_picture", description=__doc__)
+    parser = Parser("wan_picture", __doc__)
     parser.add_argument("rows", nargs="+", help="files with the output of wan_ddp and learning")
     parser.add_argument("--picture", default="docs/wan_ddp.svg")
     parser.add_argument("--loss", type=float, help="nats (default: where codec none is at three quarters of its steps)")

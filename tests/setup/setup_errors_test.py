@@ -40,14 +40,14 @@ class SetupErrors(unittest.TestCase):
         build = tempfile.mkdtemp(dir=self.folder)
         self.run_without(["cmake", "-S", self.checkout, "-B", build, "-G", "Ninja", *flags], says, **variables)
 
-    def libtorch(self, version=(2, 11, 0), config=""):
+    def libtorch(self, version=(2, 11, 0), config="", header="headeronly/version.h"):
         """A folder that looks like a libtorch as far as configuring looks."""
         root = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
         major, minor, patch = version
         files = {
             "lib/libtorch_cpu.so": "",
             "include/torch/csrc/api/include/torch/torch.h": "",
-            "include/torch/headeronly/version.h": f"#define TORCH_VERSION_MAJOR {major}\n"
+            f"include/torch/{header}": f"#define TORCH_VERSION_MAJOR {major}\n"
             f"#define TORCH_VERSION_MINOR {minor}\n#define TORCH_VERSION_PATCH {patch}\n",
             "share/cmake/Torch/TorchConfig.cmake": config,
         }
@@ -68,7 +68,16 @@ class SetupErrors(unittest.TestCase):
     def test_a_libtorch_that_is_too_old(self):
         root = self.libtorch(version=(2, 7, 1))
         self.configure("-DLONGHAUL_CONTROL=OFF", f"-DLIBTORCH={root}",
-                       says=["needs libtorch >= 2.9", "is 2.7.1", "scripts/setup.sh --libtorch wheel"])
+                       says=["needs libtorch >= 2.9", "is '2.7.1'", "scripts/setup.sh --libtorch wheel"])
+
+    def test_the_version_where_2_9_and_older_keep_it(self):
+        """2.9 is new enough: the next thing that is wrong with it is told."""
+        header = "csrc/api/include/torch/version.h"
+        self.configure("-DLONGHAUL_CONTROL=OFF", f"-DLIBTORCH={self.libtorch((2, 8, 0), header=header)}",
+                       says=["needs libtorch >= 2.9", "is '2.8.0'"])
+        config = 'set(TORCH_CXX_FLAGS "-D_GLIBCXX_USE_CXX11_ABI=0")\n'
+        self.configure("-DLONGHAUL_CONTROL=OFF", f"-DLIBTORCH={self.libtorch((2, 9, 1), config, header)}",
+                       says=["old C++ ABI"])
 
     def test_a_libtorch_of_the_old_abi(self):
         root = self.libtorch(config='set(TORCH_CXX_FLAGS "-D_GLIBCXX_USE_CXX11_ABI=0")\n')
