@@ -137,7 +137,7 @@ class ResultReader {
 
  private:
   explicit ResultReader(Database database) : database_(std::move(database)) {}
-  Result<std::vector<ResultRow>> read_range(uint64_t job, TaskIndex first, TaskIndex end,
+  Result<std::vector<EndedRow>> read_range(uint64_t job, TaskIndex first, TaskIndex end,
                                             size_t limit);
   Database database_;
 };
