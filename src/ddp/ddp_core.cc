@@ -82,6 +82,13 @@ bool codec_can_carry(const CodecSpec& codec, at::ScalarType type) {
   }
 }
 
+// A device without an index is any of its type.
+bool lies_on(const at::Tensor& tensor, c10::Device device) {
+  const c10::Device own = tensor.device();
+  const bool any = !device.has_index() || !own.has_index();
+  return own.type() == device.type() && (any || own.index() == device.index());
+}
+
 // Why this rank cannot start; empty when it can.
 std::string find_problem(const TrainedParameters& trained,
                          const DistributedDataParallelOptions& options, c10::Device device) {
@@ -99,7 +106,7 @@ std::string find_problem(const TrainedParameters& trained,
   for (size_t i = 0; i < trained.tensors.size(); ++i) {
     const at::Tensor& parameter = trained.tensors[i];
     const std::string& name = trained.names[i];
-    if (parameter.device().type() != device.type())
+    if (!lies_on(parameter, device))
       return str_cat("parameter '", name, "' is on ", parameter.device(),
                      " but this world's device is ", device, ": call model->to(world.device())");
     if (compressed && trained.expect_sparse[i])
