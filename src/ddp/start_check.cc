@@ -45,13 +45,20 @@ std::string find_cap_problem(const DistributedDataParallelOptions& options) {
   return "";
 }
 
+// A device without an index is any of its type.
+bool lies_on(const at::Tensor& tensor, c10::Device device) {
+  const c10::Device own = tensor.device();
+  const bool any = !device.has_index() || !own.has_index();
+  return own.type() == device.type() && (any || own.index() == device.index());
+}
+
 std::string find_parameter_problem(const TrainedParameters& trained, size_t i,
                                    const DistributedDataParallelOptions& options,
                                    c10::Device device) {
   const bool compressed = options.codec.kind != CodecSpec::Kind::kNone;
   const at::Tensor& parameter = trained.tensors[i];
   const std::string& name = trained.names[i];
-  if (parameter.device().type() != device.type())
+  if (!lies_on(parameter, device))
     return str_cat("parameter '", name, "' is on ", parameter.device(),
                    " but this world's device is ", device, ": call model->to(world.device())");
   if (compressed && trained.expect_sparse[i])

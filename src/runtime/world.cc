@@ -132,8 +132,10 @@ bool has_nccl() {
 }
 
 c10::Device choose_device(const InitOptions& options, int local_rank) {
-  if (options.device) return *options.device;
-  if (!has_nccl() || !torch::cuda::is_available()) return c10::Device(c10::DeviceType::CPU);
+  const bool any_cuda = options.device && options.device->is_cuda() && !options.device->has_index();
+  if (options.device && !any_cuda) return *options.device;
+  if (!any_cuda && (!has_nccl() || !torch::cuda::is_available()))
+    return c10::Device(c10::DeviceType::CPU);
   const auto count = static_cast<int>(torch::cuda::device_count());
   // Granted by our worker: this process sees its own GPUs alone.
   if (std::getenv("LONGHAUL_GPUS") != nullptr) local_rank = 0;
