@@ -142,6 +142,11 @@ void start_monitor(const StorePtr& store, const std::string& host_address,
     const auto strong = weak.lock();
     return strong ? strong->traffic().counts().operations : 0;
   };
+  monitor_options.on_note = [weak = std::weak_ptr<OperationWatch>(watch)](Rank rank,
+                                                                          std::string_view text) {
+    const auto strong = weak.lock();
+    return !strong || strong->notes().hear(rank, text);
+  };
   const auto fail = [](const Failure& failure) {
     throw CollectiveError(failure.kind, failure.message, -1);
   };
