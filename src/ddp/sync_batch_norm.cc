@@ -49,7 +49,8 @@ Tensor local_statistics(const Tensor& x) {
   Tensor packed = at::zeros({1 + 2 * channels}, x.options().dtype(at::kDouble));
   const int64_t count = x.numel() / channels;
   if (count == 0) return packed;
-  const auto [variance, mean] = at::var_mean(x, batch_dimensions(x), /*correction=*/0);
+  const auto [variance, mean] =
+      at::var_mean(x.to(statistics_type(x.scalar_type())), batch_dimensions(x), /*unbiased=*/false);
   packed.narrow(0, 0, 1).fill_(static_cast<double>(count));
   packed.narrow(0, 1, channels).copy_(mean);
   packed.narrow(0, 1 + channels, channels).copy_(variance).mul_(count);

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+
 #include "longhaul/ddp/sync_batch_norm.h"
 #include "tests/ddp/training.h"
 
@@ -115,6 +117,12 @@ TEST(SyncBatchNorm, HalfPrecisionKeepsItsTypeAndFp32Statistics) {
     loss_of(y).backward();
     EXPECT_EQ(x.grad().dtype(), torch::kBFloat16);
     EXPECT_EQ(norm->running_mean.dtype(), torch::kFloat32);
+    const auto half_batch = [](Rank rank) {
+      return (batch_of(rank, 50) + 100).to(torch::kBFloat16);
+    };
+    const Tensor all = torch::cat({half_batch(0), half_batch(1)}).to(torch::kFloat64);
+    EXPECT_TRUE(torch::allclose(norm->running_mean.to(torch::kFloat64), all.mean({0, 2, 3}) * 0.1,
+                                1e-5, 0));
   }));
 }
 
