@@ -39,7 +39,10 @@ class RowWriter {
     buffer_ += text;
     if (buffer_.size() >= kWriteBytes) flush();
   }
-  void flush() { print(std::exchange(buffer_, {})); }
+  void flush() {
+    print(buffer_);
+    buffer_.clear();
+  }
 
  private:
   static constexpr size_t kWriteBytes = size_t{64} << 10;

@@ -92,8 +92,8 @@ Now Core::now() const {
 Instant Core::next_wakeup() const {
   Instant next = clock_.now() + kIdle;
   if (const auto at = state_.next_wakeup()) next = std::min(next, *at);
+  if (writes_later_) return std::min(next, worth_writing_at());
   if (!changed_.empty()) next = std::min(next, published_at_ + kProgressInterval);
-  if (writes_later_) next = std::min(next, worth_writing_at());
   return next;
 }
 
