@@ -19,6 +19,7 @@ struct SimulatedWorkers::Worker {
   struct Held {
     std::string job;
     uint64_t generation = 0;
+    uint64_t life = 0;
     uint64_t batch = 0;
     uint32_t task = 0;
     uint32_t attempt = 0;
@@ -67,6 +68,7 @@ void SimulatedWorkers::add(int number) {
       v1::HeldLease& lease = *registration.add_leases();
       lease.set_job_id(held.job);
       lease.set_generation(held.generation);
+      lease.set_life(held.life);
       worker->fill(epoch, held, lease.mutable_lease());
       lease.set_batch(held.batch);
     }
@@ -112,6 +114,7 @@ void SimulatedWorkers::on_message(Worker& worker, const v1::MasterMessage& messa
       const v1::Lease& lease = task.lease();
       const Worker::Held held{.job = grant.job_id(),
                               .generation = grant.generation(),
+                              .life = grant.life(),
                               .batch = batch.tasks(0).lease().epoch(),
                               .task = lease.task(),
                               .attempt = lease.attempt()};
@@ -156,6 +159,7 @@ void SimulatedWorkers::end(Worker& worker, const std::vector<uint64_t>& epochs) 
     v1::TaskEnded& ended = *all.add_ended();
     ended.set_job_id(held->second.job);
     ended.set_generation(held->second.generation);
+    ended.set_life(held->second.life);
     worker.fill(epoch, held->second, ended.mutable_lease());
     ended.mutable_exit();
     ended.set_result(result_);

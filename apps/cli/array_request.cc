@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "apps/cli/json_values.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/membership/array_spec.h"
 
@@ -59,13 +60,11 @@ NextInput one_by_one(std::vector<std::string> inputs) {
 }
 
 Result<std::vector<std::string>> values_of(std::istream& stream, const std::string& path) {
-  const nlohmann::json list = nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false);
-  if (!list.is_array()) return Failure{ErrorKind::kInvalid, path + ": holds no JSON array"};
-  std::vector<std::string> values;
-  for (const nlohmann::json& value : list) {
-    values.push_back(value.is_string() ? value.get<std::string>() : value.dump());
-  }
-  return values;
+  const std::string text{std::istreambuf_iterator<char>(stream), {}};
+  Result<std::vector<std::string>> values = json_array_values(text);
+  if (values) return values;
+  return Failure{values.failure().kind,
+                 str_cat(path, ": holds no JSON array: ", values.failure().message)};
 }
 
 Result<std::vector<std::string>> files_of(const fs::path& folder) {
@@ -99,8 +98,21 @@ Result<NextInput> inputs_of(const ArrayRequest& request, const fs::path& here) {
 
 }  // namespace
 
+Result<JobSpec> make_array_spec(const ArrayRequest& request, const JobRequest& job,
+                                const fs::path& here, const Variables& environment) {
+  Result<JobSpec> spec = make_job_spec(job, here, environment);
+  if (!spec) return spec;
+  ArrayJobSpec& array = spec->array.emplace();
+  array.batch = request.batch;
+  array.max_attempts = request.max_attempts;
+  array.max_oom_attempts = request.max_oom_attempts;
+  array.max_preemptions = request.max_preemptions;
+  array.max_result_bytes = request.max_result_mib << 20;
+  return spec;
+}
+
 Result<ArrayRequested> make_array(const ArrayRequest& request, const fs::path& here,
-                                  const ReadEnvironment& environment) {
+                                  const Variables& environment) {
   const auto sources = {!request.indices.empty(), !request.each_line.empty(),
                         !request.from_json.empty(), !request.each_file.empty()};
   if (std::count(sources.begin(), sources.end(), true) != 1) {
@@ -108,15 +120,10 @@ Result<ArrayRequested> make_array(const ArrayRequest& request, const fs::path& h
                    "name the tasks with one of --array 0-99, --each-line FILE, --from-json FILE, "
                    "--each-file FOLDER"};
   }
-  Result<JobSpec> spec = make_job_spec(request.job, here, environment);
+  Result<JobSpec> spec = make_array_spec(request, request.job, here, environment);
   if (!spec) return spec.failure();
   ArrayRequested made{std::move(*spec), nullptr};
-  ArrayJobSpec& array = made.spec.array.emplace();
-  array.batch = request.batch;
-  array.max_attempts = request.max_attempts;
-  array.max_oom_attempts = request.max_oom_attempts;
-  array.max_preemptions = request.max_preemptions;
-  array.max_result_bytes = request.max_result_mib << 20;
+  ArrayJobSpec& array = *made.spec.array;
   if (!request.indices.empty()) {
     const Result<ArraySpec> indices = ArraySpec::parse(request.indices);
     if (!indices) return indices.failure();

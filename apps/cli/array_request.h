@@ -31,9 +31,13 @@ struct ArrayRequested {
   std::function<Result<bool>(std::string*)> next_input;
 };
 
+// All but what the tasks are. Errors: kInvalid.
+Result<JobSpec> make_array_spec(const ArrayRequest& request, const JobRequest& job,
+                                const std::filesystem::path& here, const Variables& environment);
+
 // Finds the inputs. A line's or a string's own text becomes the input, any other JSON value its
-// compact JSON; files come in the order of their names, as absolute paths. Errors: kInvalid.
+// own text without white space between tokens (json_values.h); files come in the order of their names, as absolute paths. Errors: kInvalid.
 Result<ArrayRequested> make_array(const ArrayRequest& request, const std::filesystem::path& here,
-                                  const ReadEnvironment& environment);
+                                  const Variables& environment);
 
 }  // namespace longhaul::cli

@@ -6,6 +6,7 @@
 #include "apps/cli/exit_codes.h"
 #include "apps/cli/follow.h"
 #include "apps/cli/names.h"
+#include "apps/cli/shown.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {
@@ -49,7 +50,7 @@ int wait_until_empty(JobClient& client, NodeInfo node, Screen& screen) {
     }
     node = std::move(*now);
   }
-  print(describe(node));
+  print(describe(shown(std::move(node))));
   return 0;
 }
 
@@ -60,7 +61,7 @@ int drain(const DrainFlags& flags) {
   JobClient client(flags.master.address, options);
   Result<NodeInfo> node = client.drain(flags.node, !flags.undo);
   if (!node) return report_failure(node.failure(), screen);
-  print(describe(*node));
+  print(describe(shown(*node)));
   if (!flags.wait || node->empty_for_good()) return 0;
   return wait_until_empty(client, std::move(*node), screen);
 }

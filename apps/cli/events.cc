@@ -31,8 +31,8 @@ void add_events(CLI::App& app, Action* action) {
   CLI::App* command = app.add_subcommand(
       "events", "what happened: jobs placed, started, failed, ended; workers come, silent, lost");
   command->add_option("JOB", flags->options.job, "only this job")->type_name("");
-  command->add_option("--node", flags->options.worker, "only this worker")->type_name("NODE");
-  add_since_flag(*command, &flags->options.since_unix_ms, "only what happened since then");
+  command->add_option("--node", flags->options.worker, "only this worker (default: all)")->type_name("NODE");
+  add_since_flag(*command, &flags->options.since_unix_ms, "only what happened since then (default: all that is kept)");
   command->add_flag("-f,--follow", flags->options.follow,
                     "go on with what happens; of one job, until it has ended");
   add_patient_master_flags(*command, &flags->master);

@@ -4,6 +4,7 @@
 
 namespace longhaul::cli {
 
+constexpr int kExitDamaged = 65;            // EX_DATAERR: some of what was asked for is damaged
 constexpr int kExitMasterUnreachable = 69;  // EX_UNAVAILABLE
 constexpr int kExitInternal = 70;           // EX_SOFTWARE
 constexpr int kExitCannotCreate = 73;       // EX_CANTCREAT: output cannot be written

@@ -7,6 +7,7 @@
 #include "apps/cli/failure_text.h"
 #include "apps/cli/line_assembler.h"
 #include "apps/cli/progress.h"
+#include "apps/cli/terminal_text.h"
 #include "apps/common/flags.h"
 #include "longhaul/base/strings.h"
 
@@ -18,6 +19,8 @@ constexpr milliseconds kTick{100};
 // After the first Ctrl-C: the time for a second one.
 constexpr milliseconds kSecondThoughts{3'000};
 constexpr double kLineSeconds = 0.2;
+// How long a rank's unfinished line (a progress bar) takes the place of the job's.
+constexpr double kPictureSeconds = 2;
 
 class Follower {
  public:
@@ -28,13 +31,15 @@ class Follower {
         job_(std::move(job)),
         options_(options),
         signals_(signals),
-        screen_(screen) {}
+        screen_(screen) {
+    if (options_.tail) tail_.emplace(*options_.tail);
+  }
 
   Followed run() {
-    watch_ = client_.watch(job_, options_.watch);
+    begin_watch();
     while (!exit_code_) {
       answer_signals();
-      if (detach_at_ && clock_.now() >= *detach_at_) detach();
+      if (detach_at_ && clock_.now() >= *detach_at_) leave(SIGINT);
       if (exit_code_) break;
       take_event();
       look_at_output();
@@ -47,6 +52,12 @@ class Follower {
 
  private:
   const std::string& name() const { return status_.id.empty() ? job_ : status_.id; }
+
+  void begin_watch() {
+    WatchOptions watch = options_.watch;
+    if (collecting()) watch.follow = false;
+    watch_ = client_.watch(name(), watch);
+  }
 
   void take_event() {
     const std::optional<WatchEvent> event = watch_->next_until(clock_.now() + kTick);
@@ -83,15 +94,44 @@ class Follower {
                             "; forming the gang again, attempt ", status.generation));
   }
 
-  void on(const OutputPiece& piece) { screen_.output(lines_.add(piece), piece.is_stderr); }
+  void on(const OutputPiece& piece) {
+    for (RankLine& line : lines_.add(piece)) take(std::move(line));
+    if (!screen_.live()) return;
+    const std::string picture = terminal_text(lines_.unfinished(piece));
+    picture_ = picture.empty() ? "" : str_cat("[", piece.rank, "] ", picture);
+    pictured_at_ = clock_.now();
+  }
+
+  void take(RankLine line) {
+    if (options_.grep && !options_.grep->matches(line.text)) return;
+    if (tail_) {
+      tail_->add(std::move(line));
+    } else {
+      screen_.output(with_rank(line), line.is_stderr);
+    }
+  }
+
+  // What the master has so far is all that is read at first.
+  bool collecting() const { return tail_.has_value(); }
+
+  void show_tail() {
+    LineTail tail = std::move(*tail_);
+    tail_.reset();
+    for (const RankLine& line : tail.take()) screen_.output(with_rank(line), line.is_stderr);
+  }
 
   void on(const OutputDropped& dropped) {
+    if (collecting()) return;
     screen_.message(
         str_cat(format_bytes(dropped.bytes), " of older output are no longer kept by the master"));
   }
 
   void on(const WatchEnded& ended) {
     if (ended.failure) return on_lost_watch(*ended.failure);
+    if (collecting() && options_.watch.follow) {
+      show_tail();
+      return begin_watch();
+    }
     flush_lines();
     screen_.show_line("");
     // Nobody is kept waiting for what may still come of an attempt that is over.
@@ -125,9 +165,8 @@ class Follower {
   }
 
   void flush_lines() {
-    const auto [to_stdout, to_stderr] = lines_.flush();
-    screen_.output(to_stdout, false);
-    screen_.output(to_stderr, true);
+    for (RankLine& line : lines_.flush()) take(std::move(line));
+    if (collecting()) show_tail();
   }
 
   // --- The master goes away, and comes back ------------------------------------------------------
@@ -141,7 +180,7 @@ class Follower {
     if (status_.id.empty() || failure.kind == ErrorKind::kDenied) {
       screen_.show_line("");
       finish(report_failure(failure, screen_));
-    } else if (failure.kind == ErrorKind::kInvalid) {
+    } else if (failure.kind == ErrorKind::kInvalid || failure.kind == ErrorKind::kStale) {
       give_up_on_master(str_cat("the master at ", client_.address(), " came back without job ",
                                 name(), " (", failure.message,
                                 "): the workers stop its ranks when they find that master"));
@@ -167,7 +206,14 @@ class Follower {
   // --- The user wants out ------------------------------------------------------------------------
 
   void answer_signals() {
-    const int count = signals_.count();
+    const bool may_leave = options_.stop_on_signal && options_.detach_first;
+    const int hangups = may_leave ? signals_.hangups() : 0;
+    answer_requests(signals_.count() - hangups);
+    // Nobody is there any more to think twice.
+    if (hangups > 0) leave(SIGHUP);
+  }
+
+  void answer_requests(int count) {
     if (count == signals_answered_) return;
     signals_answered_ = count;
     if (lost_) {
@@ -183,22 +229,30 @@ class Follower {
       detach_at_.reset();
       stop_asked_ = true;
       screen_.message(str_cat("stopping job ", name(), " (once more kills it at once)"));
-      ask_to_stop({});
+      ask_to_stop(/*force=*/false);
     } else {
       screen_.message(str_cat("killing job ", name()));
-      ask_to_stop({.force = true});
+      ask_to_stop(/*force=*/true);
     }
   }
 
-  void detach() {
+  void leave(int signal) {
     flush_lines();
     screen_.show_line("");
-    screen_.message(str_cat("job ", name(), " runs on: `longhaul logs ", name(),
-                            " -f` shows it, `longhaul stop ", name(), "` ends it"));
-    finish(128 + SIGINT);
+    if (stop_asked_) {
+      screen_.message(str_cat("job ", name(), " is being stopped"));
+    } else {
+      screen_.message(str_cat("job ", name(), " runs on: `longhaul logs ", name(),
+                              " -f` shows it, `longhaul stop ", name(), "` ends it"));
+    }
+    finish(128 + signal);
   }
 
-  void ask_to_stop(const StopOptions& options) {
+  void ask_to_stop(bool force) {
+    StopOptions options;
+    options.force = force;
+    options.by.command =
+        str_cat(options_.command, signals_.first() == SIGINT ? ", by Ctrl-C" : ", by SIGTERM");
     const Result<JobStatus> stopped = client_.stop(name(), options);
     if (stopped) return;
     screen_.message(str_cat("could not stop job ", name(), ": ", stopped.failure().message));
@@ -207,8 +261,15 @@ class Follower {
   // --- The live line -----------------------------------------------------------------------------
 
   void show_progress() {
-    if (!options_.progress || status_.id.empty() || has_ended(status_.state)) return;
     const Instant now = clock_.now();
+    if (screen_.live() && !picture_.empty() && seconds_between(pictured_at_, now) < kPictureSeconds) {
+      screen_.show_line(picture_);
+      return;
+    }
+    if (!options_.progress || status_.id.empty() || has_ended(status_.state)) {
+      screen_.show_line("");
+      return;
+    }
     const std::optional<Progress> progress = progress_of(status_);
     if (screen_.live()) {
       if (seconds_between(line_at_, now) < kLineSeconds) return;
@@ -235,6 +296,9 @@ class Follower {
   const SystemClock clock_;
   std::unique_ptr<JobWatch> watch_;
   LineAssembler lines_;
+  std::optional<LineTail> tail_;
+  std::string picture_;  // of a line that a rank has not ended
+  Instant pictured_at_;
   TimeLeft time_left_;
   PlainPacer pacer_;
   JobStatus status_;
@@ -280,6 +344,10 @@ int report_failure(const Failure& failure, Screen& screen) {
       return kExitTryLater;
     case ErrorKind::kDenied:
       return kExitDenied;
+    case ErrorKind::kCorrupt:
+      return kExitDamaged;
+    case ErrorKind::kStale:
+      return kExitUsage;
     default:
       return kExitInternal;
   }

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/cli/line_filter.h"
 #include "apps/cli/lost_master.h"
 #include "apps/cli/screen.h"
 #include "apps/cli/signals.h"
@@ -15,8 +16,13 @@ struct FollowOptions {
   WatchOptions watch;
   bool progress = false;        // the live line, or plain lines from time to time
   bool stop_on_signal = false;  // a signal stops the job; else it only ends the watching
-  bool detach_first = false;    // with it: a first Ctrl-C leaves the job alone, the second stops it
+  // With it: a first Ctrl-C leaves the job alone, the second stops it; a terminal that was closed
+  // (SIGHUP) always leaves it alone.
+  bool detach_first = false;
+  std::string command;  // "longhaul run": who it was that stopped a job
   bool has_master = true;       // false: standalone, nobody can be asked about the job afterwards
+  std::optional<LinePattern> grep;  // only lines of the output that match
+  std::optional<size_t> tail;       // of what the master has, only the last lines
 };
 
 struct Followed {

@@ -34,7 +34,8 @@ Json spec_json(const JobSpec& spec) {
           {"memory_per_rank", spec.memory_per_rank},
           {"placement", spec.placement == PlacementStyle::kSpread ? "spread" : "pack"},
           {"priority", spec.priority},
-          {"wait_for_nodes", spec.wait_for_nodes}};
+          {"wait_for_nodes", spec.wait_for_nodes},
+          {"terminal", spec.terminal}};
 }
 
 Json progress_json(const RankProgress& progress) {
@@ -117,6 +118,14 @@ Json array_json(const JobStatus& job) {
           {"first_given_up", std::move(given_up)}};
 }
 
+Json stopped_by_json(const JobStatus& job) {
+  if (!job.stopped_by) return nullptr;
+  return {{"user", job.stopped_by->user},
+          {"host", job.stopped_by->host},
+          {"command", job.stopped_by->command},
+          {"unix_ms", job.stopped_by->unix_ms}};
+}
+
 Json job_value(const JobStatus& job) {
   Json ranks = Json::array();
   for (const RankRecord& rank : job.ranks) ranks.push_back(rank_json(rank));
@@ -138,6 +147,7 @@ Json job_value(const JobStatus& job) {
           {"oom_restarts", job.oom_restarts},
           {"preemptions", job.preemptions},
           {"earlier_failures", std::move(earlier)},
+          {"stopped_by", stopped_by_json(job)},
           {"unix_ms_submitted", job.unix_ms_submitted},
           {"unix_ms_started", job.unix_ms_started},
           {"unix_ms_ended", job.unix_ms_ended},

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "longhaul/base/printable.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {
@@ -83,7 +84,7 @@ void append_tasks(const JobStatus& job, std::vector<std::string>* parts) {
 }
 
 std::string head(const JobStatus& job, int64_t now_unix_ms) {
-  std::string text = str_cat(job.id, " ", to_string(job.state));
+  std::string text = str_cat(printable(job.id), " ", to_string(job.state));
   const auto start = static_cast<int64_t>(job.unix_ms_started);
   const int64_t end = job.unix_ms_ended > 0 ? static_cast<int64_t>(job.unix_ms_ended) : now_unix_ms;
   if (start > 0 && end >= start) {
@@ -150,7 +151,7 @@ std::string render_progress(const JobStatus& job, const std::optional<double>& s
   std::vector<std::string> parts = {head(job, now_unix_ms)};
   const std::optional<Progress> progress = summarize(job.ranks);
   if (job.state == JobState::kPending && !job.reason.empty()) {
-    parts.push_back(job.reason);
+    parts.push_back(printable(job.reason));
   } else if (job.array) {
     append_tasks(job, &parts);
     if (seconds_left && !has_ended(job.state)) {
@@ -166,10 +167,14 @@ std::string render_progress(const JobStatus& job, const std::optional<double>& s
 }
 
 std::string fit_line(const std::string& line, size_t width) {
-  if (line.size() <= width) return line;
+  if (display_width(line) <= width) return line;
   const size_t bar = line.rfind(" | ", width);
   if (bar != std::string::npos && bar > 0 && bar + 3 > width / 2) return line.substr(0, bar);
-  return line.substr(0, width);
+  size_t end = 0;
+  for (size_t column = 0; column < width; ++column) {
+    end += std::max<size_t>(character_length(std::string_view(line).substr(end)), 1);
+  }
+  return line.substr(0, end);
 }
 
 bool PlainPacer::due(const std::optional<Progress>& progress, Instant now) {

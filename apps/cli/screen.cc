@@ -12,6 +12,8 @@
 
 #include "apps/cli/exit_codes.h"
 #include "apps/cli/progress.h"
+#include "apps/cli/terminal_text.h"
+#include "longhaul/base/printable.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {
@@ -22,9 +24,11 @@ bool can_hold_a_live_line() {
   return isatty(STDERR_FILENO) == 1 && term != nullptr && std::string_view(term) != "dumb";
 }
 
-size_t terminal_width() {
+constexpr size_t kUsualWidth = 80;
+
+size_t terminal_width(int fd) {
   winsize size{};
-  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
+  if (ioctl(fd, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return kUsualWidth;
   return size.ws_col;
 }
 
@@ -47,8 +51,10 @@ int write_fully(int fd, std::string_view text) {
 
 }  // namespace
 
-Screen::Screen(bool output_to_stderr)
-    : output_fd_(output_to_stderr ? STDERR_FILENO : STDOUT_FILENO), live_(can_hold_a_live_line()) {}
+Screen::Screen(bool output_to_stderr, bool raw)
+    : output_fd_(output_to_stderr ? STDERR_FILENO : STDOUT_FILENO),
+      raw_(raw),
+      live_(can_hold_a_live_line()) {}
 
 Screen::~Screen() {
   erase_line();
@@ -57,12 +63,13 @@ Screen::~Screen() {
 void Screen::output(const std::string& lines, bool is_stderr) {
   if (lines.empty()) return;
   erase_line();
-  write_all(is_stderr ? STDERR_FILENO : output_fd_, lines);
+  const int fd = is_stderr ? STDERR_FILENO : output_fd_;
+  write_all(fd, raw_ || isatty(fd) != 1 ? lines : terminal_text(lines));
   repaint();
 }
 
 void Screen::message(const std::string& text) {
-  this->text("longhaul: " + text + "\n");
+  this->text("longhaul: " + printable_line(text) + "\n");
 }
 
 void Screen::text(const std::string& text) {
@@ -91,8 +98,15 @@ void Screen::erase_line() {
 void Screen::repaint() {
   if (line_.empty()) return;
   // One column stays free: a terminal wraps when its last one is written.
-  write_fully(STDERR_FILENO, fit_line(line_, terminal_width() - 1));
+  write_fully(STDERR_FILENO, fit_line(line_, terminal_width(STDERR_FILENO) - 1));
   painted_ = true;
+}
+
+size_t stdout_width() {
+  if (isatty(STDOUT_FILENO) == 1) return terminal_width(STDOUT_FILENO);
+  const char* columns = std::getenv("COLUMNS");
+  const long width = columns == nullptr ? 0 : std::strtol(columns, nullptr, 10);
+  return width > 0 ? static_cast<size_t>(width) : kUsualWidth;
 }
 
 OutputError::OutputError(int error)

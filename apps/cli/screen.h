@@ -11,8 +11,8 @@ namespace longhaul::cli {
 class Screen {
  public:
   // `output_to_stderr`: the ranks' stdout goes to stderr too, because stdout holds a document for
-  // programs.
-  explicit Screen(bool output_to_stderr = false);
+  // programs. `raw`: a terminal gets what ranks print as it is, instead of terminal_text.h's.
+  explicit Screen(bool output_to_stderr = false, bool raw = false);
   // Takes the live line away.
   ~Screen();
   Screen(const Screen&) = delete;
@@ -20,7 +20,8 @@ class Screen {
 
   // Whole lines of the ranks.
   void output(const std::string& lines, bool is_stderr);
-  // A line of ours, to stderr; "longhaul: " is put in front.
+  // A line of ours, to stderr; "longhaul: " is put in front. It stays one line, whatever others'
+  // names and messages in it hold (base/printable.h).
   void message(const std::string& text);
   // Text of ours as it is, to stderr.
   void text(const std::string& text);
@@ -39,11 +40,15 @@ class Screen {
   void repaint();
 
   const int output_fd_;
+  const bool raw_;
   const bool live_;
   std::string line_;
   bool painted_ = false;
   int output_error_ = 0;
 };
+
+// Columns of the terminal that stdout is; elsewhere $COLUMNS, or 80.
+size_t stdout_width();
 
 // Standard output takes nothing more: its disk is full, or its reader has gone. main() says so, but
 // for the latter (`longhaul logs j1 | head`), and ends with exit_code().

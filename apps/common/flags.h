@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <iostream>
 #include <map>
@@ -20,7 +21,17 @@ namespace longhaul {
 constexpr int kExitUsage = 64;
 constexpr int kExitCannotWrite = 73;
 
+// What users of other programs try, and what to say then: "did you mean 'ps --watch'?" behind an
+// unknown word. Flags with dashes, however they were typed.
+using Hints = std::map<std::string, std::string>;
+
 namespace detail {
+
+// "--node_rank" is "--node-rank".
+inline std::string with_dashes(std::string word) {
+  if (word.starts_with("--")) std::replace(word.begin(), word.end(), '_', '-');
+  return word;
+}
 
 // What could have been meant by `word`: the flags of `app`, or its subcommands.
 inline std::vector<std::string> flag_candidates(const CLI::App& app, std::string_view word) {
@@ -44,19 +55,23 @@ inline const CLI::App& innermost_command(const CLI::App& app) {
 }
 
 // "unknown flag '--rank': did you mean '--ranks'?", or "" when nothing was left over.
-inline std::string unknown_argument(const CLI::App& app) {
+inline std::string unknown_argument(const CLI::App& app, const Hints& hints) {
   const std::vector<std::string> left_over = app.remaining(true);
   if (left_over.empty()) return "";
   const std::string word = left_over.front().substr(0, left_over.front().find('='));
   const CLI::App& command = innermost_command(app);
   const std::string near = closest_match(word, flag_candidates(command, word));
+  const auto hint = hints.find(with_dashes(word));
   const bool is_command =
       !word.starts_with("-") && &command == &app && !flag_candidates(app, word).empty();
   return str_cat("unknown ",
                  word.starts_with("-") ? "flag"
                  : is_command          ? "command"
                                        : "argument",
-                 " '", word, "'", near.empty() ? "" : ": did you mean '" + near + "'?");
+                 " '", word, "'",
+                 hint != hints.end() ? ": " + hint->second
+                 : near.empty()      ? ""
+                                     : ": did you mean '" + near + "'?");
 }
 
 }  // namespace detail
@@ -86,7 +101,8 @@ inline CLI::Option* add_bytes_flag(CLI::App& app, const std::string& name, uint6
 // Parses the command line into the variables bound to `app`, which gets --version here. Returns the
 // code to exit with when there is nothing more to do (help, version, wrong usage), after printing
 // why.
-inline std::optional<int> parse_flags(CLI::App& app, int argc, const char* const* argv) {
+inline std::optional<int> parse_flags(CLI::App& app, int argc, const char* const* argv,
+                                      const Hints& hints = {}) {
   app.set_version_flag("--version", str_cat(app.get_name(), " ", version()));
   try {
     app.parse(argc, argv);
@@ -98,7 +114,7 @@ inline std::optional<int> parse_flags(CLI::App& app, int argc, const char* const
       std::cerr << app.get_name() << ": cannot write to standard output\n";
       return kExitCannotWrite;
     }
-    const std::string unknown = detail::unknown_argument(app);
+    const std::string unknown = detail::unknown_argument(app, hints);
     std::cerr << app.get_name() << ": " << (unknown.empty() ? error.what() : unknown) << "\n"
               << "Try '" << app.get_name() << " --help'.\n";
     return kExitUsage;

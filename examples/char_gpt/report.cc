@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iomanip>
+#include <limits>
 #include <sstream>
 
 #include "longhaul/base/json.h"
@@ -55,7 +56,9 @@ std::string to_json(const Report& report) {
       .set("world_size", report.world_size)
       .set("codec", report.codec)
       .set("codec_in_use", report.codec_in_use)
-      .set("link_bytes_per_second", report.link_bytes_per_second)
+      .set("link_bytes_per_second", report.link_bytes_per_second > 0
+                                        ? report.link_bytes_per_second
+                                        : std::numeric_limits<double>::quiet_NaN())
       .str();
 }
 
@@ -75,6 +78,8 @@ std::string to_text(const Report& report) {
   if (report.link_bytes_per_second > 0) {
     out << "link              " << std::setprecision(1) << report.link_bytes_per_second * 8 / 1e6
         << " Mbit/s while rank 0 was sending\n";
+  } else if (report.world_size > 1) {
+    out << "link              unknown: nothing that was sent filled it\n";
   }
   out << "speed             " << std::setprecision(0) << report.tokens_per_second
       << " tokens/s over " << longhaul::format_seconds(report.seconds) << "\n";

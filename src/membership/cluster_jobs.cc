@@ -141,7 +141,6 @@ void ClusterState::launch(Job& job, Now now) {
   const WorkerId& first = job.shares.front().worker;
   job.launched = true;
   job.give_up_at.reset();
-  if (job.status.unix_ms_started == 0) job.status.unix_ms_started = now.unix_ms;
   start_clock(job, now);
   job.master_addr = workers_.find(first)->registration.address;
   job.master_port = job.prepared.at(first).port;
@@ -234,12 +233,20 @@ void ClusterState::end(Job& job, JobState state, Now now) {
   happened(EventKind::kJobEnded, job, str_cat(to_string(state), ": ", job.status.reason));
 }
 
-// Set again after a restart of the master: what counts is when the job was first started.
+// What counts is when the job was first started, by a clock that nobody sets.
 void ClusterState::start_clock(Job& job, Now now) {
+  if (!job.started_at) {
+    job.started_at = now.instant;
+    if (job.status.unix_ms_started == 0) job.status.unix_ms_started = now.unix_ms;
+  }
   const milliseconds limit = job.status.spec.time_limit;
-  if (limit.count() <= 0 || job.status.unix_ms_started == 0) return;
-  const milliseconds ran(now.unix_ms - std::min(now.unix_ms, job.status.unix_ms_started));
-  job.time_is_up = now.instant + std::max(milliseconds(0), limit - ran);
+  if (limit.count() > 0) job.time_is_up = *job.started_at + limit;
+}
+
+milliseconds ClusterState::restart_delay(const Job& job) const {
+  const auto restarts = static_cast<uint32_t>(job.status.all_restarts());
+  const Backoff backoff{options_.restart_delay, options_.max_restart_delay};
+  return backoff.delay(restarts, mix64(job.number ^ mix64(restarts)));
 }
 
 bool ClusterState::may_restart(const Job& job) const {
@@ -250,6 +257,7 @@ bool ClusterState::may_restart(const Job& job) const {
     case FailureClass::kNoRoom:
     case FailureClass::kTimeLimit:
     case FailureClass::kTasks:
+    case FailureClass::kStateDamaged:
       return false;
     default:
       break;
@@ -300,9 +308,7 @@ void ClusterState::form_again(Job& job, Now now) {
   effects_.emplace_back(StoreDroppedEffect{job.status.id});
   ++job.status.generation;
 
-  const auto restarts = static_cast<uint32_t>(job.status.all_restarts());
-  const Backoff backoff{options_.restart_delay, options_.max_restart_delay};
-  const milliseconds delay = backoff.delay(restarts, mix64(job.number ^ mix64(restarts)));
+  const milliseconds delay = restart_delay(job);
   job.retry_at = now.instant + delay;
   job.status.reason = str_cat("starts again: ", earlier.back().message);
   // Nothing takes its room before the next plan.
@@ -367,9 +373,14 @@ void ClusterState::apply(Job& job, RankRecord& rank, const RankChange& change, N
           rank.state = RankState::kSpawned;
           rank.unix_ms_started = now.unix_ms;
         } else if constexpr (std::is_same_v<Event, RankJoined>) {
-          if (rank.joined()) return;
+          if (rank.joined() && !rank.left && !rank.fault) return;  // sent again after a reconnect
+          // Its first init(), or one after it had left or failed: another World of its process, or
+          // the next program of its script. What was said before counts no more.
           rank.joined_at = now.instant;
           rank.state = RankState::kJoined;
+          rank.left = false;
+          rank.fault.reset();
+          rank.progress.reset();
         } else if constexpr (std::is_same_v<Event, RankProgress>) {
           const bool moved = !rank.progress || rank.progress->step != event.step ||
                              rank.progress->collective_sequence != event.collective_sequence;
@@ -489,7 +500,10 @@ void ClusterState::review_stopping(Job& job, Now now) {
 
 // What time alone brings about.
 void ClusterState::expire(Job& job, Now now) {
-  if (job.retry_at && *job.retry_at <= now.instant) job.retry_at.reset();  // it may wait for room
+  if (job.retry_at && *job.retry_at <= now.instant) {
+    job.retry_at.reset();  // it may wait for room
+    if (job.tasks) schedule_at_ = now.instant;
+  }
   answer(job.store.expire(now.instant));
   if (job.tasks) {
     job.tasks->tick(now.instant);

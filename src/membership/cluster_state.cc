@@ -1,6 +1,9 @@
 #include "longhaul/membership/cluster_state.h"
 
 #include <algorithm>
+#include <set>
+
+#include "longhaul/membership/user_text.h"
 
 #include "longhaul/base/capped.h"
 
@@ -48,6 +51,7 @@ std::optional<Failure> why_invalid(const JobSpec& spec) {
   if (spec.command.empty() || spec.command.front().empty()) {
     return Failure{ErrorKind::kInvalid, "a job needs a command"};
   }
+  if (auto unusable = why_unusable_text(spec)) return unusable;
   if (spec.gpus_per_rank < 0 || spec.gpus_per_rank > kMaxGpusPerRank) {
     return Failure{ErrorKind::kInvalid,
                    str_cat("a rank has 0 to ", kMaxGpusPerRank, " GPUs, not ", spec.gpus_per_rank)};
@@ -73,9 +77,9 @@ std::optional<Failure> why_invalid(const JobSpec& spec) {
 
 Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submission_key,
                                    Now now) {
-  if (submission_key.size() > limits::kWord) {
+  if (submission_key.size() > kMaxNameBytes) {
     return Failure{ErrorKind::kInvalid,
-                   str_cat("a submission key has at most ", limits::kWord, " bytes")};
+                   str_cat("a submission key has at most ", kMaxNameBytes, " bytes")};
   }
   if (!submission_key.empty()) {
     if (const auto known = by_key_.find(submission_key); known != by_key_.end()) {
@@ -90,6 +94,7 @@ Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submi
   job.number = last_job_;
   job.submission_key = submission_key;
   job.status.id = id;
+  job.status.life = job.life_now = life_;
   job.status.spec = spec;
   if (job.status.spec.grace.count() == 0) job.status.spec.grace = options_.grace;
   if (job.status.spec.join_timeout.count() == 0) {
@@ -134,16 +139,41 @@ std::optional<Failure> ClusterState::why_name_is_taken(const std::string& name) 
 }
 
 Result<JobId> ClusterState::stop(const std::string& job_name, milliseconds grace, bool force,
-                                 Now now) {
+                                 Now now, const StopOrigin& by) {
   Result<JobId> id = find(job_name);
   if (!id) return id;
   Job& job = jobs_.at(*id);
   if (has_ended(job.status.state)) return id;
   job.stop_grace = force ? milliseconds(0) : grace.count() > 0 ? grace : job.status.spec.grace;
-  if (job.stop_reason.empty()) job.stop_reason = "stopped by a user";
+  if (job.stop_reason.empty()) {
+    job.stop_reason = "stopped by " + by.text();
+    job.status.stopped_by = by;
+    job.status.stopped_by->unix_ms = now.unix_ms;
+  } else {
+    happened(EventKind::kJobStopping, job,
+             str_cat(force ? "to be killed at once, says " : "asked again by ", by.text()));
+  }
   advance(job, JobEvent::kStopRequested, now);
   schedule(now);
   return id;
+}
+
+void ClusterState::withdraw(const JobId& id, const std::string& reason, Now now) {
+  const auto job = jobs_.find(id);
+  if (job == jobs_.end()) return;
+  by_key_.erase(job->second.submission_key);
+  if (has_ended(job->second.status.state)) return;
+  job->second.stop_reason = reason;
+  job->second.stop_grace = milliseconds(0);
+  advance(job->second, JobEvent::kStopRequested, now);
+}
+
+void ClusterState::postpone(milliseconds gap) {
+  for (auto& [id, job] : jobs_) {
+    if (has_ended(job.status.state)) continue;
+    if (job.give_up_at) *job.give_up_at += gap;
+    for (auto& [worker, since] : job.missing_since) since += gap;
+  }
 }
 
 void ClusterState::stop_all(const std::string& reason, Now now) {
@@ -157,6 +187,11 @@ void ClusterState::stop_all(const std::string& reason, Now now) {
 
 bool ClusterState::has_active_jobs() const {
   return !active_.empty();
+}
+
+bool ClusterState::counts_time() const {
+  return std::ranges::any_of(
+      active_, [this](const auto& one) { return jobs_.at(one.second).started_at.has_value(); });
 }
 
 Result<JobId> ClusterState::find(const std::string& job_name) const {
@@ -185,6 +220,15 @@ Result<JobId> ClusterState::find(const std::string& job_name) const {
   }
   return Failure{ErrorKind::kInvalid,
                  str_cat("no job '", shown, "'; the last one is ", submitted_.back())};
+}
+
+Result<JobId> ClusterState::find(const std::string& job_name, uint64_t life) const {
+  Result<JobId> id = find(job_name);
+  if (!id || life == 0 || jobs_.at(*id).status.life == life) return id;
+  return Failure{ErrorKind::kStale,
+                 str_cat("job ", *id,
+                         " is another one than was meant: the master's state was wiped "
+                         "or put back from a backup since, and gave its number again")};
 }
 
 const JobStatus* ClusterState::status(const JobId& id) const {
@@ -230,47 +274,81 @@ const JobRecord* ClusterState::record(const JobId& id) const {
 void ClusterState::restore(ClusterMemory memory, Now now) {
   last_job_ = memory.last_job;
   epochs_ = LeaseEpochs(memory.boot);
+  life_ = memory.life;
   for (WorkerRecord& worker : memory.workers) workers_.restore(std::move(worker), now);
-  for (JobRecord& record : memory.jobs) {
-    const JobId id = record.status.id;
-    last_job_ = std::max(last_job_, record.number);
-    submitted_.push_back(id);
-    if (!record.submission_key.empty()) by_key_[record.submission_key] = id;
-    Job& job = jobs_[id];
-    static_cast<JobRecord&>(job) = std::move(record);
-    // The clock of the life before means nothing now; the order of what was seen still does.
-    for (RankRecord& rank : job.status.ranks) {
-      if (rank.joined()) rank.joined_at = now.instant;
-      rank.exited_at = rank.fault_at = rank.progress_at = rank.moved_at = now.instant;
-      order_ = std::max({order_, rank.exit_order, rank.fault_order});
-    }
-    for (const auto& [worker, lost] : job.lost_workers) order_ = std::max(order_, lost.lost_order);
-    if (job.status.spec.array) restore_tasks(job, memory.tasks[id], now);
-    if (const auto shards = memory.shards.find(id); shards != memory.shards.end()) {
-      restore_shards(job, shards->second, now);
-    }
-    if (has_ended(job.status.state)) continue;
-    active_[job.place()] = id;
-    if (job.tasks) active_arrays_[job.place()] = id;
-    if (!job.shares.empty()) take_slots(job);
-    start_clock(job, now);
-    if (const auto values = memory.stores.find(id); values != memory.stores.end()) {
-      job.store.restore(values->second);
-    }
-    if (job.status.state == JobState::kStarting) {
-      job.give_up_at = now.instant + options_.workers.return_grace + options_.prepare_timeout;
-    } else if (job.status.state == JobState::kStopping) {
-      job.store.fail(job.status.reason);
-      job.give_up_at =
-          now.instant + options_.workers.return_grace + job.stop_grace + options_.stop_margin;
-    }
-    note("job ", id, " is taken up again: ", to_string(job.status.state));
+  for (JobRecord& record : memory.jobs) restore_job(std::move(record), memory, now);
+  if (!memory.new_life.empty()) end_earlier_life(memory.new_life, now);
+}
+
+void ClusterState::restore_job(JobRecord record, ClusterMemory& memory, Now now) {
+  const JobId id = record.status.id;
+  last_job_ = std::max(last_job_, record.number);
+  submitted_.push_back(id);
+  if (!record.submission_key.empty()) by_key_[record.submission_key] = id;
+  Job& job = jobs_[id];
+  static_cast<JobRecord&>(job) = std::move(record);
+  job.life_now = life_;
+  // The clock of the life before means nothing now; the order of what was seen still does.
+  for (RankRecord& rank : job.status.ranks) {
+    if (rank.joined()) rank.joined_at = now.instant;
+    rank.exited_at = rank.fault_at = rank.progress_at = rank.moved_at = now.instant;
+    order_ = std::max({order_, rank.exit_order, rank.fault_order});
   }
+  for (const auto& [worker, lost] : job.lost_workers) order_ = std::max(order_, lost.lost_order);
+  if (job.status.spec.array) restore_tasks(job, memory.tasks[id], now);
+  if (const auto shards = memory.shards.find(id); shards != memory.shards.end()) {
+    restore_shards(job, shards->second, now);
+  }
+  if (has_ended(job.status.state)) return;
+  active_[job.place()] = id;
+  if (job.tasks) active_arrays_[job.place()] = id;
+  if (!job.shares.empty()) take_slots(job);
+  if (job.status.unix_ms_started != 0) start_clock(job, now);
+  // Once more from now: a restart of the master prolongs a wait and never skips it.
+  if (job.status.state == JobState::kPending && job.status.all_restarts() > 0) {
+    job.retry_at = now.instant + restart_delay(job);
+  }
+  if (const auto values = memory.stores.find(id); values != memory.stores.end()) {
+    job.store.restore(values->second);
+  }
+  if (job.status.state == JobState::kStarting) {
+    job.give_up_at = now.instant + options_.workers.return_grace + options_.prepare_timeout;
+  } else if (job.status.state == JobState::kStopping) {
+    job.store.fail(job.status.reason);
+    job.give_up_at =
+        now.instant + options_.workers.return_grace + job.stop_grace + options_.stop_margin;
+  }
+  note("job ", id, " is taken up again: ", to_string(job.status.state));
+  if (!job.damage.empty()) set_aside(job, now);
+}
+
+// Some of what it stands on cannot be read: going on would be guessing.
+void ClusterState::set_aside(Job& job, Now now) {
+  const std::string why = str_cat("its rows in the master's database cannot be read: ", job.damage);
+  note("job ", job.status.id, ": ", why);
+  if (job.status.state == JobState::kStopping) return;
+  fail(job, {FailureClass::kStateDamaged, std::nullopt, "", why, false}, now);
+}
+
+// What ran is nobody's: its workers may have done since what this state knows nothing of. They are
+// lost to it, and whoever may be tried again is tried again.
+void ClusterState::end_earlier_life(const std::string& why, Now now) {
+  note("a new life of this state begins: ", why);
+  std::set<WorkerId> holders;
+  for (const auto& [id, worker] : workers_.all()) holders.insert(id);
+  for (const auto& [id, job] : jobs_) {
+    for (const RankRecord& rank : job.status.ranks) holders.insert(rank.worker);
+    for (const auto& [epoch, batch] : job.batches) holders.insert(batch.holder.worker);
+  }
+  const std::string lost = str_cat("the master's state has begun a new life (", why, ")");
+  for (const WorkerId& id : workers_.lose_all(lost, now))
+    effects_.emplace_back(WorkerChangedEffect{id});
+  for (const WorkerId& id : holders) worker_lost(id, lost, now);
 }
 
 ClusterState::Job* ClusterState::job_of(const LaunchId& launch) {
   const auto found = jobs_.find(launch.job);
-  if (found == jobs_.end() || found->second.status.generation != launch.generation) return nullptr;
+  if (found == jobs_.end() || found->second.launch() != launch) return nullptr;
   return &found->second;
 }
 
@@ -278,6 +356,10 @@ std::vector<TaskRecord> ClusterState::take_task_rows(const JobId& id) {
   const auto found = jobs_.find(id);
   if (found == jobs_.end() || !found->second.tasks) return {};
   return found->second.tasks->take_changes();
+}
+
+const TaskTable* ClusterState::tasks(const LaunchId& launch) const {
+  return launch.life == life_ ? tasks(launch.job) : nullptr;
 }
 
 const TaskTable* ClusterState::tasks(const JobId& id) const {
@@ -305,7 +387,11 @@ void ClusterState::tick(Now now) {
   for (const WorkerId& id : workers_.sweep(now.instant)) {
     const WorkerRecord* worker = workers_.find(id);
     effects_.emplace_back(WorkerChangedEffect{id});
-    if (worker == nullptr) continue;
+    if (worker == nullptr) {
+      note("worker ", id, " is forgotten: it was lost long ago");
+      happened(EventKind::kWorkerForgotten, id, "it was lost long ago");
+      continue;
+    }
     if (worker->state == WorkerState::kLost) {
       worker_lost(id, worker->why_lost, now);
     } else {

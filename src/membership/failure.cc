@@ -471,6 +471,7 @@ int job_exit_code(const FailureReport& report) {
   }
   if (report.failure_class == FailureClass::kTimeLimit) return kTimeLimitCode;
   const bool own_code = report.failure_class == FailureClass::kExitCode ||
+                        report.failure_class == FailureClass::kTasks ||
                         report.failure_class == FailureClass::kSignal ||
                         report.failure_class == FailureClass::kKilled ||
                         report.failure_class == FailureClass::kOutOfMemory ||

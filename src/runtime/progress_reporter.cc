@@ -21,10 +21,11 @@ double WaitShare::update(int64_t step, double wait_seconds, Instant now) {
 
 ProgressReporter::ProgressReporter(std::shared_ptr<Coordinator> coordinator,
                                    std::shared_ptr<Communicator> communicator,
-                                   milliseconds interval)
+                                   milliseconds interval, std::function<bool()> may_speak)
     : coordinator_(std::move(coordinator)),
       communicator_(std::move(communicator)),
       interval_(interval),
+      may_speak_(std::move(may_speak)),
       thread_("lh-report", [this] { run(); }) {}
 
 ProgressReporter::~ProgressReporter() {
@@ -55,6 +56,7 @@ void ProgressReporter::run() {
 }
 
 void ProgressReporter::send() {
+  if (may_speak_ && !may_speak_()) return;
   const Result<bool> stop = coordinator_->report(collect());
   if (!stop) {
     // The next report is the repeat; a worker that is gone ends this process by its own means.
@@ -78,6 +80,7 @@ RankProgress ProgressReporter::collect() {
   const TrafficCounts counts = communicator_->traffic().counts();
   progress.communication_share =
       wait_share_.update(progress.step, counts.wait_seconds, std::chrono::steady_clock::now());
+  if (progress.codec.empty()) progress.codec = counts.codec;
   progress.bytes_raw = counts.bytes_raw;
   progress.bytes_sent = counts.bytes_sent;
   progress.collective_sequence = counts.operations;

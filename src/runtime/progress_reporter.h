@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 
 #include "longhaul/base/mutex.h"
@@ -30,9 +31,11 @@ class WaitShare {
 
 class ProgressReporter {
  public:
+  // `may_speak`: nothing is sent while it says no (another World of this process speaks for it).
   ProgressReporter(std::shared_ptr<Coordinator> coordinator,
                    std::shared_ptr<Communicator> communicator,
-                   milliseconds interval = milliseconds(1000));
+                   milliseconds interval = milliseconds(1000),
+                   std::function<bool()> may_speak = {});
   // Sends one last report, then joins the thread.
   ~ProgressReporter();
 
@@ -47,6 +50,7 @@ class ProgressReporter {
   const std::shared_ptr<Coordinator> coordinator_;
   const std::shared_ptr<Communicator> communicator_;
   const milliseconds interval_;
+  const std::function<bool()> may_speak_;
   std::atomic<bool> stop_requested_ = false;
   WaitShare wait_share_;  // touched by the thread only
   Mutex mutex_;

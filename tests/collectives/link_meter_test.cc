@@ -1,6 +1,11 @@
 #include "collectives/link_meter.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <thread>
+
+#include "longhaul/wire/socket.h"
 
 namespace longhaul {
 namespace {
@@ -9,6 +14,18 @@ ConnectionReading reading(uint64_t id, uint64_t bytes, double busy, double round
                           double delivery) {
   return {id, bytes, busy, round_trip, delivery};
 }
+
+// A connection over loopback.
+struct Loopback {
+  UniqueFd sender;
+  UniqueFd receiver;
+
+  Loopback() {
+    const UniqueFd listening = *listen_tcp("127.0.0.1", 0);
+    sender = *connect_tcp("127.0.0.1", *local_port(listening.get()), milliseconds(5000));
+    receiver = UniqueFd(::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  }
+};
 
 TEST(LinkMeterTest, ConnectionsThatShareALinkAddUp) {
   LinkMeter meter;
@@ -35,7 +52,7 @@ TEST(LinkMeterTest, RoundTripsOfNewBurstsAreNoTimeOfFlow) {
 
 TEST(LinkMeterTest, ConnectionsThatTakeTurnsDoNotAddUpToMoreThanTheyDelivered) {
   LinkMeter meter;
-  EXPECT_NEAR(meter.update({reading(1, 1'000'000, 0.001, 0, 5e6)}, 1), 5e6, 1);
+  EXPECT_NEAR(meter.update({reading(1, 1'000'000, 0.15, 0, 5e6)}, 1), 5e6, 1);
 }
 
 TEST(LinkMeterTest, TooLittleTrafficTellsNothing) {
@@ -45,6 +62,52 @@ TEST(LinkMeterTest, TooLittleTrafficTellsNothing) {
   meter.update({reading(1, 1'000'000, 1.0, 0, 1e6)}, 1);
   EXPECT_NEAR(meter.update({reading(1, 1'001'000, 1.5, 0, 1e3)}, 1), 1e6, 1)
       << "the last one holds";
+}
+
+// 18 Mbit/s were read off loopback: an acknowledgement that was held back, a receiver that slept.
+TEST(LinkMeterTest, TrafficThatDidNotFillTheLinkTellsNothing) {
+  LinkMeter meter;
+  EXPECT_EQ(meter.update({reading(1, 300'000, 0.13, 5e-5, 0)}, 1), 0);
+  EXPECT_EQ(meter.update({reading(1, 600'000, 0.26, 5e-5, 0)}, 1), 0);
+}
+
+TEST(LinkMeterTest, WitnessesThatDisagreeTellNothing) {
+  LinkMeter slow;
+  EXPECT_EQ(slow.update({reading(1, 300'000, 0.13, 5e-5, 1e9)}, 1), 0) << "stalled";
+  LinkMeter fast;
+  EXPECT_EQ(fast.update({reading(1, 3'000'000, 0.01, 5e-5, 6.5e10)}, 1), 0) << "523864 Mbit/s";
+  fast.update({reading(1, 13'000'000, 1.01, 5e-5, 1e7)}, 1);
+  EXPECT_NEAR(fast.update({reading(1, 13'300'000, 1.51, 5e-5, 1e10)}, 1), 1e7, 1)
+      << "what was measured once holds";
+}
+
+// Whatever the two ends do, loopback is never taken for a slow link.
+TEST(LinkMeterTest, LoopbackIsFastOrUnknown) {
+  constexpr double kSlowLink = 1e9 / 8;
+  for (const size_t burst : {size_t{2000}, size_t{70'000}, size_t{3'000'000}}) {
+    const Loopback loopback;
+    std::thread lazy([&] {
+      std::vector<uint8_t> bytes(burst / 3);
+      while (::recv(loopback.receiver.get(), bytes.data(), bytes.size(), 0) > 0) {
+        std::this_thread::sleep_for(milliseconds(2));  // what it does with them
+      }
+    });
+    LinkMeter meter;
+    const std::vector<uint8_t> bytes(burst, 7);
+    for (int i = 0; i < 40; ++i) {
+      for (size_t sent = 0; sent < burst;) {
+        const ssize_t put = ::send(loopback.sender.get(), bytes.data() + sent, burst - sent, 0);
+        ASSERT_GT(put, 0);
+        sent += static_cast<size_t>(put);
+      }
+      const auto reading = read_connection(loopback.sender.get());
+      ASSERT_TRUE(reading);
+      const double rate = meter.update({*reading}, 1);
+      EXPECT_TRUE(rate == 0 || rate > kSlowLink) << burst << " bytes: " << rate;
+    }
+    ::shutdown(loopback.sender.get(), SHUT_RDWR);
+    lazy.join();
+  }
 }
 
 TEST(LinkMeterTest, WhatIsNoTcpSocketHasNoReading) {

@@ -73,6 +73,7 @@ class FakeWorker {
     v1::WorkerMessage message;
     message.mutable_prepared()->set_job_id(asked.job_id());
     message.mutable_prepared()->set_generation(asked.generation());
+    message.mutable_prepared()->set_life(asked.life());
     message.mutable_prepared()->set_error(error);
     message.mutable_prepared()->set_port(asked.want_port() ? 29'500 : 0);
     stream_->Write(message);
@@ -86,6 +87,7 @@ class FakeWorker {
     v1::WorkerMessage message;
     message.mutable_rank_event()->set_job_id(launched.job_id());
     message.mutable_rank_event()->set_generation(launched.generation());
+    message.mutable_rank_event()->set_life(launched.life());
     message.mutable_rank_event()->set_rank(rank);
     return message;
   }
@@ -103,6 +105,7 @@ class FakeWorker {
     v1::WorkerMessage message;
     message.mutable_rank_output()->set_job_id(launched.job_id());
     message.mutable_rank_output()->set_generation(launched.generation());
+    message.mutable_rank_output()->set_life(launched.life());
     v1::Output* output = message.mutable_rank_output()->mutable_output();
     output->set_rank(rank);
     output->set_stream(v1::OUTPUT_STREAM_STDOUT);
@@ -115,6 +118,7 @@ class FakeWorker {
     message.mutable_store_call()->set_call_id(call);
     message.mutable_store_call()->set_job_id(launched.job_id());
     message.mutable_store_call()->set_generation(launched.generation());
+    message.mutable_store_call()->set_life(launched.life());
     *message.mutable_store_call()->mutable_request() = request;
     stream_->Write(message);
     return next(v1::MasterMessage::kStoreAnswer).store_answer().reply();
@@ -421,10 +425,11 @@ TEST_F(MasterTest, LogsOfARunningJobEndWithoutFollow) {
   EXPECT_EQ(output, "one\n");
 }
 
-v1::Inventory launch_of(const std::string& job, uint64_t generation) {
+v1::Inventory launch_of(const std::string& job, uint64_t generation, uint64_t life) {
   v1::Inventory launch;
   launch.set_job_id(job);
   launch.set_generation(generation);
+  launch.set_life(life);
   return launch;
 }
 
@@ -480,7 +485,8 @@ TEST_F(MasterTest, WhatCameLateIsKeptOnceAcrossARestart) {
   }
   for (const char* text : {"two\n", "two\nthree\n"}) {
     restart();
-    FakeWorker a(master_->address(), "gpu-a", 1, "first", {launch_of(job, 1), launch_of("j99", 1)});
+    FakeWorker a(master_->address(), "gpu-a", 1, "first",
+                 {launch_of(job, 1, launched.life()), launch_of("j99", 1, launched.life())});
     a.launched = launched;
     std::map<std::string, bool> wanted;
     for (const v1::Inventory& one : a.registered.unknown()) {

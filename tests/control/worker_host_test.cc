@@ -11,6 +11,7 @@
 #include "control/worker/host_facts.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
+#include "control/worker/slot_budget.h"
 #include "control/worker/state_folder.h"
 #include "longhaul/base/thread.h"
 #include "tests/support/temp_dir.h"
@@ -71,6 +72,13 @@ TEST(FindProgram, TheExitCodesAreAShells) {
   EXPECT_EQ(code(find_program("./data", directory, "")), 126);
   EXPECT_EQ(code(find_program("data", "", directory)), 126);
   EXPECT_EQ(code(find_program(directory, "", "")), 126);
+}
+
+TEST(SlotBudget, FewerSlotsWhereDescriptorsAreShort) {
+  EXPECT_EQ(slots_that_fit(0), 1);
+  EXPECT_EQ(slots_that_fit(kReservedDescriptors), 1);
+  EXPECT_EQ(slots_that_fit(kReservedDescriptors + 10 * kDescriptorsPerSlot + 1), 10);
+  EXPECT_GT(slots_that_fit(1'000'000), 100'000);
 }
 
 RankPlace place() {

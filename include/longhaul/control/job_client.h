@@ -12,8 +12,10 @@
 //
 // Errors of every call: kUnavailable (nobody listens at the address, or the connection broke),
 // kDeadline (the master does not answer), kInvalid (the master refused: no such job, a bad spec),
-// kExhausted (the master is there, but its disk is full: try later), kDenied (not allowed).
-// Messages name the address.
+// kExhausted (the master is there, but its disk is full: try later), kDenied (not allowed),
+// kCorrupt (the master's database is damaged), kStale (a job of this id that this client has heard
+// of before is not there any more: the master's state was wiped or put back from a backup, and
+// another job has its number). Messages name the address.
 #pragma once
 
 #include <functional>
@@ -107,24 +109,40 @@ class JobWatch {
 
 // What one task of an array gave.
 struct TaskResult {
-  TaskIndex task = 0;
+  uint64_t task = 0;  // as its user calls it: its index, or its place from 0 on
   uint32_t attempt = 0;
   std::string data;
+  std::string damaged;  // not empty: it cannot be read, and why; `data` is not it
 };
+
+enum class TaskOutcome { kDone, kGivenUp, kCancelled };
+std::string_view to_string(TaskOutcome outcome);
 
 // Some of it; pieces of one result follow each other, and then comes the next one's.
 struct ResultPiece {
-  TaskIndex task = 0;
+  uint64_t task = 0;  // as its user calls it: its index, or its place from 0 on
   uint32_t attempt = 0;
+  TaskOutcome outcome = TaskOutcome::kDone;  // others come with ResultOptions::all_ended alone
+  std::string_view input;                    // what `{}` was, with ResultOptions::inputs
+  std::string_view worker;                   // of the last attempt; empty: there was none
+  std::optional<uint64_t> ran_ms;            // the last attempt's process; absent: not measured
+  std::string_view error;                    // of the last attempt, where there is no result
   uint64_t size = 0;      // bytes of the whole result
   uint64_t offset = 0;    // of `data` in it
   std::string_view data;  // valid during the callback
   bool last = false;      // all of it has come and is whole; `data` is empty
+  // Not empty: it cannot be read, and why; what came of it before is void. It is the last piece
+  // then, and other results follow.
+  std::string_view damaged{};
+  std::string_view input_damaged{};  // not empty: the input cannot be read, and why
 };
 
 struct ResultOptions {
-  TaskIndex first_task = 0;
-  bool follow = false;  // until the job has ended; else what there is now without a gap
+  std::optional<uint64_t> first_task;  // as its user calls it; absent: the first
+  bool follow = false;     // until the job has ended; else what there is now without a gap
+  bool all_ended = false;  // also tasks that ended without a result; result_pieces() only
+  bool inputs = false;     // with each task's input; result_pieces() only
+  bool only_failed = false;  // with all_ended: no task that has a result
 };
 
 struct EventOptions {
@@ -138,6 +156,7 @@ struct EventOptions {
 struct StopOptions {
   milliseconds grace{0};  // from SIGTERM to SIGKILL; 0: the job's own
   bool force = false;     // SIGKILL at once
+  StopOrigin by;          // kept with the job; what is empty is filled in from this process
 };
 
 // How long calls wait. The rule for a master that goes away is one for all of them: where nobody
@@ -188,6 +207,8 @@ class JobClient {
   Result<std::vector<NodeInfo>> nodes();
   // Without `drained` the worker takes new work again. What runs there goes on either way.
   Result<NodeInfo> drain(const WorkerId& worker, bool drained = true);
+  // A worker that is lost is not listed any more, nor known as drained.
+  Result<void> forget(const WorkerId& worker);
   // Calls back with each event in order, on this thread, until the callback returns false or there
   // is no more.
   Result<void> events(const EventOptions& options,
@@ -196,7 +217,7 @@ class JobClient {
   Result<void> result_pieces(const std::string& job, const ResultOptions& options,
                              const std::function<bool(const ResultPiece&)>& each);
   // Calls back with each result in task order, on this thread, until the callback returns false or
-  // there is no more. Errors: those of every call, and kCorrupt (a result cannot be decompressed).
+  // there is no more. One that cannot be read comes as such, and hides no other.
   Result<void> results(const std::string& job, const ResultOptions& options,
                        const std::function<bool(const TaskResult&)>& each);
   // Starts at once; failures arrive as WatchEnded.

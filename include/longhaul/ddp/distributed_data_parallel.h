@@ -18,10 +18,15 @@
 //
 // Thread safety: one thread at a time. The object may go before the model; the model is the user's.
 //
+// The model may change after it was wrapped (a checkpoint is loaded, parameters are frozen, added,
+// converted), on every rank before the same step: the next forward pass hooks it anew. One Reducer
+// reduces each step's gradients once, so passes have rules (docs/api.md); what breaks them is named.
+//
 // Errors: the constructor throws ModelMismatchError on every rank when the models differ,
-// Error(kInvalid) when this model or these options cannot work. What fails in a collective comes
-// out of the forward pass or out of loss.backward() as CollectiveError; after that the object is
-// spent.
+// Error(kInvalid) when this model or these options cannot work; so does the forward pass when the
+// model has changed, or when the pass before it was not reduced, and loss.backward(). What fails in
+// a collective comes out of the forward pass or out of loss.backward() as CollectiveError, as does
+// that ranks are at different steps; after that the object is spent.
 #pragma once
 
 #include <cstdint>
@@ -122,7 +127,7 @@ class DistributedDataParallel {
   Model& model() { return model_; }
   const Model& model() const { return model_; }
 
-  // Backward passes begun that reduce gradients.
+  // Forward passes so far whose gradients are to be reduced.
   uint64_t step() const { return core_->step(); }
   // With options.error_feedback: what the codec dropped so far of this rank's gradients, a copy per
   // parameter; empty without it and in a world of one. Part of a checkpoint, each rank its own:

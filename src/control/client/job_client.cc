@@ -1,6 +1,11 @@
 #include "longhaul/control/job_client.h"
 
+#include <errno.h>
+#include <pwd.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
 #include <random>
 #include <utility>
 
@@ -10,6 +15,7 @@
 #include "control/common/event_proto.h"
 #include "control/common/job_proto.h"
 #include "longhaul/base/strings.h"
+#include "longhaul/membership/user_text.h"
 
 namespace longhaul {
 namespace {
@@ -67,6 +73,49 @@ NodeInfo node_from(const v1::Node& proto) {
   return node;
 }
 
+TaskOutcome outcome_from(v1::TaskOutcome outcome) {
+  switch (outcome) {
+    case v1::TASK_OUTCOME_GIVEN_UP:
+      return TaskOutcome::kGivenUp;
+    case v1::TASK_OUTCOME_CANCELLED:
+      return TaskOutcome::kCancelled;
+    default:
+      return TaskOutcome::kDone;
+  }
+}
+
+// All but the bytes; its texts are those of `message`.
+ResultPiece described(const v1::TaskResult& message) {
+  ResultPiece piece;
+  piece.task = message.task();
+  piece.attempt = message.attempt();
+  piece.outcome = outcome_from(message.outcome());
+  piece.input = message.input();
+  piece.worker = message.worker_id();
+  if (message.has_ran_ms()) piece.ran_ms = message.ran_ms();
+  piece.error = message.error();
+  piece.input_damaged = message.input_damaged();
+  piece.size = message.result_bytes();
+  return piece;
+}
+
+std::string this_user() {
+  const passwd* user = ::getpwuid(::geteuid());
+  return user != nullptr ? user->pw_name : str_cat("uid ", ::geteuid());
+}
+
+std::string this_host() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
+}
+
+StopOrigin completed(StopOrigin origin) {
+  if (origin.user.empty()) origin.user = this_user();
+  if (origin.host.empty()) origin.host = this_host();
+  if (origin.command.empty()) origin.command = program_invocation_short_name;
+  return origin;
+}
+
 // Makes results of what comes on one stream after the other: each goes on in the middle of the
 // result in which the one before broke.
 class ResultPieces {
@@ -80,31 +129,45 @@ class ResultPieces {
     const auto stream = stub.GetResults(&context, request_);
     frames_.reset();
     bool heard = false;
-    for (v1::TaskResult message; wanted() && stream->Read(&message); heard = true) {
-      const Result<void> taken = take(message);
-      if (!taken) {
-        failure_ = {taken.failure().kind,
-                    str_cat("task ", message.task(), ": ", taken.failure().message)};
-      }
-    }
-    if (!wanted()) context.TryCancel();
+    for (v1::TaskResult message; wanted_ && stream->Read(&message); heard = true) take(message);
+    if (!wanted_) context.TryCancel();
     const grpc::Status status = stream->Finish();
-    return {wanted() ? status : grpc::Status::OK, heard};
+    return {wanted_ ? status : grpc::Status::OK, heard};
   }
 
-  bool wanted() const { return wanted_ && !failure_; }
-  const std::optional<Failure>& failure() const { return failure_; }
+  bool wanted() const { return wanted_; }
 
  private:
-  Result<void> take(const v1::TaskResult& message) {
-    if (given_ > 0 && message.task() != request_.first_task()) {
-      return Failure{ErrorKind::kCorrupt, "the master came back without the rest of its result"};
+  void take(const v1::TaskResult& message) {
+    if (passed_over_ && message.task() == head_.task()) return;  // what is left of it
+    passed_over_ = false;
+    if (given_ > 0 && message.task() != head_.task()) {
+      end("the master came back without the rest of it");
+      passed_over_ = false;
+      if (!wanted_) return;
     }
+    if (!frames_) begin(message);
+    if (!message.damaged().empty()) return end(message.damaged());
+    Result<void> taken = add(message);
+    if (!wanted_ || (taken && message.more())) return;
+    const bool has_result = outcome_from(head_.outcome()) == TaskOutcome::kDone;
+    if (taken && has_result) taken = frames_->finish(message.result_bytes());
+    end(taken ? std::string() : taken.failure().message);
+  }
+
+  // The first message of a result says all about its task.
+  void begin(const v1::TaskResult& message) {
+    frames_.emplace();
+    head_ = message;
     request_.set_first_task(message.task());
-    if (!frames_) frames_.emplace();
-    ResultPiece piece{message.task(), message.attempt(), message.result_bytes(), 0, {}, false};
+    request_.set_behind_first(false);
+  }
+
+  // Gives what has not been given on an earlier stream.
+  Result<void> add(const v1::TaskResult& message) {
+    ResultPiece piece = described(head_);
     uint64_t begin = frames_->size();
-    Result<void> taken = frames_->add(message.result(), [&](std::string_view bytes) {
+    return frames_->add(message.result(), [&](std::string_view bytes) {
       const uint64_t end = begin + bytes.size();
       const size_t known = std::min<uint64_t>(given_ - std::min(given_, begin), bytes.size());
       piece.offset = begin + known;
@@ -115,28 +178,43 @@ class ResultPieces {
       wanted_ = each_(piece);
       return wanted_;
     });
-    if (!taken || !wanted_ || message.more()) return taken;
-    taken = frames_->finish(message.result_bytes());
-    if (!taken) return taken;
-    frames_.reset();
-    given_ = 0;
-    request_.set_first_task(message.task() + 1);
-    piece.offset = message.result_bytes();
-    piece.data = {};
-    piece.last = true;
-    wanted_ = each_(piece);
-    return {};
   }
 
-  v1::GetResultsRequest request_;  // from the first task on that has not been given
+  void end(const std::string& damage) {
+    frames_.reset();
+    given_ = 0;
+    passed_over_ = !damage.empty();
+    request_.set_first_task(head_.task());
+    request_.set_behind_first(true);
+    ResultPiece piece = described(head_);
+    piece.offset = piece.size;
+    piece.last = true;
+    piece.damaged = damage;
+    wanted_ = each_(piece);
+  }
+
+  v1::GetResultsRequest request_;  // for what has not been given yet
   const Each& each_;
   std::optional<Decompressor> frames_;
-  uint64_t given_ = 0;  // bytes of that task's result
+  v1::TaskResult head_;
+  uint64_t given_ = 0;        // bytes of that task's result
+  bool passed_over_ = false;  // it was damaged
   bool wanted_ = true;
-  std::optional<Failure> failure_;
 };
 
 }  // namespace
+
+std::string_view to_string(TaskOutcome outcome) {
+  switch (outcome) {
+    case TaskOutcome::kDone:
+      return "done";
+    case TaskOutcome::kGivenUp:
+      return "given up";
+    case TaskOutcome::kCancelled:
+      return "cancelled";
+  }
+  return "unknown";
+}
 
 class JobClient::Impl {
  public:
@@ -158,8 +236,20 @@ class JobClient::Impl {
     return status->id;
   }
 
+  // Of a call about a job that was heard of before: that very one is meant.
+  template <typename Request>
+  void name(Request* request, const std::string& job) const {
+    request->set_job(job);
+    request->set_life(lives_->of(job));
+  }
+  JobStatus heard(const v1::JobStatus& status) {
+    lives_->learn(status.job_id(), status.life());
+    return from_proto(status);
+  }
+
   // Shared with the watches, which may outlive the client.
   const std::shared_ptr<Connection> connection_;
+  const std::shared_ptr<JobLives> lives_ = std::make_shared<JobLives>();
 };
 
 JobClient::JobClient(const std::string& address, ClientOptions options)
@@ -173,6 +263,8 @@ const std::string& JobClient::address() const {
 
 Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submission_key,
                                 const std::vector<std::string>& inputs) {
+  // Also because a message whose text is no text would be refused without a word.
+  if (const auto unusable = why_unusable_text(spec)) return *unusable;
   size_t bytes = 0;
   for (const std::string& input : inputs) bytes += input.size();
   if (bytes > kChunkBytes) {
@@ -190,11 +282,13 @@ Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submissi
   request.mutable_inputs()->Assign(inputs.begin(), inputs.end());
   const Result<v1::SubmitJobReply> reply = impl_->call(&v1::JobService::Stub::SubmitJob, request);
   if (!reply) return reply.failure();
+  impl_->lives_->learn(reply->job_id(), reply->life());
   return reply->job_id();
 }
 
 Result<JobId> JobClient::submit_array(JobSpec spec, const NextInput& next,
                                       const std::string& submission_key) {
+  if (const auto unusable = why_unusable_text(spec)) return *unusable;
   grpc::ClientContext context;
   v1::SubmitJobReply reply;
   const auto stream = impl_->connection_->stub().SubmitArray(&context, &reply);
@@ -231,6 +325,7 @@ Result<JobId> JobClient::submit_array(JobSpec spec, const NextInput& next,
   stream->WritesDone();
   const grpc::Status status = stream->Finish();
   if (!status.ok()) return master_failure(status, impl_->connection_->whom());
+  impl_->lives_->learn(reply.job_id(), reply.life());
   return reply.job_id();
 }
 
@@ -250,20 +345,21 @@ Result<std::vector<JobStatus>> JobClient::list(bool include_ended) {
 
 Result<JobStatus> JobClient::get(const std::string& job) {
   v1::GetJobRequest request;
-  request.set_job(job);
+  impl_->name(&request, job);
   const Result<v1::GetJobReply> reply = impl_->call(&v1::JobService::Stub::GetJob, request);
   if (!reply) return reply.failure();
-  return from_proto(reply->status());
+  return impl_->heard(reply->status());
 }
 
 Result<JobStatus> JobClient::stop(const std::string& job, const StopOptions& options) {
   v1::StopJobRequest request;
-  request.set_job(job);
+  impl_->name(&request, job);
   request.set_grace_ms(static_cast<uint32_t>(options.grace.count()));
   request.set_force(options.force);
+  *request.mutable_by() = to_proto(completed(options.by));
   const Result<v1::StopJobReply> reply = impl_->call(&v1::JobService::Stub::StopJob, request);
   if (!reply) return reply.failure();
-  return from_proto(reply->status());
+  return impl_->heard(reply->status());
 }
 
 Result<std::vector<NodeInfo>> JobClient::nodes() {
@@ -294,6 +390,14 @@ Result<NodeInfo> JobClient::drain(const WorkerId& worker, bool drained) {
   const Result<v1::DrainNodeReply> reply = impl_->call(&v1::JobService::Stub::DrainNode, request);
   if (!reply) return reply.failure();
   return node_from(reply->node());
+}
+
+Result<void> JobClient::forget(const WorkerId& worker) {
+  v1::ForgetNodeRequest request;
+  request.set_worker_id(worker);
+  const Result<v1::ForgetNodeReply> reply = impl_->call(&v1::JobService::Stub::ForgetNode, request);
+  if (!reply) return reply.failure();
+  return {};
 }
 
 Result<void> JobClient::events(const EventOptions& options,
@@ -332,6 +436,7 @@ Result<void> JobClient::results(const std::string& job, const ResultOptions& opt
     }
     result.task = piece.task;
     result.attempt = piece.attempt;
+    result.damaged = piece.damaged;
     return each(std::exchange(result, {}));
   });
 }
@@ -341,27 +446,28 @@ Result<void> JobClient::result_pieces(const std::string& job, const ResultOption
   const Result<JobId> id = impl_->id_of(job, *this);
   if (!id) return id.failure();
   v1::GetResultsRequest request;
-  request.set_job(*id);
-  request.set_first_task(options.first_task);
+  impl_->name(&request, *id);
+  if (options.first_task) request.set_first_task(*options.first_task);
   request.set_follow(options.follow);
+  request.set_all_ended(options.all_ended);
+  request.set_inputs(options.inputs);
+  request.set_only_failed(options.only_failed);
   ResultPieces pieces(request, each);
-  const Result<void> read = impl_->connection_->keep_up(
+  return impl_->connection_->keep_up(
       [&] { return pieces.read(impl_->connection_->stub()); },
       impl_->connection_->options().on_link, [&] { return pieces.wanted(); });
-  if (pieces.failure()) return *pieces.failure();
-  return read;
 }
 
 std::unique_ptr<JobWatch> JobClient::watch(const std::string& job, const WatchOptions& options) {
   v1::WatchJobRequest request;
-  request.set_job(job);
+  impl_->name(&request, job);
   request.set_output(options.output);
   request.set_from_start(options.from_start);
   request.set_follow(options.follow);
   request.set_attempt(options.attempt);
   request.set_since_unix_ms(options.since_unix_ms);
   for (const Rank rank : options.only_ranks) request.add_only_ranks(static_cast<uint32_t>(rank));
-  return start_watch(impl_->connection_, request);
+  return start_watch(impl_->connection_, request, impl_->lives_);
 }
 
 }  // namespace longhaul

@@ -63,8 +63,9 @@ class Received {
 class GrpcJobWatch final : public JobWatch {
  public:
   // The connection is shared with the client and lives until the last of its watches has ended.
-  GrpcJobWatch(std::shared_ptr<Connection> connection, v1::WatchJobRequest request)
-      : connection_(std::move(connection)), request_(std::move(request)) {
+  GrpcJobWatch(std::shared_ptr<Connection> connection, v1::WatchJobRequest request,
+               std::shared_ptr<JobLives> lives)
+      : connection_(std::move(connection)), request_(std::move(request)), lives_(std::move(lives)) {
     reader_ = Thread("job-watch", [this] { read_all(); });
   }
 
@@ -125,7 +126,10 @@ class GrpcJobWatch final : public JobWatch {
   bool deliver(const v1::WatchJobEvent& proto) {
     switch (proto.event_case()) {
       case v1::WatchJobEvent::kStatus:
-        request_.set_job(proto.status().job_id());  // "last" may be another one when asked again
+        // Asked again, "last" may be another one by then, and so may this id after a restore.
+        request_.set_job(proto.status().job_id());
+        request_.set_life(proto.status().life());
+        lives_->learn(proto.status().job_id(), proto.status().life());
         return push(from_proto(proto.status()), false);
       case v1::WatchJobEvent::kOutput: {
         OutputPiece piece = output_from(proto.output());
@@ -173,6 +177,7 @@ class GrpcJobWatch final : public JobWatch {
   const std::shared_ptr<Connection> connection_;
   v1::WatchJobRequest request_;  // the reader's, as is the next one
   Received received_;
+  const std::shared_ptr<JobLives> lives_;
 
   mutable Mutex mutex_;
   CondVar changed_;
@@ -188,8 +193,9 @@ class GrpcJobWatch final : public JobWatch {
 }  // namespace
 
 std::unique_ptr<JobWatch> start_watch(std::shared_ptr<Connection> connection,
-                                      const v1::WatchJobRequest& request) {
-  return std::make_unique<GrpcJobWatch>(std::move(connection), request);
+                                      const v1::WatchJobRequest& request,
+                                      std::shared_ptr<JobLives> lives) {
+  return std::make_unique<GrpcJobWatch>(std::move(connection), request, std::move(lives));
 }
 
 }  // namespace longhaul

@@ -8,7 +8,7 @@ namespace {
 
 // The enumerations have the same order; of the job's states the proto's zero is "unspecified".
 static_assert(static_cast<int>(EventKind::kOther) == v1::EVENT_KIND_UNSPECIFIED);
-static_assert(static_cast<int>(EventKind::kWorkerUndrained) == v1::EVENT_KIND_WORKER_UNDRAINED);
+static_assert(static_cast<int>(EventKind::kWorkerForgotten) == v1::EVENT_KIND_WORKER_FORGOTTEN);
 static_assert(static_cast<int>(JobState::kStopped) + 1 == v1::JOB_STATE_STOPPED);
 
 v1::JobState to_proto(JobState state) {
@@ -21,7 +21,7 @@ JobState from_proto(v1::JobState state) {
 }
 
 EventKind from_proto(v1::EventKind kind) {
-  const bool known = kind > v1::EVENT_KIND_UNSPECIFIED && kind <= v1::EVENT_KIND_WORKER_UNDRAINED;
+  const bool known = kind > v1::EVENT_KIND_UNSPECIFIED && kind <= v1::EVENT_KIND_WORKER_FORGOTTEN;
   return known ? static_cast<EventKind>(kind) : EventKind::kOther;
 }
 

@@ -36,12 +36,13 @@ std::vector<std::string> frames_from(const auto& proto) {
 }
 
 LaunchId launch_of(const auto& proto) {
-  return {proto.job_id(), proto.generation()};
+  return {proto.job_id(), proto.generation(), proto.life()};
 }
 
 void set_launch(auto* proto, const LaunchId& launch) {
   proto->set_job_id(launch.job);
   proto->set_generation(launch.generation);
+  proto->set_life(launch.life);
 }
 
 void fill(v1::StoreReply* proto, const StoreResult& result) {
@@ -58,6 +59,7 @@ void fill(v1::StoreReply* proto, const StoreResult& result) {
 void fill(v1::MasterMessage* proto, const RegisteredMessage& message) {
   v1::Registered* registered = proto->mutable_registered();
   registered->set_worker_id(message.id);
+  registered->set_life(message.life);
   registered->set_heartbeat_interval_ms(static_cast<uint32_t>(message.heartbeat_interval.count()));
   registered->set_lease_ms(static_cast<uint32_t>(message.lease.count()));
   for (const LaunchId& launch : message.unknown) set_launch(registered->add_unknown(), launch);
@@ -240,8 +242,10 @@ v1::Register to_proto(const WorkerRegistration& registration) {
 }
 
 TaskEndedMessage from_proto(const v1::TaskEnded& proto) {
+  const uint64_t ran_ms = proto.has_ran_ms() ? proto.ran_ms() : kNotMeasured;
   return {launch_of(proto), from_proto(proto.lease()), from_proto(proto.exit()),
-          capped(proto.refused(), limits::kSentence)};
+          capped(proto.refused(), limits::kSentence),
+          static_cast<uint32_t>(std::min<uint64_t>(ran_ms, kNotMeasured))};
 }
 
 PreparedMessage from_proto(const v1::Prepared& proto) {

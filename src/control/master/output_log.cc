@@ -7,8 +7,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -119,11 +117,50 @@ bool OutputLog::open(int flags) {
   return fd_.valid();
 }
 
+// Nothing is known of what is there: it is left as it is, and what comes is kept in memory only.
+void OutputLog::give_up(const std::string& why) {
+  log(LogLevel::kError, "master", path_, ": ", why, "; its output is kept in memory only");
+  fd_.reset();
+  path_.clear();
+}
+
+// False: it cannot be read, which is not the same as that there is nothing.
+bool OutputLog::read_all(std::string* bytes) {
+  const UniqueFd file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) return errno == ENOENT;
+  struct stat info{};
+  if (::fstat(file.get(), &info) != 0) return false;
+  bytes->resize(static_cast<size_t>(info.st_size));
+  size_t have = 0;
+  while (have < bytes->size()) {
+    const ssize_t read = ::read(file.get(), bytes->data() + have, bytes->size() - have);
+    if (read < 0 && errno == EINTR) continue;
+    if (read < 0) return false;
+    if (read == 0) break;
+    have += static_cast<size_t>(read);
+  }
+  bytes->resize(have);
+  return true;
+}
+
+// The file as it was stays beside the one that takes its place: somebody may want what is left.
+void OutputLog::keep_damaged(size_t left_out, size_t bytes) {
+  const std::string copy = path_ + ".damaged";
+  ::unlink(copy.c_str());
+  const bool kept = ::link(path_.c_str(), copy.c_str()) == 0;
+  log(LogLevel::kWarning, "master", path_, ": ", left_out, " of ", bytes,
+      " bytes are no whole entries and are passed over", kept ? "; all of it is in " : "",
+      kept ? copy : "");
+}
+
 std::vector<v1::Output> OutputLog::load() {
   if (path_.empty()) return {};
   for (const char* unfinished : {kDraft, kOther}) ::unlink((path_ + unfinished).c_str());
-  std::ifstream file(path_, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  std::string bytes;
+  if (!read_all(&bytes)) {
+    give_up(::strerror(errno));
+    return {};
+  }
   const bool ours = bytes.starts_with(kHead);
   Contents contents = ours ? read(bytes) : read_old(bytes);
   bytes_ = bytes.size();
@@ -131,10 +168,7 @@ std::vector<v1::Output> OutputLog::load() {
     open(0);
     return std::move(contents.entries);
   }
-  if (contents.left_out > 0) {
-    log(LogLevel::kWarning, "master", path_, ": ", contents.left_out, " of ", bytes.size(),
-        " bytes are no whole entries and are passed over");
-  }
+  if (contents.left_out > 0) keep_damaged(contents.left_out, bytes.size());
   std::vector<Entry> whole;
   whole.reserve(contents.entries.size());
   for (const v1::Output& one : contents.entries) {

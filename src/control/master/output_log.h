@@ -29,7 +29,8 @@ class OutputLog {
   explicit OutputLog(std::string path) : path_(std::move(path)) {}
 
   // Every whole entry that is there. The file holds these alone afterwards: a last one that was cut
-  // by a crash is dropped, and damage is cleared away. Before append().
+  // by a crash is dropped, damage is cleared away, and the file as it was is kept (PATH.damaged).
+  // What cannot be read is not touched: the log takes nothing in this life then. Before append().
   std::vector<v1::Output> load();
 
   // False: the disk is full, and nothing was written. What it does not take for any other reason is
@@ -54,6 +55,9 @@ class OutputLog {
   OutputLog draft(const std::vector<Entry>& entries, const char* ending) const;
   bool open(int flags);
   bool write(const std::string& bytes);
+  bool read_all(std::string* bytes);
+  void give_up(const std::string& why);
+  void keep_damaged(size_t left_out, size_t bytes);
 
   std::string path_;
   UniqueFd fd_;

@@ -2,7 +2,6 @@
 
 #include <grpcpp/server_builder.h>
 
-#include "control/common/credentials.h"
 #include "control/common/server_limits.h"
 #include "longhaul/base/strings.h"
 
@@ -22,21 +21,25 @@ std::string token_of(const grpc::CallbackServerContext& context) {
 }  // namespace
 
 AgentServer::~AgentServer() {
+  acceptor_.reset();
   if (!server_) return;
   server_->Shutdown(std::chrono::system_clock::now());
   server_->Wait();
 }
 
 Result<void> AgentServer::listen(const std::string& socket_path) {
+  Result<UniqueFd> listener = listen_unix(socket_path);
+  if (!listener) return listener.failure();
   grpc::ServerBuilder builder;
-  builder.AddListeningPort("unix:" + socket_path, server_credentials());
+  Acceptor::Server connections = Acceptor::add_to(builder);
   set_limits(builder, {.streams_per_connection = kCallsOfARank, .memory_bytes = kMemory});
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();
   if (!server_) {
     return Failure{ErrorKind::kUnavailable,
-                   str_cat("agent socket ", socket_path, ": cannot listen")};
+                   str_cat("agent socket ", socket_path, ": cannot serve")};
   }
+  acceptor_ = std::make_unique<Acceptor>("worker", std::move(*listener), std::move(connections));
   return {};
 }
 

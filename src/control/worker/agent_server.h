@@ -14,6 +14,7 @@
 #include <string>
 #include <utility>
 
+#include "control/common/acceptor.h"
 #include "control/common/grpc_error.h"
 #include "control/worker/event_loop.h"
 #include "longhaul/base/result.h"
@@ -63,6 +64,7 @@ class AgentServer final : private v1::AgentService::CallbackService {
   EventLoop& loop_;
   AgentBackend& backend_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<Acceptor> acceptor_;
 };
 
 }  // namespace longhaul

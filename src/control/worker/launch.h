@@ -27,6 +27,7 @@ namespace longhaul {
 // What all launches of a worker share.
 struct LaunchSite {
   std::string host_address;
+  std::string interface;      // see RankPlace
   std::string agent_address;  // "unix:/path"
   ShimOptions shim;
   std::string spool_folder;
@@ -107,11 +108,14 @@ class Launch {
     std::optional<RankFolder> folder;  // none: it could not be made
     std::unique_ptr<RankProcess> process;
     std::optional<RankEnd> end;
+    std::optional<std::string> out_of_memory;  // asked for once, soon after its first process ended
     bool exit_taken = false;
     bool output_overdue = false;
   };
 
   void start(RankHere& rank);
+  void try_to_start(RankHere& rank, int tries_left);
+  void look_again_at_output();
   Result<void> spawn(RankHere& rank);
   void adopt(RankHere& rank);
   void cannot_start(RankHere& rank, const Failure& why);
@@ -119,6 +123,8 @@ class Launch {
   RankPlace place_of(const RankHere& rank) const;
   Result<RankCommand> command_for(const RankHere& rank) const;
   RankProcess::Listener listener_for(RankHere& rank);
+  ShimOptions shim_options() const;
+  void look_for_witness(RankHere& rank, const RankEnd& end);
   void rank_ended(RankHere& rank, const RankEnd& end);
   void command_all(void (RankProcess::*command)());
   bool ready_to_tell(const RankHere& rank) const;
@@ -144,6 +150,7 @@ class Launch {
   Instant kill_at_;
   EventLoop::TimerId kill_timer_ = 0;
   std::vector<EventLoop::TimerId> timers_;
+  EventLoop::TimerId output_timer_ = 0;
 };
 
 }  // namespace longhaul
