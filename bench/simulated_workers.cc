@@ -99,6 +99,7 @@ void SimulatedWorkers::on_message(Worker& worker, const v1::MasterMessage& messa
     v1::WorkerMessage answer;
     answer.mutable_prepared()->set_job_id(message.prepare().job_id());
     answer.mutable_prepared()->set_generation(message.prepare().generation());
+    answer.mutable_prepared()->set_life(message.prepare().life());
     worker.link->send(std::move(answer));
   }
   if (message.has_launch()) launch(worker, message.launch());
@@ -136,6 +137,7 @@ void SimulatedWorkers::launch(Worker& worker, const v1::Launch& launch) {
       v1::RankEvent& event = *message.mutable_rank_event();
       event.set_job_id(launch.job_id());
       event.set_generation(launch.generation());
+      event.set_life(launch.life());
       event.set_rank(rank);
       fill(event);
       worker.link->send(std::move(message));

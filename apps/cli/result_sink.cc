@@ -26,7 +26,9 @@ class RowWriter {
  public:
   void add(std::string_view text, bool row_ends) {
     buffer_ += text;
-    if (row_ends || buffer_.size() >= kWriteBytes) print(std::exchange(buffer_, {}));
+    if (!row_ends && buffer_.size() < kWriteBytes) return;
+    print(buffer_);
+    buffer_.clear();
   }
 
  private:

@@ -431,8 +431,7 @@ std::optional<Instant> ClusterState::next_wakeup() const {
   consider(schedule_at_);
   for (const auto& [place, id] : active_) {
     const Job& job = jobs_.at(id);
-    consider(job.review_at);
-    consider(job.decide_at);
+    consider(job.review_at ? job.review_at : job.decide_at);
     consider(job.give_up_at);
     consider(job.retry_at);
     consider(job.time_is_up);

@@ -156,8 +156,8 @@ Instant Core::next_wakeup() const {
   if (const auto at = state_.next_wakeup()) next = std::min(next, *at);
   if (trouble_at_)
     next = std::min(next, reassured_at_ + options_.cluster.workers.heartbeat_interval);
+  if (writes_later_) return std::min(next, worth_writing_at());
   if (!changed_.empty()) next = std::min(next, published_at_ + kProgressInterval);
-  if (writes_later_) next = std::min(next, worth_writing_at());
   return next;
 }
 

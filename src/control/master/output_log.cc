@@ -220,7 +220,9 @@ OutputLog OutputLog::draft(const std::vector<Entry>& entries, const char* ending
   std::string bytes(kHead);
   for (size_t i = 0; whole && i < entries.size(); ++i) {
     append_entry(*entries[i], &bytes);
-    if (bytes.size() >= kWriteBytes) whole = draft.write(std::exchange(bytes, {}));
+    if (bytes.size() < kWriteBytes) continue;
+    whole = draft.write(bytes);
+    bytes.clear();
   }
   if (whole && !bytes.empty()) whole = draft.write(bytes);
   if (!whole) draft.remove();
