@@ -3,8 +3,8 @@
 // have the time that it needs, and no more:
 //
 //   - the first process has ended by itself: the rest is left alone for the linger time, so that it
-//     ends by itself too (after a failure for at most a second, as others wait for the verdict);
-//     then it gets SIGTERM, and SIGKILL after the grace;
+//     ends by itself too (after a failure for half a second at most, as others wait for the
+//     verdict); then it gets SIGTERM, and SIGKILL after the grace;
 //   - the rank was told to end (SIGTERM): whoever said so also says when the grace is over, for
 //   all.
 //
@@ -23,7 +23,7 @@ class TreeEnd {
   // What is to be done to the rest now.
   enum class Step { kNothing, kTerminate, kKill };
 
-  static constexpr int64_t kMaxLingerAfterFailureMs = 1'000;
+  static constexpr int64_t kMaxLingerAfterFailureMs = 500;
 
   TreeEnd(int64_t linger_ms, int64_t grace_ms) : linger_ms_(linger_ms), grace_ms_(grace_ms) {}
 

@@ -236,7 +236,8 @@ TEST(RanksTree, AProgramThatFailsHasItsOutputToo) {
   RankRun rank;
   rank.shim.linger = kLong;
   const RankEnd end =
-      rank.run("/bin/bash", {"bash", "-c", "exec 2> >(sed s/^/log:/ >&2); echo why >&2; exit 3"});
+      rank.run("/bin/bash",
+               {"bash", "-c", "exec 2> >(trap '' TERM; sed s/^/log:/ >&2); echo why >&2; exit 3"});
   EXPECT_EQ(end.exit_code, 3);
   EXPECT_EQ(rank.err, "log:why\n");
 }

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "control/worker/marked_processes.h"
+#include "control/worker/program_check.h"
 #include "longhaul/base/check.h"
 #include "longhaul/base/descriptors.h"
 #include "longhaul/base/log.h"
@@ -71,6 +72,7 @@ RankEnd not_started(const std::string& why, int error_number = 0) {
   const bool is_there = error_number == EACCES || error_number == ENOEXEC;
   end.exit_code = is_there ? kNotExecutableCode : kCannotStartCode;
   end.no_room_now = is_passing(error_number);
+  if (end.no_room_now) end.exit_code = kNoRoomCode;
   return end;
 }
 
@@ -265,7 +267,11 @@ RankEnd RankProcess::describe_end() const {
   RankEnd end;
   switch (ledger.phase) {
     case RankPhase::kCreated:
-      return not_started(str_cat(program_, ": its shim ended before it could start it"));
+      // Nothing of it has run.
+      return not_started(str_cat(program_,
+                                 ": its shim was killed, or could not open its ledger, "
+                                 "before it could start it"),
+                         EAGAIN);
     case RankPhase::kNotStarted:
       return not_started(describe_launch_error(ledger, program_, directory_), ledger.error_number);
     case RankPhase::kShim:
