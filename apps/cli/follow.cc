@@ -2,9 +2,11 @@
 
 #include <csignal>
 #include <thread>
+#include <utility>
 
 #include "apps/cli/exit_codes.h"
 #include "apps/cli/failure_text.h"
+#include "apps/cli/hang_text.h"
 #include "apps/cli/line_assembler.h"
 #include "apps/cli/progress.h"
 #include "apps/common/flags.h"
@@ -67,6 +69,7 @@ class Follower {
   void on(const JobStatus& status) {
     if (!status_.id.empty() && status.generation > status_.generation) say_restart(status);
     status_ = status;
+    say_hang();
     if (status.state == JobState::kPending && status.reason != said_reason_) {
       said_reason_ = status.reason;
       if (!status.reason.empty() && options_.progress) {
@@ -76,6 +79,22 @@ class Follower {
     if (const std::optional<Progress> progress = progress_of(status)) {
       time_left_.observe(*progress, clock_.now());
     }
+  }
+
+  // Each thing once: that nothing moves, what the one behind is doing, that it goes on.
+  void say_hang() {
+    if (!options_.progress) return;
+    const Hang now = status_.hang.value_or(Hang());
+    const Hang said = std::exchange(said_hang_, now);
+    if (now.message.empty()) {
+      if (!said.message.empty() && !has_ended(status_.state)) {
+        screen_.message(str_cat("job ", name(), " goes on"));
+      }
+      return;
+    }
+    if (now.message != said.message) screen_.message(hang_line(status_, clock_.unix_ms()));
+    const bool news = now.stack != said.stack || now.process_state != said.process_state;
+    if (news) screen_.text(hang_details(status_));
   }
 
   void say_restart(const JobStatus& status) {
@@ -260,6 +279,7 @@ class Follower {
   PlainPacer pacer_;
   JobStatus status_;
   std::string said_reason_;
+  Hang said_hang_;
   Instant last_event_;
   Instant line_at_;
   int signals_answered_ = 0;

@@ -108,6 +108,12 @@ void on_patience_over(int) {
   end_by(crash_signal);
 }
 
+// What was printed after the last line end. Not by fflush(): whoever crashed may hold the lock.
+void write_rest_of_stdout() {
+  const size_t size = static_cast<size_t>(stdout->_IO_write_ptr - stdout->_IO_write_base);
+  if (size > 0) (void)!::write(stdout->_fileno, stdout->_IO_write_base, size);
+}
+
 void on_crash(int signal_number, siginfo_t* info, void*) {
   // Another thread is at it and ends this one too.
   while (crashing.exchange(true)) ::pause();
@@ -128,12 +134,6 @@ void on_crash(int signal_number, siginfo_t* info, void*) {
   // Without this function and the kernel's trampoline.
   backtrace_simple(symbols, 2, write_frame, ignore_error, &frames);
   end_by(signal_number);
-}
-
-// What was printed after the last line end. Not by fflush(): whoever crashed may hold the lock.
-void write_rest_of_stdout() {
-  const size_t size = static_cast<size_t>(stdout->_IO_write_ptr - stdout->_IO_write_base);
-  if (size > 0) (void)!::write(stdout->_fileno, stdout->_IO_write_base, size);
 }
 
 void use_own_stack() {

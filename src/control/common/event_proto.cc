@@ -56,6 +56,7 @@ v1::ExplainJobReply to_proto(const Explanation& explanation) {
   proto.set_state(to_proto(explanation.state));
   proto.set_reason(explanation.reason);
   for (const std::string& help : explanation.help) proto.add_help(help);
+  proto.mutable_details()->Assign(explanation.details.begin(), explanation.details.end());
   for (const ExplainedNode& node : explanation.nodes) {
     v1::ExplainedNode* one = proto.add_nodes();
     one->set_worker_id(node.id);
@@ -79,6 +80,7 @@ Explanation from_proto(const v1::ExplainJobReply& proto) {
   explanation.state = from_proto(proto.state());
   explanation.reason = proto.reason();
   explanation.help = {proto.help().begin(), proto.help().end()};
+  explanation.details = {proto.details().begin(), proto.details().end()};
   for (const v1::ExplainedNode& node : proto.nodes()) {
     explanation.nodes.push_back({node.worker_id(), static_cast<int>(node.slots()),
                                  static_cast<int>(node.free()), node.verdict()});

@@ -18,6 +18,7 @@ v1::Progress to_proto(const RankProgress& progress) {
   out.set_codec(progress.codec);
   out.set_collective_sequence(progress.collective_sequence);
   out.set_operation(progress.operation);
+  out.mutable_stack()->Assign(progress.stack.begin(), progress.stack.end());
   return out;
 }
 
@@ -34,6 +35,7 @@ RankProgress from_proto(const v1::Progress& progress) {
   out.codec = progress.codec();
   out.collective_sequence = progress.collective_sequence();
   out.operation = progress.operation();
+  out.stack = {progress.stack().begin(), progress.stack().end()};
   return out;
 }
 

@@ -11,6 +11,7 @@
 #include "control/common/grpc_runtime.h"
 #include "control/master/record_proto.h"
 #include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
 
 namespace longhaul {
 namespace {
@@ -24,9 +25,7 @@ void log_for_grpc(gpr_log_func_args* args) {
 
 std::string random_name() {
   std::random_device random;
-  std::ostringstream text;
-  text << std::hex << random() << random();
-  return text.str();
+  return str_cat(std::hex, random(), random());
 }
 
 Core::Options core_options(const MasterOptions& options) {
