@@ -5,6 +5,7 @@
 
 #include "apps/cli/exit_codes.h"
 #include "apps/cli/failure_text.h"
+#include "apps/cli/hang_text.h"
 #include "apps/cli/line_assembler.h"
 #include "apps/cli/progress.h"
 #include "apps/cli/terminal_text.h"
@@ -77,6 +78,7 @@ class Follower {
   void on(const JobStatus& status) {
     if (!status_.id.empty() && status.generation > status_.generation) say_restart(status);
     status_ = status;
+    say_hang();
     if (status.state == JobState::kPending && status.reason != said_reason_) {
       said_reason_ = status.reason;
       if (!status.reason.empty() && options_.progress) {
@@ -86,6 +88,22 @@ class Follower {
     if (const std::optional<Progress> progress = progress_of(status)) {
       time_left_.observe(*progress, clock_.now());
     }
+  }
+
+  // Each thing once: that nothing moves, what the one behind is doing, that it goes on.
+  void say_hang() {
+    if (!options_.progress) return;
+    const Hang now = status_.hang.value_or(Hang());
+    const Hang said = std::exchange(said_hang_, now);
+    if (now.message.empty()) {
+      if (!said.message.empty() && !has_ended(status_.state)) {
+        screen_.message(str_cat("job ", name(), " goes on"));
+      }
+      return;
+    }
+    if (now.message != said.message) screen_.message(hang_line(status_, clock_.unix_ms()));
+    const bool news = now.stack != said.stack || now.process_state != said.process_state;
+    if (news) screen_.text(hang_details(status_));
   }
 
   void say_restart(const JobStatus& status) {
@@ -303,6 +321,7 @@ class Follower {
   PlainPacer pacer_;
   JobStatus status_;
   std::string said_reason_;
+  Hang said_hang_;
   bool said_output_error_ = false;
   bool lost_ = false;  // the master, for now
   Instant line_at_;

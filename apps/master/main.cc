@@ -48,6 +48,7 @@ struct Flags {
   std::string backup_to;
   std::string restore_from;
   double lease_seconds = 5;
+  double hang_after_seconds = 30;
   size_t keep_jobs = 200;
   size_t keep_events = 10'000;
   double forget_lost_days = 7;
@@ -68,6 +69,11 @@ void add_flags(CLI::App* app, Flags* flags) {
   app->add_option("--lease", flags->lease_seconds,
                   "seconds of silence after which a worker counts as lost")
       ->check(CLI::Range(0.5, 3600.0))
+      ->capture_default_str();
+  app->add_option("--hang-after", flags->hang_after_seconds,
+                  "seconds without a new step or collective after which a job is said to hang, and "
+                  "which rank is behind")
+      ->check(CLI::Range(0.5, 86'400.0))
       ->capture_default_str();
   app->add_option(
          "--keep-jobs", flags->keep_jobs,
@@ -95,6 +101,8 @@ MasterOptions options_from(const Flags& flags) {
   if (!flags.in_memory) options.state_folder = flags.state;
   options.core.cluster.keep_ended_jobs = flags.keep_jobs;
   options.core.keep_events = flags.keep_events;
+  options.core.cluster.hang_after =
+      milliseconds(static_cast<int64_t>(flags.hang_after_seconds * 1000));
   WorkerOptions& workers = options.core.cluster.workers;
   workers.lease = milliseconds(static_cast<int64_t>(flags.lease_seconds * 1000));
   // Three may be missed before a worker is unreachable, and then there is still time left.

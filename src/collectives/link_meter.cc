@@ -1,11 +1,13 @@
 #include "collectives/link_meter.h"
 
 #include <linux/tcp.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 
 namespace longhaul {
 namespace {
@@ -15,12 +17,34 @@ constexpr uint64_t kEnoughBytes = 64 << 10;
 constexpr double kEnoughSeconds = 5e-3;
 // Two witnesses that are further apart than this do not speak of the same thing.
 constexpr double kAgreement = 10;
-// IPPROTO_TCP; <netinet/in.h> and <linux/tcp.h> do not go together everywhere.
-constexpr int kTcpLevel = 6;
+constexpr int kTcpLevel = IPPROTO_TCP;
+
+// Between processes of one host: what such a connection carries depends on processors, and says
+// nothing of a link.
+bool stays_in_host(int fd) {
+  sockaddr_storage own{};
+  sockaddr_storage peer{};
+  socklen_t own_bytes = sizeof(own);
+  socklen_t peer_bytes = sizeof(peer);
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&own), &own_bytes) != 0 ||
+      getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &peer_bytes) != 0 ||
+      own.ss_family != peer.ss_family) {
+    return false;
+  }
+  if (own.ss_family == AF_INET) {
+    const auto a = ntohl(reinterpret_cast<const sockaddr_in&>(own).sin_addr.s_addr);
+    const auto b = ntohl(reinterpret_cast<const sockaddr_in&>(peer).sin_addr.s_addr);
+    return a == b || (a >> 24 == IN_LOOPBACKNET && b >> 24 == IN_LOOPBACKNET);
+  }
+  return own.ss_family == AF_INET6 &&
+         std::memcmp(&reinterpret_cast<const sockaddr_in6&>(own).sin6_addr,
+                     &reinterpret_cast<const sockaddr_in6&>(peer).sin6_addr, sizeof(in6_addr)) == 0;
+}
 
 }  // namespace
 
 std::optional<ConnectionReading> read_connection(int fd) {
+  if (stays_in_host(fd)) return std::nullopt;
   tcp_info info{};
   socklen_t length = sizeof(info);
   if (getsockopt(fd, kTcpLevel, TCP_INFO, &info, &length) != 0) return std::nullopt;

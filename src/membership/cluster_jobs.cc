@@ -9,12 +9,15 @@
 #include "longhaul/base/mix.h"
 #include "longhaul/membership/backoff.h"
 #include "longhaul/membership/cluster_state.h"
+#include "longhaul/membership/hang.h"
 
 namespace longhaul {
 namespace {
 
 constexpr size_t kKeepFailures = 20;
 constexpr size_t kNamedShares = 8;
+// While nothing moves.
+constexpr milliseconds kLookAgain{5'000};
 constexpr size_t kLargeGang = 64;
 constexpr std::chrono::microseconds kPauseForEachRank{10};
 
@@ -209,6 +212,7 @@ void ClusterState::end(Job& job, JobState state, Now now) {
   job.give_up_at.reset();
   job.retry_at.reset();
   job.time_is_up.reset();
+  job.look_at.reset();
   job.missing_since.clear();
   answer(job.store.fail("the job has ended"));
   effects_.emplace_back(StoreDroppedEffect{job.status.id});
@@ -229,6 +233,7 @@ void ClusterState::end(Job& job, JobState state, Now now) {
       job.status.exit_code = 128 + 15;  // as after SIGTERM
       break;
   }
+  job.status.hang.reset();
   note("job ", job.status.id, " ", to_string(state), ": ", job.status.reason);
   happened(EventKind::kJobEnded, job, str_cat(to_string(state), ": ", job.status.reason));
 }
@@ -297,6 +302,8 @@ void ClusterState::form_again(Job& job, Now now) {
   job.lost_workers.clear();
   job.status.ranks.clear();
   job.status.failure.reset();
+  job.status.hang.reset();
+  job.look_at.reset();
   job.verdict.reset();
   job.launched = job.killed = false;
   job.said_bytes = 0;
@@ -333,6 +340,10 @@ void ClusterState::report(Job& job) {
     }
   }
   job.status.failure = make_report(*job.verdict, job.status.ranks, workers);
+  const std::optional<Hang>& hang = job.status.hang;
+  if (hang && hang->rank == job.verdict->rank && job.status.failure->backtrace.empty()) {
+    job.status.failure->backtrace = hang->stack;
+  }
   for (RankRecord& rank : job.status.ranks) rank.victim = false;
   for (const Rank victim : job.status.failure->victims) {
     job.status.ranks[static_cast<size_t>(victim)].victim = true;
@@ -374,18 +385,20 @@ void ClusterState::apply(Job& job, RankRecord& rank, const RankChange& change, N
           rank.unix_ms_started = now.unix_ms;
         } else if constexpr (std::is_same_v<Event, RankJoined>) {
           if (rank.joined() && !rank.left && !rank.fault) return;  // sent again after a reconnect
-          // Its first init(), or one after it had left or failed: another World of its process, or
-          // the next program of its script. What was said before counts no more.
-          rank.joined_at = now.instant;
-          rank.state = RankState::kJoined;
-          rank.left = false;
-          rank.fault.reset();
-          rank.progress.reset();
+          rank_joined(job, rank, now);
         } else if constexpr (std::is_same_v<Event, RankProgress>) {
-          const bool moved = !rank.progress || rank.progress->step != event.step ||
-                             rank.progress->collective_sequence != event.collective_sequence;
-          if (moved) rank.moved_at = now.instant;
+          const bool is_new = !rank.progress || rank.progress->step != event.step ||
+                              rank.progress->collective_sequence != event.collective_sequence;
+          if (is_new) {
+            rank.moved_at = now.instant;
+            moved(job, now);
+          }
+          if (job.status.hang && job.status.hang->rank == rank.rank && !event.stack.empty()) {
+            job.status.hang->stack = event.stack;
+            changed(job);
+          }
           rank.progress = event;
+          rank.progress->stack.clear();  // the hang's
           rank.progress_at = now.instant;
         } else if constexpr (std::is_same_v<Event, RankFault>) {
           if (rank.fault) return;  // the first one counts, the rest follow from it
@@ -396,11 +409,67 @@ void ClusterState::apply(Job& job, RankRecord& rank, const RankChange& change, N
         } else if constexpr (std::is_same_v<Event, RankLeft>) {
           rank.left = true;
           rank.state = RankState::kLeft;
+        } else if constexpr (std::is_same_v<Event, RankLook>) {
+          if (job.status.hang && job.status.hang->rank == rank.rank) {
+            job.status.hang->process_state = event.process_state;
+            changed(job);
+          }
         } else {
           rank_exited(job, rank, event, now);
         }
       },
       change);
+}
+
+// The rank's first init(), or one after it had left or failed: another World of its process, or the
+// next program of its script. What the one before said counts no more.
+void ClusterState::rank_joined(Job& job, RankRecord& rank, Now now) {
+  rank.joined_at = now.instant;
+  rank.state = RankState::kJoined;
+  rank.left = false;
+  rank.fault.reset();
+  rank.progress.reset();
+  moved(job, now);
+}
+
+// Looked at no more often than it could be said.
+void ClusterState::moved(Job& job, Now now) {
+  if (job.status.state == JobState::kStopping) return;
+  if (!job.look_at) job.look_at = now.instant + options_.hang_after;
+  if (!job.status.hang) return;
+  job.status.hang.reset();
+  job.look_at = now.instant + options_.hang_after;
+  note("job ", job.status.id, " goes on");
+}
+
+void ClusterState::look_for_hang(Job& job, Now now) {
+  const bool starts = job.status.state == JobState::kStarting;
+  if (job.tasks || (!starts && job.status.state != JobState::kRunning)) {
+    job.look_at.reset();
+    return;
+  }
+  const Instant since = last_move(job.status.ranks);
+  if (since + options_.hang_after > now.instant) {
+    job.look_at = since + options_.hang_after;
+    return;
+  }
+  job.look_at = now.instant + kLookAgain;
+  for (RankRecord& rank : job.status.ranks) {
+    rank.waits_in_store_since = job.store.waits_since(rank.rank);
+  }
+  std::optional<Hang> hang = find_hang(job.status.ranks, now.instant);
+  std::optional<Hang>& known = job.status.hang;
+  if (hang && known && hang->rank == known->rank && hang->waiting == known->waiting) return;
+  if (!hang && !known) return;
+  known = std::move(hang);
+  changed(job);
+  if (!known) return;
+  const auto quiet = std::chrono::duration_cast<milliseconds>(now.instant - since);
+  known->unix_ms_since = now.unix_ms - std::min(now.unix_ms, static_cast<uint64_t>(quiet.count()));
+  note("job ", job.status.id, " does not move: ", known->message);
+  if (!known->rank) return;
+  const RankRecord& behind = job.status.ranks[static_cast<size_t>(*known->rank)];
+  send(behind.worker, LookAtRankMessage{job.launch(), behind.rank});
 }
 
 void ClusterState::rank_exited(Job& job, RankRecord& rank, RankExit exit, Now now) {
@@ -505,6 +574,7 @@ void ClusterState::expire(Job& job, Now now) {
     if (job.tasks) schedule_at_ = now.instant;
   }
   answer(job.store.expire(now.instant));
+  if (job.look_at && *job.look_at <= now.instant) look_for_hang(job, now);
   if (job.tasks) {
     job.tasks->tick(now.instant);
     effects_.emplace_back(TasksChangedEffect{job.status.id});

@@ -289,6 +289,8 @@ void ClusterState::restore_job(JobRecord record, ClusterMemory& memory, Now now)
   static_cast<JobRecord&>(job) = std::move(record);
   job.life_now = life_;
   // The clock of the life before means nothing now; the order of what was seen still does.
+  job.status.hang.reset();
+  if (job.status.state == JobState::kRunning) job.look_at = now.instant + options_.hang_after;
   for (RankRecord& rank : job.status.ranks) {
     if (rank.joined()) rank.joined_at = now.instant;
     rank.exited_at = rank.fault_at = rank.progress_at = rank.moved_at = now.instant;
@@ -435,6 +437,7 @@ std::optional<Instant> ClusterState::next_wakeup() const {
     consider(job.give_up_at);
     consider(job.retry_at);
     consider(job.time_is_up);
+    consider(job.look_at);
     consider(job.store.next_deadline());
     if (job.tasks) consider(job.tasks->next_wakeup());
     for (const auto& [worker, since] : job.missing_since)

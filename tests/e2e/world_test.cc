@@ -1,5 +1,5 @@
 // What init() gives a rank under the daemons: a stop that it hears, Worlds and programs one after
-// the other, and lines that are seen at once.
+// the other, lines that are seen at once, and a hang that is seen, too.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,6 +14,9 @@ namespace longhaul::testing {
 namespace {
 
 using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
 
 class WorldUnderDaemons : public ::testing::Test {
  protected:
@@ -74,6 +77,44 @@ TEST_F(WorldUnderDaemons, LinesAreSeenWhileTheRankRunsAndWhatItCrashedWith) {
   wait_for(crash, "[0] by cout 1");
   cancel(crash);
   crash.wait();
+}
+
+class WorldThatHangs : public WorldUnderDaemons {
+ protected:
+  WorldThatHangs() : WorldUnderDaemons({.master_flags = {"--hang-after", "2"}}) {}
+};
+
+TEST_F(WorldThatHangs, RunStatusAndExplainSayWhoIsBehindAndShowItsStack) {
+  ChildProcess& stuck = run(str_cat("exec ", probe_, " stuck"), 3);
+  wait_for(stuck, "read_a_shard_for_ever");
+  EXPECT_THAT(stuck.err(), AllOf(HasSubstr("nothing has moved for "), HasSubstr("rank 1 on w"),
+                                 HasSubstr("is behind, at step 7, in no collective"),
+                                 HasSubstr("ranks 0 and 2 wait for it in barrier")));
+  EXPECT_EQ(cluster_.longhaul_to_end({"status", "last"}), 0);
+  EXPECT_THAT(cluster_.last().out(), AllOf(HasSubstr("rank 1 on w"), HasSubstr("stack     #0"),
+                                           HasSubstr("read_a_shard_for_ever")));
+  EXPECT_EQ(cluster_.longhaul_to_end({"explain", "last"}), 0);
+  EXPECT_THAT(cluster_.last().out(),
+              AllOf(HasSubstr("rank 1 on w"), HasSubstr("read_a_shard_for_ever")));
+  const json hang = status()["hang"];
+  EXPECT_EQ(hang["rank"], 1);
+  EXPECT_EQ(hang["waiting"], json({0, 2}));
+  cancel(stuck);
+  stuck.wait();
+}
+
+TEST_F(WorldThatHangs, AStoppedRankIsNamedWithItsState) {
+  ChildProcess& training = run(str_cat("exec ", probe_, " agree"), 2);
+  for (int rank = 0; rank < 2; ++rank) wait_for(training, str_cat("[", rank, "] ready"));
+  const auto pid = status()["ranks"][1]["pid"].get<pid_t>();
+  ::kill(pid, SIGSTOP);
+  wait_for(training, "state T");
+  EXPECT_THAT(training.err(), HasSubstr("rank 1 on w"));
+  ::kill(pid, SIGCONT);
+  wait_for(training, "goes on");
+  EXPECT_TRUE(status()["hang"].is_null());
+  cancel(training);
+  training.wait();
 }
 
 }  // namespace

@@ -5,12 +5,15 @@
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import hostile_locale  # noqa: E402
 from ranks import finish, free_port, run_ranks, start_ranks  # noqa: E402
 
 PROBE = sys.argv.pop(1)
@@ -87,6 +90,18 @@ class WorldTest(unittest.TestCase):
 
     def test_a_world_may_follow_one_that_failed(self):
         self.expect_sums_alike(run_ranks(3, [PROBE, "caught"]), 1)
+
+    def test_no_number_depends_on_a_locale(self):
+        with tempfile.TemporaryDirectory() as folder:
+            hostile = hostile_locale.environment(pathlib.Path(PROBE).parent, pathlib.Path(folder))
+            for codec in ("none", "zstd", "auto"):
+                plain = run_ranks(2, [PROBE, codec])
+                under = run_ranks(2, [PROBE, codec], LONGHAUL_LOG="debug", **hostile)
+                self.expect_sums_alike(under, 1)
+                self.assertEqual(float(plain[0].stdout.split()[2]), float(under[0].stdout.split()[2].replace(",", ".")))
+                ours = [line for result in under for line in result.stderr.splitlines() if re.match(r"\d{4}-.*Z ", line)]
+                self.assertGreater(len(ours), 0)
+                self.assertFalse([line for line in ours if re.search(r"\d,\d", line)], "a number in the log")
 
     def wait_until_ready(self, ranks):
         for rank in ranks:

@@ -93,6 +93,12 @@ struct StopRanksMessage {
   std::string reason;
 };
 
+// It is behind and nothing moves: what is it doing?
+struct LookAtRankMessage {
+  LaunchId launch;
+  Rank rank = 0;
+};
+
 // Tasks of an array; those of one batch run one after the other in one slot. A batch is named by
 // the epoch of its first lease.
 struct TaskBatch {
@@ -128,9 +134,10 @@ struct HeartbeatMessage {
   uint64_t sequence = 0;
 };
 
-using ToWorker = std::variant<RegisteredMessage, RefusedMessage, PrepareMessage, LaunchMessage,
-                              StopRanksMessage, GrantTasksMessage, TaskAnswersMessage,
-                              StoreAnswerMessage, ShardAnswerMessage, HeartbeatMessage>;
+using ToWorker =
+    std::variant<RegisteredMessage, RefusedMessage, PrepareMessage, LaunchMessage, StopRanksMessage,
+                 LookAtRankMessage, GrantTasksMessage, TaskAnswersMessage, StoreAnswerMessage,
+                 ShardAnswerMessage, HeartbeatMessage>;
 
 // From workers.
 
@@ -146,9 +153,13 @@ struct RankSpawned {
 };
 struct RankJoined {};
 struct RankLeft {};
+// As its worker sees it.
+struct RankLook {
+  std::string process_state;
+};
 
 using RankChange =
-    std::variant<RankSpawned, RankJoined, RankProgress, RankFault, RankLeft, RankExit>;
+    std::variant<RankSpawned, RankJoined, RankProgress, RankFault, RankLeft, RankLook, RankExit>;
 
 struct RankEventMessage {
   LaunchId launch;

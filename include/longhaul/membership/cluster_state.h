@@ -43,6 +43,8 @@ struct ClusterOptions {
   int max_attempts_without_progress = 5;
   // The same for an array: so many attempts in a row of which none succeeded.
   uint32_t stall_after = 50;
+  // A gang of which nothing has moved for so long is said to hang (hang.h).
+  milliseconds hang_after{30'000};
   size_t keep_ended_jobs = 200;
   PlacementPolicy policy = plan_with_backfill;
   // What was lost this recently may come back: a job that would fit with it is not refused.
@@ -196,6 +198,7 @@ class ClusterState {
     std::optional<Instant> give_up_at;     // on preparing, or on ranks being stopped
     std::optional<Instant> retry_at;       // not to be placed before
     std::optional<Instant> time_is_up;     // its time limit
+    std::optional<Instant> look_at;        // whether it hangs; set while it runs
     std::unordered_set<WorkerId> held_by;  // workers of its shares, as long as it holds slots
     // When all of its ranks were last looked at, and when they are to be again.
     Instant reviewed_at;
@@ -283,7 +286,10 @@ class ClusterState {
   void expire(Job& job, Now now);
   std::vector<WorkerEvidence> worker_evidence(const Job& job, Now now) const;
   void apply(Job& job, RankRecord& rank, const RankChange& change, Now now);
+  void rank_joined(Job& job, RankRecord& rank, Now now);
   void rank_exited(Job& job, RankRecord& rank, RankExit exit, Now now);
+  void look_for_hang(Job& job, Now now);
+  void moved(Job& job, Now now);
   void lose_rank(RankRecord& rank, Now now);
   void report(Job& job);
   bool all_accounted(const Job& job) const;

@@ -182,6 +182,19 @@ struct FailureReport {
   std::vector<Rank> victims;
 };
 
+// Nothing moves: no rank has begun a step or a collective for a while. It may be a hang, or a long
+// piece of work of one rank; it is shown, and decides nothing.
+struct Hang {
+  std::optional<Rank> rank;        // who is behind; absent: nobody
+  std::vector<Rank> waiting;       // for it, or all for each other
+  uint64_t unix_ms_since = 0;      // nothing has moved since
+  std::string message;             // one sentence
+  std::string process_state;       // of its process, from /proc: "T" when it is stopped
+  std::vector<std::string> stack;  // of its thread that trains, the innermost frame first
+
+  bool operator==(const Hang&) const = default;
+};
+
 struct GivenUpTask {
   uint64_t task = 0;   // as its user calls it: its index, or its place from 0 on
   std::string reason;  // of its last failure
@@ -215,6 +228,7 @@ struct JobStatus {
   std::vector<RankRecord> ranks;
   std::optional<ArrayStatus> array;
   std::optional<FailureReport> failure;
+  std::optional<Hang> hang;  // while nothing moves
   int exit_code = 0;
   int restarts = 0;                             // after failures of its own
   int node_restarts = 0;                        // after lost workers

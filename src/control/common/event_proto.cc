@@ -71,6 +71,7 @@ v1::ExplainJobReply to_proto(const Explanation& explanation) {
   proto.set_state(to_proto(explanation.state));
   proto.set_reason(explanation.reason);
   for (const std::string& help : explanation.help) proto.add_help(help);
+  proto.mutable_details()->Assign(explanation.details.begin(), explanation.details.end());
   proto.set_more_nodes(left_out(explanation.nodes.size()));
   proto.set_more_ahead(left_out(explanation.ahead.size()));
   for (const ExplainedNode& node : first_of(explanation.nodes)) {
@@ -96,6 +97,7 @@ Explanation from_proto(const v1::ExplainJobReply& proto) {
   explanation.state = from_proto(proto.state());
   explanation.reason = proto.reason();
   explanation.help = {proto.help().begin(), proto.help().end()};
+  explanation.details = {proto.details().begin(), proto.details().end()};
   for (const v1::ExplainedNode& node : proto.nodes()) {
     explanation.nodes.push_back({node.worker_id(), static_cast<int>(node.slots()),
                                  static_cast<int>(node.free()), node.verdict()});

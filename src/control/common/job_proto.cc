@@ -311,6 +311,28 @@ StopOrigin from_proto(const v1::StopOrigin& proto) {
           proto.command().substr(0, kLongest), proto.unix_ms()};
 }
 
+v1::Hang to_proto(const Hang& hang) {
+  v1::Hang proto;
+  if (hang.rank) proto.set_rank(static_cast<uint32_t>(*hang.rank));
+  proto.mutable_waiting()->Assign(hang.waiting.begin(), hang.waiting.end());
+  proto.set_unix_ms_since(hang.unix_ms_since);
+  proto.set_message(hang.message);
+  proto.set_process_state(hang.process_state);
+  proto.mutable_stack()->Assign(hang.stack.begin(), hang.stack.end());
+  return proto;
+}
+
+Hang from_proto(const v1::Hang& proto) {
+  Hang hang;
+  if (proto.has_rank()) hang.rank = to_int(proto.rank());
+  hang.waiting = vector_from<Rank>(proto.waiting());
+  hang.unix_ms_since = proto.unix_ms_since();
+  hang.message = proto.message();
+  hang.process_state = proto.process_state();
+  hang.stack = vector_from<std::string>(proto.stack());
+  return hang;
+}
+
 v1::JobStatus to_proto(const JobStatus& job) {
   v1::JobStatus proto;
   proto.set_job_id(job.id);
@@ -322,6 +344,7 @@ v1::JobStatus to_proto(const JobStatus& job) {
   for (const RankRecord& rank : job.ranks) *proto.add_ranks() = to_proto(rank);
   if (job.array) *proto.mutable_array() = to_proto(*job.array);
   if (job.failure) *proto.mutable_failure() = to_proto(*job.failure);
+  if (job.hang) *proto.mutable_hang() = to_proto(*job.hang);
   proto.set_exit_code(job.exit_code);
   proto.set_restarts(static_cast<uint32_t>(job.restarts));
   proto.set_node_restarts(static_cast<uint32_t>(job.node_restarts));
@@ -349,6 +372,7 @@ JobStatus from_proto(const v1::JobStatus& proto) {
   for (const v1::RankStatus& rank : proto.ranks()) job.ranks.push_back(from_proto(rank));
   if (proto.has_array()) job.array = from_proto(proto.array());
   if (proto.has_failure()) job.failure = from_proto(proto.failure());
+  if (proto.has_hang()) job.hang = from_proto(proto.hang());
   job.exit_code = proto.exit_code();
   job.restarts = to_int(proto.restarts());
   job.node_restarts = to_int(proto.node_restarts());

@@ -1,11 +1,22 @@
 #include "control/common/progress.h"
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "control/common/grpc_error.h"
 #include "longhaul/base/capped.h"
 
 namespace longhaul {
+namespace {
+
+// The innermost frames, which come first.
+std::vector<std::string> capped_stack(std::vector<std::string> frames) {
+  if (frames.size() > limits::kLines) frames.resize(limits::kLines);
+  return capped(std::move(frames), limits::kLines, limits::kLine);
+}
+
+}  // namespace
 
 v1::Progress to_proto(const RankProgress& progress) {
   v1::Progress out;
@@ -19,6 +30,8 @@ v1::Progress to_proto(const RankProgress& progress) {
   out.set_codec(capped(progress.codec, limits::kWord));
   out.set_collective_sequence(progress.collective_sequence);
   out.set_operation(capped(progress.operation, limits::kWord));
+  const std::vector<std::string> stack = capped_stack(progress.stack);
+  out.mutable_stack()->Assign(stack.begin(), stack.end());
   return out;
 }
 
@@ -35,6 +48,7 @@ RankProgress from_proto(const v1::Progress& progress) {
   out.codec = capped(progress.codec(), limits::kWord);
   out.collective_sequence = progress.collective_sequence();
   out.operation = capped(progress.operation(), limits::kWord);
+  out.stack = capped_stack({progress.stack().begin(), progress.stack().end()});
   return out;
 }
 
@@ -53,6 +67,8 @@ RankFault from_proto(const v1::Fault& fault) {
 void cap(v1::Progress* progress) {
   progress->set_codec(capped(progress->codec(), limits::kWord));
   progress->set_operation(capped(progress->operation(), limits::kWord));
+  const auto stack = capped_stack({progress->stack().begin(), progress->stack().end()});
+  progress->mutable_stack()->Assign(stack.begin(), stack.end());
 }
 
 void cap(v1::Fault* fault) {

@@ -101,6 +101,12 @@ void fill(v1::MasterMessage* proto, const StopRanksMessage& message) {
   stop->set_reason(message.reason);
 }
 
+void fill(v1::MasterMessage* proto, const LookAtRankMessage& message) {
+  v1::LookAtRank* look = proto->mutable_look_at_rank();
+  set_launch(look, message.launch);
+  look->set_rank(static_cast<uint32_t>(message.rank));
+}
+
 // The inputs are the caller's to add: core.h.
 void fill(v1::MasterMessage* proto, const GrantTasksMessage& message) {
   v1::GrantTasks* grant = proto->mutable_grant_tasks();
@@ -270,6 +276,9 @@ std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto) {
       break;
     case v1::RankEvent::kLeft:
       message.change = RankLeft{};
+      break;
+    case v1::RankEvent::kLook:
+      message.change = RankLook{proto.look().process_state()};
       break;
     case v1::RankEvent::kExited:
       message.change = from_proto(proto.exited());

@@ -13,6 +13,7 @@
 #include "control/master/clock_mark.h"
 #include "control/master/record_proto.h"
 #include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
 #include "longhaul/wire/host_and_port.h"
 #include "longhaul/wire/socket.h"
 
@@ -28,9 +29,7 @@ void log_for_grpc(gpr_log_func_args* args) {
 
 std::string random_name() {
   std::random_device random;
-  std::ostringstream text;
-  text << std::hex << random() << random();
-  return text.str();
+  return str_cat(std::hex, random(), random());
 }
 
 Core::Options core_options(const MasterOptions& options) {

@@ -8,7 +8,7 @@ AgentServer::Reactor* AgentServer::Report(Context* context, const v1::Progress* 
   return on_loop(context, [this, request, reply](Reactor* reactor, const std::string& token) {
     v1::Progress progress = *request;
     cap(&progress);
-    reply->set_stop_requested(backend_.report(token, std::move(progress)));
+    *reply = backend_.report(token, std::move(progress));
     reactor->Finish(grpc::Status::OK);
   });
 }

@@ -10,6 +10,7 @@
 #include "control/worker/exit_report.h"
 #include "control/worker/host_resources.h"
 #include "control/worker/marked_processes.h"
+#include "control/worker/proc_stat.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
 #include "longhaul/base/check.h"
@@ -301,6 +302,18 @@ v1::JoinReply Launch::placement(Rank rank) const {
   reply.set_local_world_size(static_cast<uint32_t>(place.local_world_size));
   reply.set_host_address(place.host_address);
   return reply;
+}
+
+std::optional<v1::RankEvent> Launch::look_at(Rank rank) {
+  for (RankHere& here : ranks_) {
+    if (here.rank != rank || here.end || !here.folder) continue;
+    here.stack_wanted = true;
+    const std::optional<ProcStat> stat = read_proc_stat(here.folder->ledger().rank_pid);
+    v1::RankEvent event = event_of(rank);
+    event.mutable_look()->set_process_state(stat ? std::string(1, stat->state) : "");
+    return event;
+  }
+  return std::nullopt;
 }
 
 uint64_t Launch::call_id(Rank rank, uint64_t number, uint64_t fresh) const {

@@ -87,6 +87,12 @@ class Launch {
   // See RankFolder::call_id().
   uint64_t call_id(Rank rank, uint64_t number, uint64_t fresh) const;
 
+  // How the process of a rank stands now; the rank's own answer to a report will ask for its stack.
+  // nullopt: it does not run here.
+  std::optional<v1::RankEvent> look_at(Rank rank);
+  // Whether its stack is wanted: yes once.
+  bool take_stack_wish(Rank rank) { return std::exchange(at(rank).stack_wanted, false); }
+
   // Output in order of sending, within the window; then the exits of ranks whose output is all
   // sent.
   std::optional<v1::RankOutput> next_output();
@@ -110,6 +116,7 @@ class Launch {
     std::optional<RankEnd> end;
     std::optional<std::string> out_of_memory;  // asked for once, soon after its first process ended
     bool exit_taken = false;
+    bool stack_wanted = false;
     bool output_overdue = false;
   };
 

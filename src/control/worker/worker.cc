@@ -68,7 +68,7 @@ class Worker::Impl final : public AgentBackend {
   Result<v1::JoinReply> join(const std::string& token, const v1::JoinRequest& request) override;
   void store(const std::string& token, uint64_t number, v1::StoreRequest request,
              std::function<void(v1::StoreReply)> answer) override;
-  bool report(const std::string& token, v1::Progress progress) override;
+  v1::ReportReply report(const std::string& token, v1::Progress progress) override;
   void report_fault(const std::string& token, v1::Fault fault) override;
   void leave(const std::string& token) override;
 
@@ -101,6 +101,7 @@ class Worker::Impl final : public AgentBackend {
   Result<int> try_prepare(const v1::Prepare& request) const;
   void launch(v1::Launch request);
   void stop_ranks(const v1::StopRanks& request);
+  void look_at_rank(const v1::LookAtRank& request);
 
   Launch::Listener launch_listener(const LaunchId& id);
   Launch* find_launch(const LaunchId& id) const;
@@ -310,13 +311,16 @@ void Worker::Impl::store(const std::string& token, uint64_t number, v1::StoreReq
                std::move(answer));
 }
 
-bool Worker::Impl::report(const std::string& token, v1::Progress progress) {
+v1::ReportReply Worker::Impl::report(const std::string& token, v1::Progress progress) {
   const Caller caller = find(token);
   v1::RankEvent event = caller.launch->event_of(caller.rank);
   *event.mutable_progress() = std::move(progress);
   // The next report says it better: one that does not get through is not kept.
   send_event(event);
-  return caller.launch->stopping();
+  v1::ReportReply reply;
+  reply.set_stop_requested(caller.launch->stopping());
+  reply.set_stack_wanted(caller.launch->take_stack_wish(caller.rank));
+  return reply;
 }
 
 void Worker::Impl::report_fault(const std::string& token, v1::Fault fault) {
@@ -426,6 +430,8 @@ void Worker::Impl::on_message(v1::MasterMessage message) {
       return launch(std::move(*message.mutable_launch()));
     case v1::MasterMessage::kStopRanks:
       return stop_ranks(message.stop_ranks());
+    case v1::MasterMessage::kLookAtRank:
+      return look_at_rank(message.look_at_rank());
     case v1::MasterMessage::kGrantTasks:
       tasks_->answered(message.grant_tasks().answers());
       tasks_->grant(message.grant_tasks());
@@ -444,6 +450,12 @@ void Worker::Impl::on_message(v1::MasterMessage message) {
     default:
       return;  // from a newer master
   }
+}
+
+void Worker::Impl::look_at_rank(const v1::LookAtRank& request) {
+  Launch* launch = find_launch(launch_id_of(request));
+  if (launch == nullptr) return;
+  if (const auto event = launch->look_at(static_cast<Rank>(request.rank()))) send_event(*event);
 }
 
 void Worker::Impl::on_lost() {
