@@ -278,7 +278,7 @@ std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto) {
       message.change = RankLeft{};
       break;
     case v1::RankEvent::kLook:
-      message.change = RankLook{proto.look().process_state()};
+      message.change = RankLook{capped(proto.look().process_state(), limits::kWord)};
       break;
     case v1::RankEvent::kExited:
       message.change = from_proto(proto.exited());
