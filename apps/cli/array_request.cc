@@ -15,7 +15,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-using NextInput = std::function<bool(std::string*)>;
+using NextInput = std::function<Result<bool>(std::string*)>;
+
+// No input is longer (JobClient::submit_array() says so for all of them).
+constexpr size_t kLongestLine = size_t{15} << 20;
 
 // The file, or stdin for "-".
 Result<std::shared_ptr<std::istream>> open_input(const std::string& path) {
@@ -27,16 +30,29 @@ Result<std::shared_ptr<std::istream>> open_input(const std::string& path) {
   return std::shared_ptr<std::istream>(std::move(file));
 }
 
-NextInput lines_of(std::shared_ptr<std::istream> stream) {
-  return [stream = std::move(stream)](std::string* line) {
-    if (!std::getline(*stream, *line)) return false;
+NextInput lines_of(std::shared_ptr<std::istream> stream, const std::string& path) {
+  return [stream = std::move(stream), path, number = 0](std::string* line) mutable -> Result<bool> {
+    line->clear();
+    ++number;
+    int letter = stream->get();
+    const bool some = letter != std::istream::traits_type::eof();
+    for (; letter != '\n' && stream->good(); letter = stream->get()) {
+      if (line->size() == kLongestLine) {
+        return Failure{ErrorKind::kInvalid, str_cat(path, ": line ", number, " is longer than ",
+                                                    format_bytes(kLongestLine))};
+      }
+      line->push_back(static_cast<char>(letter));
+    }
+    if (stream->bad()) {
+      return Failure{ErrorKind::kInvalid, str_cat(path, ": line ", number, " cannot be read")};
+    }
     if (line->ends_with('\r')) line->pop_back();
-    return true;
+    return some;
   };
 }
 
 NextInput one_by_one(std::vector<std::string> inputs) {
-  return [inputs = std::move(inputs), at = size_t{0}](std::string* input) mutable {
+  return [inputs = std::move(inputs), at = size_t{0}](std::string* input) mutable -> Result<bool> {
     if (at == inputs.size()) return false;
     *input = std::move(inputs[at++]);
     return true;
@@ -74,7 +90,7 @@ Result<NextInput> inputs_of(const ArrayRequest& request, const fs::path& here) {
   Result<std::shared_ptr<std::istream>> stream =
       open_input(lines ? request.each_line : request.from_json);
   if (!stream) return stream.failure();
-  if (lines) return lines_of(std::move(*stream));
+  if (lines) return lines_of(std::move(*stream), request.each_line);
   Result<std::vector<std::string>> values = values_of(**stream, request.from_json);
   if (!values) return values.failure();
   return one_by_one(std::move(*values));

@@ -27,8 +27,9 @@ struct ArrayRequest {
 struct ArrayRequested {
   JobSpec spec;
   // Gives the inputs one after the other, then false; empty where the tasks are indices. Lines are
-  // read only now: there may be more of them than memory.
-  std::function<bool(std::string*)> next_input;
+  // read only now: there may be more of them than memory. Errors: kInvalid (a line that is too
+  // long, or cannot be read).
+  std::function<Result<bool>(std::string*)> next_input;
 };
 
 // All but what the tasks are. Errors: kInvalid.

@@ -70,6 +70,9 @@ void add_placement_flags(CLI::App& command, JobRequest* request, const std::stri
                   "jobs of higher priority go first, equal ones in order of submission (default 0)")
       ->type_name("N")
       ->check(CLI::Range(-1'000'000, 1'000'000));
+  command.add_flag("--pty", request->terminal,
+                   "stdout and stderr of each " + noun +
+                       " are terminals: programs that would fill a buffer first show every line");
   command.add_flag("--wait-for-nodes", request->wait_for_nodes,
                    "wait for more workers when all there are could never run it");
 }

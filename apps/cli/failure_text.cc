@@ -3,6 +3,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "apps/cli/exit_codes.h"
 #include "apps/cli/shown.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/membership/failure.h"
@@ -70,6 +71,10 @@ std::string advice(const JobStatus& job) {
     case FailureClass::kSignal:
       return after_signal(failure.signal);
     case FailureClass::kLaunch:
+      if (failure.exit_code == kExitTryLater) {
+        return "that host had no files, processes, memory or disk left: try again later, or with "
+               "fewer ranks there";
+      }
       return "make sure that the program and the libraries it needs are there under that very path "
              "on every worker's host";
     case FailureClass::kKilled:

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "apps/cli/line_filter.h"
+#include "apps/cli/lost_master.h"
 #include "apps/cli/screen.h"
 #include "apps/cli/signals.h"
 #include "longhaul/control/job_client.h"
@@ -22,7 +23,6 @@ struct FollowOptions {
   bool has_master = true;  // false: standalone, nobody can be asked about the job afterwards
   std::optional<LinePattern> grep;  // only lines of the output that match
   std::optional<size_t> tail;       // of what the master has, only the last lines
-  milliseconds retry_for{10'000};   // how long a master that went away is looked for
 };
 
 struct Followed {
@@ -31,8 +31,9 @@ struct Followed {
   JobStatus last_status;  // the last one seen; its job_id is empty when there was none
 };
 
-Followed follow(JobClient& client, const std::string& job, const FollowOptions& options,
-                const SignalCounter& signals, Screen& screen);
+// `master`: the client's.
+Followed follow(JobClient& client, const MasterFlags& master, const std::string& job,
+                const FollowOptions& options, const SignalCounter& signals, Screen& screen);
 
 // What a process that ran `job` exits with, once it has ended.
 int exit_code_of(const JobStatus& job);

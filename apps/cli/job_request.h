@@ -37,6 +37,7 @@ struct JobRequest {
   bool spread = false;
   int priority = 0;
   bool wait_for_nodes = false;
+  bool terminal = false;
   std::vector<std::string> command;
 };
 

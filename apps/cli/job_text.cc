@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "apps/cli/failure_text.h"
+#include "apps/cli/hang_text.h"
 #include "apps/cli/names.h"
 #include "apps/cli/progress.h"
 #include "apps/cli/shown.h"
@@ -78,9 +79,7 @@ std::string exit_of(const RankRecord& rank) {
 
 std::string loss_of(const RankRecord& rank) {
   if (!rank.progress || !rank.progress->has_loss) return "-";
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), "%.4g", rank.progress->loss);
-  return text.data();
+  return format_general(rank.progress->loss, 4);
 }
 
 std::string note_of(const RankRecord& rank) {
@@ -148,6 +147,7 @@ std::string render_explanation(const Explanation& raw) {
   const Explanation explanation = shown(raw);
   std::string text = str_cat("job ", explanation.job, " ", to_string(explanation.state), "\n");
   text += "  why     " + explanation.reason + "\n";
+  for (const std::string& detail : explanation.details) text += "  stack   " + detail + "\n";
   for (const std::string& help : explanation.help) text += "  help    " + help + "\n";
   for (const JobAhead& job : explanation.ahead) {
     text += str_cat("  before  ", job.id, job.name.empty() ? "" : " (" + job.name + ")", " ",
@@ -155,12 +155,15 @@ std::string render_explanation(const Explanation& raw) {
     if (job.slots_held > 0) text += str_cat(", ", job.slots_held, " slots");
     text += "\n";
   }
+  if (explanation.more_ahead > 0) text += str_cat("  before  ", explanation.more_ahead, " more\n");
   if (explanation.nodes.empty()) return text;
   std::vector<Row> rows;
   rows.reserve(explanation.nodes.size());
   for (const ExplainedNode& node : explanation.nodes) {
     rows.push_back({node.id, std::to_string(node.slots), std::to_string(node.free), node.verdict});
   }
+  if (explanation.more_nodes > 0)
+    rows.push_back({"...", "", "", str_cat(explanation.more_nodes, " more")});
   return text + "\n" + render_table({"WORKER", "SLOTS", "FREE", "NOW"}, rows);
 }
 
@@ -222,6 +225,7 @@ std::string render_status(const JobStatus& raw, int64_t now_unix_ms) {
             render_table({"RANK", "WORKER", "HOST", "PID", "STATE", "STEP", "LOSS", "EXIT", "NOTE"},
                          rows);
   }
+  if (job.hang) text += "\n" + hang_line(job, now_unix_ms) + "\n" + hang_details(job);
   if (job.failure) text += "\n" + render_failure(job, /*has_master=*/true);
   return text;
 }

@@ -34,7 +34,8 @@ Json spec_json(const JobSpec& spec) {
           {"memory_per_rank", spec.memory_per_rank},
           {"placement", spec.placement == PlacementStyle::kSpread ? "spread" : "pack"},
           {"priority", spec.priority},
-          {"wait_for_nodes", spec.wait_for_nodes}};
+          {"wait_for_nodes", spec.wait_for_nodes},
+          {"terminal", spec.terminal}};
 }
 
 Json progress_json(const RankProgress& progress) {
@@ -126,6 +127,15 @@ Json stopped_by_json(const JobStatus& job) {
           {"unix_ms", job.stopped_by->unix_ms}};
 }
 
+Json hang_json(const Hang& hang) {
+  return {{"rank", hang.rank ? Json(*hang.rank) : Json(nullptr)},
+          {"waiting", hang.waiting},
+          {"unix_ms_since", hang.unix_ms_since},
+          {"message", hang.message},
+          {"process_state", hang.process_state},
+          {"stack", hang.stack}};
+}
+
 Json job_value(const JobStatus& job) {
   Json ranks = Json::array();
   for (const RankRecord& rank : job.ranks) ranks.push_back(rank_json(rank));
@@ -142,6 +152,7 @@ Json job_value(const JobStatus& job) {
           {"ranks", std::move(ranks)},
           {"array", array_json(job)},
           {"failure", job.failure ? failure_json(*job.failure) : Json(nullptr)},
+          {"hang", job.hang ? hang_json(*job.hang) : Json(nullptr)},
           {"restarts", job.restarts},
           {"node_restarts", job.node_restarts},
           {"oom_restarts", job.oom_restarts},
@@ -217,9 +228,12 @@ std::string explanation_json(const Explanation& explanation) {
   return document({{"job", explanation.job},
                    {"state", name(to_string(explanation.state))},
                    {"reason", explanation.reason},
+                   {"stack", explanation.details},
                    {"help", explanation.help},
                    {"nodes", std::move(nodes)},
-                   {"ahead", std::move(ahead)}});
+                   {"ahead", std::move(ahead)},
+                   {"more_nodes", explanation.more_nodes},
+                   {"more_ahead", explanation.more_ahead}});
 }
 
 std::string event_json(const ClusterEvent& event) {

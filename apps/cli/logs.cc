@@ -7,7 +7,7 @@ namespace longhaul::cli {
 namespace {
 
 struct LogsFlags {
-  std::string master;
+  MasterFlags master;
   std::string job;
   bool raw = false;
   FollowOptions options;
@@ -16,8 +16,8 @@ struct LogsFlags {
 int logs(const LogsFlags& flags) {
   const SignalCounter signals;
   Screen screen(/*output_to_stderr=*/false, flags.raw);
-  JobClient client(flags.master);
-  const Followed followed = follow(client, flags.job, flags.options, signals, screen);
+  JobClient client(flags.master.address, patient(flags.master, screen));
+  const Followed followed = follow(client, flags.master, flags.job, flags.options, signals, screen);
   // The job's own code is for `run` and `wait`: here its output has been shown either way.
   return followed.complete ? 0 : followed.exit_code;
 }
@@ -45,7 +45,7 @@ void add_logs(CLI::App& app, Action* action) {
   flags->options.watch.follow = false;
   CLI::App* command = app.add_subcommand("logs", "show what the ranks of a job printed");
   add_job_argument(*command, &flags->job);
-  add_master_flag(*command, &flags->master);
+  add_patient_master_flags(*command, &flags->master);
   command
       ->add_option("--rank", flags->options.watch.only_ranks,
                    "only this rank; may be repeated (default: all)")

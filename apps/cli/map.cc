@@ -11,7 +11,7 @@ namespace longhaul::cli {
 namespace {
 
 struct MapFlags {
-  std::string master;
+  MasterFlags master;
   ArrayRequest request;
   std::string retry_failed;  // a job
   // Sets in the spec of that job what was asked for anew.
@@ -101,7 +101,7 @@ Result<ArrayRequested> make_retry(const MapFlags& flags, JobClient& client) {
 int run(const MapFlags& flags) {
   const SignalCounter signals;
   Screen screen(/*output_to_stderr=*/flags.json);
-  JobClient client(flags.master);
+  JobClient client(flags.master.address, patient(flags.master, screen));
   const Result<ArrayRequested> array =
       flags.retry_failed.empty()
           ? make_array(flags.request, std::filesystem::current_path(), own_variables())
@@ -124,7 +124,7 @@ int run(const MapFlags& flags) {
   options.stop_on_signal = true;
   options.detach_first = true;
   options.command = "longhaul map";
-  const Followed followed = follow(client, *job, options, signals, screen);
+  const Followed followed = follow(client, flags.master, *job, options, signals, screen);
   if (flags.json) print(job_json(followed.last_status));
   if (followed.complete) screen.text(str_cat("  results     longhaul results ", *job, "\n"));
   return followed.exit_code;
@@ -138,7 +138,7 @@ void add_map(CLI::App& app, Action* action,
   ArrayRequest* request = &flags->request;
   CLI::App* command = app.add_subcommand("map", "run a program on each of many inputs");
   command->prefix_command();
-  add_master_flag(*command, &flags->master);
+  add_patient_master_flags(*command, &flags->master);
   command
       ->add_option("--array", request->indices,
                    "indices: 0-999, 1-9:2,20; %N: N at once at most (default: all)")

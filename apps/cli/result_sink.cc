@@ -10,6 +10,7 @@
 
 #include "apps/cli/base64.h"
 #include "apps/cli/json_text.h"
+#include "apps/cli/screen.h"
 #include "apps/cli/terminal_text.h"
 #include "longhaul/base/printable.h"
 #include "longhaul/base/strings.h"
@@ -20,25 +21,40 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-bool to_stdout(std::string_view text) {
-  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-}
+// Standard output, in writes that are worth their while; every row is out when it is whole.
+class RowWriter {
+ public:
+  void add(std::string_view text, bool row_ends) {
+    buffer_ += text;
+    if (!row_ends && buffer_.size() < kWriteBytes) return;
+    print(buffer_);
+    buffer_.clear();
+  }
+
+ private:
+  static constexpr size_t kWriteBytes = size_t{64} << 10;
+  std::string buffer_;
+};
 
 class PlainSink final : public ResultSink {
  public:
   explicit PlainSink(bool filtered) : filtered_(filtered) {}
 
   bool take(const ResultPiece& piece) override {
-    if (!filtered_) return to_stdout(piece.data);
+    if (!filtered_) {
+      out_.add(piece.data, piece.last);
+      return true;
+    }
     text_ += piece.data;
     const size_t whole_lines = piece.last ? text_.size() : text_.rfind('\n') + 1;
-    const bool written = to_stdout(terminal_text(std::string_view(text_).substr(0, whole_lines)));
+    out_.add(terminal_text(std::string_view(text_).substr(0, whole_lines)), piece.last);
     text_.erase(0, whole_lines);
-    return written;
+    return true;
   }
 
  private:
   const bool filtered_;
+  RowWriter out_;
   std::string text_;
 };
 
@@ -73,7 +89,13 @@ Json description(const ResultPiece& piece) {
               {"task", piece.task},
               {"state", name_of(piece.outcome)},
               {"attempt", piece.attempt}};
-  add_text("input", "input_encoding", piece.input, &row);
+  if (piece.input_damaged.empty()) {
+    add_text("input", "input_encoding", piece.input, &row);
+  } else {
+    row["input"] = nullptr;
+    row["input_encoding"] = nullptr;
+    row["input_error"] = std::string(piece.input_damaged);
+  }
   row["worker"] = piece.worker.empty() ? Json(nullptr) : Json(std::string(piece.worker));
   row["duration_ms"] = piece.ran_ms ? Json(*piece.ran_ms) : Json(nullptr);
   const bool failed = piece.outcome != TaskOutcome::kDone;
@@ -88,22 +110,38 @@ std::string dumped(const Json& row) {
 class JsonSink final : public ResultSink {
  public:
   bool take(const ResultPiece& piece) override {
-    if (piece.outcome != TaskOutcome::kDone) return take_failed(piece);
+    if (!piece.damaged.empty()) return take_damaged(piece);
+    if (piece.outcome != TaskOutcome::kDone) return take_failed(description(piece));
     if (piece.size > kLongestText) return take_large(piece);
     text_ += piece.data;
     if (!piece.last) return true;
     Json row = description(piece);
     row["encoding"] = nullptr;  // its place is before the result's
     add_text("result", "encoding", std::exchange(text_, {}), &row);
-    return to_stdout(dumped(row) + "\n");
+    out_.add(dumped(row) + "\n", true);
+    return true;
   }
 
  private:
-  static bool take_failed(const ResultPiece& piece) {
-    Json row = description(piece);
+  bool take_failed(Json row) {
     row["encoding"] = nullptr;
     row["result"] = nullptr;
-    return to_stdout(dumped(row) + "\n");
+    out_.add(dumped(row) + "\n", true);
+    return true;
+  }
+
+  // What has been written of a large one cannot be taken back: its row says that it is void.
+  bool take_damaged(const ResultPiece& piece) {
+    text_.clear();
+    if (std::exchange(begun_, false)) {
+      out_.add(base64_.finish() + "\",\"damaged\":true}\n", true);
+      return true;
+    }
+    Json row = description(piece);
+    row["state"] = "damaged";
+    row["error"] = std::string(piece.damaged);
+    row["damaged"] = true;
+    return take_failed(std::move(row));
   }
 
   // Not all of it is in memory at any time, so nobody can tell whether it is text.
@@ -121,9 +159,11 @@ class JsonSink final : public ResultSink {
       line += base64_.finish() + "\"}\n";
       begun_ = false;
     }
-    return to_stdout(line);
+    out_.add(line, piece.last);
+    return true;
   }
 
+  RowWriter out_;
   std::string text_;
   bool begun_ = false;
   Base64 base64_;
@@ -142,6 +182,7 @@ class FolderSink final : public ResultSink {
     file_ << piece.data;
     if (!piece.last) return file_.good();
     file_.close();
+    if (!piece.damaged.empty()) return ::unlink(draft.c_str()) == 0;
     std::error_code error;
     if (file_) fs::rename(draft, folder_ / std::to_string(piece.task), error);
     return file_ && !error;

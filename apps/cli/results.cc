@@ -1,10 +1,10 @@
-#include <cstdio>
 #include <filesystem>
 #include <memory>
 
 #include "apps/cli/command.h"
 #include "apps/cli/exit_codes.h"
 #include "apps/cli/follow.h"
+#include "apps/cli/lost_master.h"
 #include "apps/cli/result_sink.h"
 #include "longhaul/base/strings.h"
 
@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 constexpr uint64_t kNamedGaps = 20;
 
 struct ResultsFlags {
-  std::string master;
+  MasterFlags master;
   std::string job;
   std::string out;
   bool jsonl = false;
@@ -30,20 +30,28 @@ std::unique_ptr<ResultSink> make_sink(const ResultsFlags& flags) {
   return flags.jsonl ? make_json_sink() : make_plain_sink(flags.raw);
 }
 
-// Tasks that ended without a result: said where they would stand, and counted.
+// Tasks that ended without a result, or with one that cannot be read: said where they would stand,
+// and counted.
 class Gaps {
  public:
   Gaps(Screen& screen, bool named) : screen_(screen), named_(named) {}
 
   void add(const ResultPiece& piece) {
+    if (!piece.damaged.empty()) {
+      ++damaged_;
+      screen_.message(str_cat("task ", piece.task, ": its result is damaged and left out: ",
+                              std::string(piece.damaged)));
+      return;
+    }
     ++(piece.outcome == TaskOutcome::kGivenUp ? given_up_ : cancelled_);
     if (!named_ || count() > kNamedGaps) return;
-    std::fflush(stdout);
     screen_.message(str_cat("task ", piece.task, " has no result: ", to_string(piece.outcome),
                             piece.error.empty() ? "" : ": ", piece.error));
   }
 
   uint64_t count() const { return given_up_ + cancelled_; }
+  uint64_t damaged() const { return damaged_; }
+  int exit_code() const { return damaged_ > 0 ? kExitDamaged : count() > 0 ? 1 : 0; }
 
   void sum_up(const std::string& job) {
     if (count() == 0) return;
@@ -58,6 +66,7 @@ class Gaps {
   const bool named_;
   uint64_t given_up_ = 0;
   uint64_t cancelled_ = 0;
+  uint64_t damaged_ = 0;
 };
 
 void say_what_is_missing(const ResultsFlags& flags, uint64_t tasks, JobClient& client,
@@ -71,7 +80,7 @@ void say_what_is_missing(const ResultsFlags& flags, uint64_t tasks, JobClient& c
 
 int results(const ResultsFlags& flags) {
   Screen screen;
-  JobClient client(flags.master);
+  JobClient client(flags.master.address, patient(flags.master, screen));
   std::error_code error;
   if (!flags.out.empty()) fs::create_directories(flags.out, error);
   if (error) {
@@ -85,22 +94,21 @@ int results(const ResultsFlags& flags) {
   const auto take = [&](const ResultPiece& piece) {
     written = sink->take(piece);
     if (piece.last) ++tasks;
-    if (piece.last && piece.outcome != TaskOutcome::kDone) gaps.add(piece);
-    // Whoever follows wants to see each at once.
-    if (piece.last && flags.options.follow) written = std::fflush(stdout) == 0 && written;
+    const bool gap = piece.outcome != TaskOutcome::kDone || !piece.damaged.empty();
+    if (piece.last && gap) gaps.add(piece);
     return written;
   };
   const Result<void> read = client.result_pieces(flags.job, flags.options, take);
-  written = std::fflush(stdout) == 0 && written;
   if (!read) return report_failure(read.failure(), screen);
   if (!written) {
-    screen.message(flags.out.empty() ? "stdout was closed" : "could not write to " + flags.out);
+    screen.message("could not write to " + flags.out);
     return kExitCannotCreate;
   }
-  if (!flags.out.empty()) screen.message(str_cat(tasks - gaps.count(), " results in ", flags.out));
+  if (!flags.out.empty())
+    screen.message(str_cat(tasks - gaps.count() - gaps.damaged(), " results in ", flags.out));
   say_what_is_missing(flags, tasks, client, screen);
   gaps.sum_up(flags.job);
-  return gaps.count() == 0 ? 0 : 1;
+  return gaps.exit_code();
 }
 
 }  // namespace
@@ -111,7 +119,7 @@ void add_results(CLI::App& app, Action* action) {
   CLI::App* command =
       app.add_subcommand("results", "what the tasks of an array gave, in task order");
   add_job_argument(*command, &flags->job);
-  add_master_flag(*command, &flags->master);
+  add_patient_master_flags(*command, &flags->master);
   CLI::Option* out = command
                          ->add_option("--out", flags->out,
                                       "a file for each task, called by its index (default: stdout)")
@@ -130,10 +138,12 @@ void add_results(CLI::App& app, Action* action) {
   command->footer(
       "A task is called by its index, or by its place from 0 on where it has an input of its own.\n"
       "Without --follow it gives what there is now without a gap. A task that was given up or\n"
-      "cancelled has no result: stderr says so, and the exit code is 1 then. In JSON, "
-      "\"encoding\"\n"
-      "says how a result is written: \"utf-8\", or \"base64\" where it is no text or larger than "
-      "32 MiB.\n"
+      "cancelled has no result: stderr says so, and the exit code is 1 then; a result that is "
+      "damaged\n"
+      "on the master's disk is named and left out, and the exit code is 65. In JSON, \"encoding\" "
+      "says\n"
+      "how a result is written: \"utf-8\", or \"base64\" where it is no text or larger than 32 "
+      "MiB.\n"
       "Examples:\n"
       "  longhaul results last --jsonl\n"
       "  longhaul results j3 -f --out results");

@@ -1,5 +1,6 @@
 #include "apps/cli/retry_request.h"
 
+#include <optional>
 #include <utility>
 
 #include "longhaul/base/strings.h"
@@ -15,11 +16,18 @@ Result<std::vector<FailedTask>> failed_tasks(JobClient& client, const JobStatus&
   ResultOptions options;
   options.all_ended = options.only_failed = options.inputs = true;
   std::vector<FailedTask> failed;
+  std::optional<Failure> unknown;
   const Result<void> read = client.result_pieces(job.id, options, [&](const ResultPiece& piece) {
-    if (piece.outcome != TaskOutcome::kDone)
-      failed.push_back({piece.task, std::string(piece.input)});
-    return true;
+    if (piece.outcome == TaskOutcome::kDone && piece.damaged.empty()) return true;
+    if (!piece.input_damaged.empty()) {
+      unknown = {
+          ErrorKind::kCorrupt,
+          str_cat("task ", piece.task, " cannot be run again: ", std::string(piece.input_damaged))};
+    }
+    failed.push_back({piece.task, std::string(piece.input)});
+    return !unknown;
   });
+  if (unknown) return *unknown;
   if (!read) return read.failure();
   return failed;
 }

@@ -15,7 +15,7 @@ namespace longhaul::cli {
 namespace {
 
 struct RunFlags {
-  std::string master;
+  MasterFlags master;
   JobRequest request;
   std::string rdzv_endpoint;
   std::string rdzv_backend;
@@ -67,7 +67,7 @@ int watch(const RunFlags& flags, JobClient& client, const JobId& job, const Sign
   options.detach_first = !flags.standalone;
   options.command = "longhaul run";
   options.has_master = !flags.standalone;
-  const Followed followed = follow(client, job, options, signals, screen);
+  const Followed followed = follow(client, flags.master, job, options, signals, screen);
   if (flags.json) print(job_json(followed.last_status));
   if (!flags.report.empty() && write_report(flags.report, followed.last_status, screen) != 0 &&
       followed.exit_code == 0) {
@@ -76,9 +76,9 @@ int watch(const RunFlags& flags, JobClient& client, const JobId& job, const Sign
   return followed.exit_code;
 }
 
-int submit_and_watch(const RunFlags& flags, const JobSpec& spec, const std::string& address,
-                     const SignalCounter& signals, Screen& screen) {
-  JobClient client(address);
+int submit_and_watch(const RunFlags& flags, const JobSpec& spec, const SignalCounter& signals,
+                     Screen& screen) {
+  JobClient client(flags.master.address, patient(flags.master, screen));
   const Result<JobId> job = client.submit(spec);
   if (!job) return report_failure(job.failure(), screen);
   if (flags.detach) return detach(flags, *job);
@@ -110,11 +110,13 @@ int run(const RunFlags& flags) {
   const Result<JobSpec> spec =
       make_job_spec(*request, std::filesystem::current_path(), own_variables());
   if (!spec) return report_failure(spec.failure(), screen);
-  if (!flags.standalone) return submit_and_watch(flags, *spec, flags.master, signals, screen);
+  if (!flags.standalone) return submit_and_watch(flags, *spec, signals, screen);
 
   const Result<std::unique_ptr<Standalone>> local = start_standalone(spec->ranks);
   if (!local) return report_failure(local.failure(), screen);
-  return submit_and_watch(flags, *spec, (*local)->address(), signals, screen);
+  RunFlags on_local = flags;
+  on_local.master.address = (*local)->address();
+  return submit_and_watch(on_local, *spec, signals, screen);
 }
 
 template <typename Value>
@@ -215,7 +217,7 @@ void add_run(CLI::App& app, Action* action,
   auto flags = std::make_shared<RunFlags>();
   CLI::App* command = app.add_subcommand("run", "run a program on all ranks and watch it");
   command->prefix_command();
-  add_master_flag(*command, &flags->master);
+  add_patient_master_flags(*command, &flags->master);
   add_job_flags(*command, &flags->request);
   command
       ->add_option("--rdzv-id,--rdzv_id", flags->request.rdzv_id,
@@ -251,7 +253,7 @@ void add_run(CLI::App& app, Action* action,
     if (flags->module && !words.empty()) words.insert(words.begin(), {"python3", "-u", "-m"});
     flags->request.command = std::move(words);
     if (command->get_option("--master")->count() == 0 && !flags->rdzv_endpoint.empty()) {
-      flags->master = flags->rdzv_endpoint;
+      flags->master.address = flags->rdzv_endpoint;
     }
     *action = [flags] { return run(*flags); };
   });

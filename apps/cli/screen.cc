@@ -1,15 +1,20 @@
 #include "apps/cli/screen.h"
 
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
-#include <string_view>
 
+#include "apps/cli/exit_codes.h"
 #include "apps/cli/progress.h"
 #include "apps/cli/terminal_text.h"
 #include "longhaul/base/printable.h"
+#include "longhaul/base/strings.h"
 
 namespace longhaul::cli {
 namespace {
@@ -27,14 +32,21 @@ size_t terminal_width(int fd) {
   return size.ws_col;
 }
 
-bool write_fully(int fd, std::string_view text) {
+// 0, or errno.
+int write_fully(int fd, std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = ::write(fd, text.data(), text.size());
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return false;
+    if (written < 0 && errno == EAGAIN) {
+      // Somebody made our terminal or pipe non-blocking for all who share it.
+      pollfd room{fd, POLLOUT, 0};
+      ::poll(&room, 1, -1);
+      continue;
+    }
+    if (written < 0) return errno;
     text.remove_prefix(static_cast<size_t>(written));
   }
-  return true;
+  return 0;
 }
 
 }  // namespace
@@ -74,7 +86,8 @@ void Screen::show_line(const std::string& line) {
 }
 
 void Screen::write_all(int fd, const std::string& text) {
-  if (!write_fully(fd, text) && fd == output_fd_) broken_ = true;
+  const int error = write_fully(fd, text);
+  if (error != 0 && fd == output_fd_ && output_error_ == 0) output_error_ = error;
 }
 
 void Screen::erase_line() {
@@ -96,8 +109,29 @@ size_t stdout_width() {
   return width > 0 ? static_cast<size_t>(width) : kUsualWidth;
 }
 
-bool print(const std::string& text) {
-  return write_fully(STDOUT_FILENO, text);
+OutputError::OutputError(int error)
+    : std::runtime_error(str_cat("cannot write to standard output: ", ::strerror(error))),
+      error_(error) {}
+
+bool OutputError::reader_is_gone() const {
+  return error_ == EPIPE;
+}
+
+int OutputError::exit_code() const {
+  return reader_is_gone() ? 128 + SIGPIPE : kExitCannotCreate;
+}
+
+void print(std::string_view text) {
+  if (const int error = write_fully(STDOUT_FILENO, text); error != 0) throw OutputError(error);
+}
+
+void hold_standard_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) >= 0) continue;
+    // The lowest free number is this one. Writing to what was opened to be read fails with EBADF,
+    // as it would on what is closed.
+    (void)::open("/dev/null", O_RDONLY);
+  }
 }
 
 }  // namespace longhaul::cli

@@ -2,7 +2,9 @@
 // terminal. Thread safety: one thread.
 #pragma once
 
+#include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace longhaul::cli {
 
@@ -29,8 +31,8 @@ class Screen {
   // Replaces the live line; "" takes it away. Nothing happens where live() is false.
   void show_line(const std::string& line);
 
-  // A reader of ours has gone (`longhaul logs j1 | head`): nothing more can be shown.
-  bool broken() const { return broken_; }
+  // Why nothing more can be shown, as errno has it; 0: all is well.
+  int output_error() const { return output_error_; }
 
  private:
   void write_all(int fd, const std::string& text);
@@ -42,13 +44,29 @@ class Screen {
   const bool live_;
   std::string line_;
   bool painted_ = false;
-  bool broken_ = false;
+  int output_error_ = 0;
 };
 
 // Columns of the terminal that stdout is; elsewhere $COLUMNS, or 80.
 size_t stdout_width();
 
-// Writes a document to stdout; false when nobody reads it.
-bool print(const std::string& text);
+// Standard output takes nothing more: its disk is full, or its reader has gone. main() says so, but
+// for the latter (`longhaul logs j1 | head`), and ends with exit_code().
+class OutputError : public std::runtime_error {
+ public:
+  explicit OutputError(int error);
+  bool reader_is_gone() const;
+  int exit_code() const;
+
+ private:
+  const int error_;
+};
+
+// Writes a document to stdout. Throws OutputError.
+void print(std::string_view text);
+
+// Standard streams that were closed before we started are taken, so that nothing else can get their
+// numbers: writing to them is an error. Before anything is opened.
+void hold_standard_streams();
 
 }  // namespace longhaul::cli

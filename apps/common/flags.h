@@ -19,6 +19,7 @@
 namespace longhaul {
 
 constexpr int kExitUsage = 64;
+constexpr int kExitCannotWrite = 73;
 
 // What users of other programs try, and what to say then: "did you mean 'ps --watch'?" behind an
 // unknown word. Flags with dashes, however they were typed.
@@ -107,7 +108,12 @@ inline std::optional<int> parse_flags(CLI::App& app, int argc, const char* const
     app.parse(argc, argv);
     return std::nullopt;
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+      app.exit(error);
+      if (std::cout.flush()) return 0;
+      std::cerr << app.get_name() << ": cannot write to standard output\n";
+      return kExitCannotWrite;
+    }
     const std::string unknown = detail::unknown_argument(app, hints);
     std::cerr << app.get_name() << ": " << (unknown.empty() ? error.what() : unknown) << "\n"
               << "Try '" << app.get_name() << " --help'.\n";

@@ -69,7 +69,10 @@ ByteSpan FrameExchange::receive(int leg, Rank sender, const FrameLabel& expected
   from.receiving->wait();
   from.receiving.reset();
   const Result<ByteSpan> body = open_frame(expected, from.in.room(0).first(from.capacity));
-  if (!body) throw CollectiveError(body.failure().kind, body.failure().message, sender);
+  if (!body) {
+    watch_->settle_notes("it");
+    throw CollectiveError(body.failure().kind, body.failure().message, sender);
+  }
   return *body;
 }
 

@@ -1,5 +1,6 @@
 #include "collectives/operation_watch.h"
 
+#include <thread>
 #include <utility>
 
 #include "collectives/verdict.h"
@@ -14,6 +15,30 @@ constexpr milliseconds kPatience(500);
 // How long severed operations get to end by themselves, so that nothing writes into their tensors
 // any more when the error is reported.
 constexpr milliseconds kGrace(1000);
+
+// Whether this thread is a monitor's, inside one of its callbacks.
+thread_local bool in_callback = false;
+
+class CallbackMark {
+ public:
+  CallbackMark() = default;
+  CallbackMark(const CallbackMark&) = delete;
+  CallbackMark& operator=(const CallbackMark&) = delete;
+  ~CallbackMark() { in_callback = before_; }
+
+ private:
+  const bool before_ = std::exchange(in_callback, true);  // one may call the other
+};
+
+// A callback on the monitor's own thread may be the last to hold it: an operation that it has ended
+// held this world, and the world the monitor. No thread can wait for itself, so another one does.
+void end_monitor(PeerMonitor* monitor) {
+  if (!in_callback) {
+    delete monitor;
+    return;
+  }
+  std::thread([monitor] { delete monitor; }).detach();
+}
 
 std::string text_of(const std::exception_ptr& error) {
   try {
@@ -31,14 +56,56 @@ std::string text_of(const std::exception_ptr& error) {
 
 Result<std::shared_ptr<PeerMonitor>> OperationWatch::start_monitor(
     const PeerMonitor::Options& options) {
+  // In each callback the mark outlives the reference.
+  PeerMonitor::Options ours = options;
+  ours.progress = [weak = weak_from_this()]() -> uint64_t {
+    const CallbackMark mark;
+    const auto watch = weak.lock();
+    return watch ? watch->traffic().counts().operations : 0;
+  };
+  ours.on_note = [weak = weak_from_this()](Rank rank, std::string_view text) {
+    const CallbackMark mark;
+    const auto watch = weak.lock();
+    return !watch || watch->notes().hear(rank, text);
+  };
   Result<std::unique_ptr<PeerMonitor>> monitor =
-      PeerMonitor::start(options, [weak = weak_from_this()](const PeerFault& fault) {
+      PeerMonitor::start(ours, [weak = weak_from_this()](const PeerFault& fault) {
+        const CallbackMark mark;
         if (const auto watch = weak.lock()) watch->on_fault(fault);
       });
   if (!monitor) return monitor.failure();
+  notes_.connect(
+      [weak = weak_from_this()](const std::string& text) {
+        const auto watch = weak.lock();
+        const auto connected = watch ? watch->monitor() : nullptr;
+        if (connected) connected->say(text);
+      },
+      [weak = weak_from_this()](const std::string& what, Rank culprit) {
+        if (const auto watch = weak.lock()) watch->on_difference(what, culprit);
+      });
   MutexLock lock(mutex_);
-  monitor_ = std::move(*monitor);
+  monitor_ = std::shared_ptr<PeerMonitor>(monitor->release(), end_monitor);
   return monitor_;
+}
+
+void OperationWatch::on_difference(const std::string& what, Rank culprit) {
+  fail(CollectiveError(ErrorKind::kInvalid, what, culprit));
+}
+
+bool OperationWatch::await_notes(uint64_t number, const std::string& operation) {
+  switch (notes_.await(number, std::chrono::steady_clock::now() + options_.timeout)) {
+    case StepNotes::Outcome::kAgreed:
+      return true;
+    case StepNotes::Outcome::kChangesDiffer:
+      return false;
+    case StepNotes::Outcome::kGivenUp:
+      throw_failure(operation + " failed: ");
+      break;
+    case StepNotes::Outcome::kTimeOut:
+      break;
+  }
+  std::rethrow_exception(
+      translate(std::make_exception_ptr(std::runtime_error("timed out")), operation));
 }
 
 std::shared_ptr<PeerMonitor> OperationWatch::monitor() const {
@@ -68,13 +135,19 @@ std::string OperationWatch::describe(const char* name, uint64_t bytes, bool is_b
   return str_cat(what, " (bucket ", next_bucket_++, " of step ", step_, ")");
 }
 
+void OperationWatch::settle_notes(const std::string& operation) {
+  notes_.settle(std::chrono::steady_clock::now() + kPatience);
+  throw_failure(operation + " failed: ");
+}
+
 void OperationWatch::check(const std::string& operation) const {
+  throw_failure(operation + " cannot start, this world has failed: ");
+}
+
+void OperationWatch::throw_failure(const std::string& prefix) const {
   MutexLock lock(mutex_);
   if (!failure_) return;
-  throw CollectiveError(
-      failure_->kind(),
-      str_cat(operation, " cannot start, this world has failed: ", failure_->what()),
-      failure_->peer());
+  throw CollectiveError(failure_->kind(), prefix + failure_->what(), failure_->peer());
 }
 
 std::exception_ptr OperationWatch::translate(const std::exception_ptr& error,
@@ -108,6 +181,7 @@ void OperationWatch::fail(const CollectiveError& error) {
     failure_ = error;
     monitor = monitor_;
   }
+  notes_.give_up();
   if (monitor) monitor->announce({error.kind(), error.peer(), error.what()});
 }
 
@@ -174,6 +248,7 @@ void OperationWatch::on_fault(const PeerFault& fault) {
     }
     links = links_;
   }
+  notes_.give_up();
   for (const auto& weak : links) {
     if (const std::shared_ptr<GroupLinks> strong = weak.lock()) strong->sever();
   }

@@ -7,6 +7,7 @@
 
 #include <torch/csrc/distributed/c10d/Work.hpp>
 
+#include <atomic>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -17,6 +18,7 @@
 
 #include "collectives/link_meter.h"
 #include "collectives/peer_monitor.h"
+#include "collectives/step_notes.h"
 #include "longhaul/base/mutex.h"
 #include "longhaul/collectives/communicator.h"
 #include "longhaul/collectives/traffic.h"
@@ -46,10 +48,14 @@ class GroupLinks {
 
 class OperationWatch : public std::enable_shared_from_this<OperationWatch> {
  public:
-  explicit OperationWatch(const CommunicatorOptions& options) : options_(options) {}
+  explicit OperationWatch(const CommunicatorOptions& options)
+      : options_(options), notes_(options.rank, options.size) {}
 
   const CommunicatorOptions& options() const { return options_; }
   Traffic& traffic() { return traffic_; }
+  StepNotes& notes() { return notes_; }
+  // Numbers the models that are wrapped in this world, from 0 on.
+  uint32_t next_wrapper() { return wrappers_++; }
 
   // Listens for other monitors; connect() of the monitor is the caller's.
   Result<std::shared_ptr<PeerMonitor>> start_monitor(const PeerMonitor::Options& options);
@@ -60,6 +66,14 @@ class OperationWatch : public std::enable_shared_from_this<OperationWatch> {
   void begin_step(uint64_t step);
   // "all-reduce of 25 MB (bucket 3 of step 17)"; `is_bucket` counts it.
   std::string describe(const char* name, uint64_t bytes, bool is_bucket);
+
+  // Waits for every rank's note of this number. Returns whether their `changes` agree too. Errors:
+  // CollectiveError: notes differ, this world fails, or time ran out.
+  bool await_notes(uint64_t number, const std::string& operation);
+
+  // Before a frame that is not the expected one is called corrupt: throws when notes tell that its
+  // sender is elsewhere in its program, or another failure is known.
+  void settle_notes(const std::string& operation);
 
   // Throws the first failure, in the name of `operation`, if there was one.
   void check(const std::string& operation) const;
@@ -86,8 +100,13 @@ class OperationWatch : public std::enable_shared_from_this<OperationWatch> {
   void on_fault(const PeerFault& fault);
   std::vector<c10::intrusive_ptr<AbortableWork>> pending() const;
 
+  void throw_failure(const std::string& prefix) const;
+  void on_difference(const std::string& what, Rank culprit);
+
   const CommunicatorOptions options_;
   Traffic traffic_;
+  StepNotes notes_;
+  std::atomic<uint32_t> wrappers_ = 0;
   FrameFilter frame_filter_;
 
   mutable Mutex mutex_;

@@ -25,7 +25,13 @@ constexpr size_t kMaxTextBytes = 1024;
 // More strangers than this at once and the oldest is dropped.
 constexpr size_t kMaxStrangers = 64;
 
-enum class RecordType : uint8_t { kBeat = 1, kGoodbye = 2, kFault = 3 };
+enum class RecordType : uint8_t { kBeat = 1, kGoodbye = 2, kFault = 3, kNote = 4 };
+
+// One that a newer version knows and we do not is heard as well as we can.
+ErrorKind kind_of(uint8_t number) {
+  constexpr auto kLast = static_cast<uint8_t>(ErrorKind::kDenied);
+  return number <= kLast ? static_cast<ErrorKind>(number) : ErrorKind::kInternal;
+}
 
 void append_record(std::vector<uint8_t>& out, RecordType type, const PeerFault& fault) {
   const size_t text_bytes = std::min(fault.message.size(), kMaxTextBytes);
@@ -44,6 +50,12 @@ void append_beat(std::vector<uint8_t>& out, uint64_t progress) {
   beat.message.resize(sizeof(progress));
   store(reinterpret_cast<uint8_t*>(beat.message.data()), progress);
   append_record(out, RecordType::kBeat, beat);
+}
+
+void append_note(std::vector<uint8_t>& out, const std::string& note) {
+  PeerFault carrier;
+  carrier.message = note;
+  append_record(out, RecordType::kNote, carrier);
 }
 
 }  // namespace
@@ -129,6 +141,14 @@ void PeerMonitor::announce(const PeerFault& fault) {
   {
     MutexLock lock(mutex_);
     announcements_.push_back(fault);
+  }
+  wake();
+}
+
+void PeerMonitor::say(const std::string& note) {
+  {
+    MutexLock lock(mutex_);
+    said_.push_back(note);
   }
   wake();
 }
@@ -219,11 +239,13 @@ void PeerMonitor::poll_once() {
 void PeerMonitor::take_commands() {
   std::vector<Peer> connected;
   std::vector<PeerFault> announcements;
+  std::vector<std::string> notes;
   bool complete = false;
   {
     MutexLock lock(mutex_);
     connected.swap(connected_);
     announcements.swap(announcements_);
+    notes.swap(said_);
     stopping_ = stop_;
     complete = std::count(present_.begin(), present_.end(), false) == 0;
   }
@@ -236,6 +258,7 @@ void PeerMonitor::take_commands() {
     listening_.reset();
     std::erase_if(peers_, [](const Peer& peer) { return !peer.greeted; });
   }
+  send_notes(notes);
   for (const PeerFault& fault : announcements) {
     for (Peer& peer : peers_) {
       if (!peer.greeted || !peer.fd.valid()) continue;
@@ -243,6 +266,15 @@ void PeerMonitor::take_commands() {
       write_to(peer);
     }
     raise(fault);
+  }
+}
+
+void PeerMonitor::send_notes(const std::vector<std::string>& notes) {
+  if (notes.empty()) return;
+  for (Peer& peer : peers_) {
+    if (!peer.greeted || !peer.fd.valid()) continue;
+    for (const std::string& note : notes) append_note(peer.out, note);
+    write_to(peer);
   }
 }
 
@@ -298,8 +330,8 @@ bool PeerMonitor::parse(Peer& peer) {
     const auto type = static_cast<RecordType>(record[0]);
     const size_t text_bytes = load<uint16_t>(record + 2);
     const Rank culprit = load<int32_t>(record + 4);
-    if (record[0] < 1 || record[0] > 3 || text_bytes > kMaxTextBytes || culprit < -1 ||
-        culprit >= options_.size || record[1] > static_cast<uint8_t>(ErrorKind::kInternal)) {
+    if (record[0] < 1 || record[0] > 4 || text_bytes > kMaxTextBytes || culprit < -1 ||
+        culprit >= options_.size) {
       return false;
     }
     if (peer.in.size() - at < kRecordBytes + text_bytes) break;
@@ -310,7 +342,10 @@ bool PeerMonitor::parse(Peer& peer) {
       changed_.notify_all();
     } else if (type == RecordType::kFault) {
       const std::string text(reinterpret_cast<const char*>(record) + kRecordBytes, text_bytes);
-      raise({static_cast<ErrorKind>(record[1]), culprit, text});
+      raise({kind_of(record[1]), culprit, text});
+    } else if (type == RecordType::kNote) {
+      const std::string_view text(reinterpret_cast<const char*>(record) + kRecordBytes, text_bytes);
+      if (options_.on_note && !options_.on_note(peer.rank, text)) return false;
     } else if (text_bytes == sizeof(uint64_t)) {
       MutexLock lock(mutex_);
       progress_[static_cast<size_t>(peer.rank)] = load<uint64_t>(record + kRecordBytes);

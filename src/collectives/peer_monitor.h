@@ -8,6 +8,7 @@
 //   others
 //     then fail for want of it;
 //   - a rank that is silent for long is a suspect, no more: silence is not failure.
+// It also carries notes from rank to rank (step_notes.h), in order, without looking into them.
 // The monitor only knows and tells; it ends nothing and nobody.
 //
 // Wire format, all little-endian: a hello of 32 bytes both ways (magic, rank, generation, token),
@@ -22,6 +23,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "longhaul/base/clock.h"
@@ -54,6 +56,8 @@ class PeerMonitor {
     milliseconds silence_limit = std::chrono::seconds(3);
     // How many operations this rank has begun; told with every beat. May be empty.
     std::function<uint64_t()> progress;
+    // A note of another rank, on the monitor's thread; false: it makes no sense. May be empty.
+    std::function<bool(Rank, std::string_view)> on_note;
   };
   // A rank that has begun fewer operations than this one.
   struct Laggard {
@@ -81,6 +85,8 @@ class PeerMonitor {
 
   // Tells every rank that this one fails, and why. The first fault of a world stands.
   void announce(const PeerFault& fault);
+  // Takes a note of at most 1,024 bytes to every other rank.
+  void say(const std::string& note);
 
   // The first fault known, by this rank's own eyes or by word of another.
   std::optional<PeerFault> fault() const;
@@ -119,6 +125,7 @@ class PeerMonitor {
   bool parse_hello(Peer& peer);
   void write_to(Peer& peer);
   void send_beats(Instant now);
+  void send_notes(const std::vector<std::string>& notes);
   void take_commands();
   void send_hello(Peer& peer);
   void raise(const PeerFault& fault);
@@ -141,6 +148,7 @@ class PeerMonitor {
   mutable CondVar changed_;
   std::vector<Peer> connected_ LONGHAUL_GUARDED_BY(mutex_);  // for the thread to take
   std::vector<PeerFault> announcements_ LONGHAUL_GUARDED_BY(mutex_);
+  std::vector<std::string> said_ LONGHAUL_GUARDED_BY(mutex_);  // notes to send
   bool stop_ LONGHAUL_GUARDED_BY(mutex_) = false;
   std::vector<bool> present_ LONGHAUL_GUARDED_BY(mutex_);  // ever greeted
   std::optional<PeerFault> fault_ LONGHAUL_GUARDED_BY(mutex_);

@@ -1,173 +1,91 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/nn/module.h>
-#include <torch/nn/modules/embedding.h>
-#include <torch/csrc/distributed/c10d/comm.hpp>
-#include <torch/csrc/distributed/c10d/reducer.hpp>
 
-#include <algorithm>
 #include <atomic>
-#include <unordered_set>
+#include <optional>
 
-#include "ddp/backward_clock.h"
-#include "ddp/codec_hook.h"
-#include "ddp/error_feedback.h"
+#include "collectives/watched_communicator.h"
+#include "ddp/delayed_reduction.h"
+#include "ddp/join_group.h"
 #include "ddp/model_signature.h"
+#include "ddp/model_states.h"
+#include "ddp/names.h"
 #include "ddp/output_sink.h"
-#include "ddp/reducer_factory.h"
+#include "ddp/reduction.h"
+#include "ddp/start_check.h"
 #include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/codec/codec.h"
 #include "longhaul/ddp/distributed_data_parallel.h"
 
 namespace longhaul {
 namespace {
 
 using torch::nn::Module;
-
-// What is broadcast at a time, as in PyTorch.
-constexpr size_t kBroadcastBytes = size_t{250} * 1024 * 1024;
+using Phase = StepNote::Phase;
 
 constexpr const char* kErrorFeedbackWarning =
     "error_feedback is on: right for SGD, with momentum or without; Adam and its kin train worse "
     "with it than without";
 
-bool has_sparse_gradients(const Module& module) {
-  if (const auto* embedding = dynamic_cast<const torch::nn::EmbeddingImpl*>(&module))
-    return embedding->options.sparse();
-  if (const auto* bag = dynamic_cast<const torch::nn::EmbeddingBagImpl*>(&module))
-    return bag->options.sparse();
-  return false;
-}
-
-TrainedParameters trained_parameters(const Module& root) {
-  TrainedParameters trained;
-  std::unordered_set<c10::TensorImpl*> seen;
-  const auto add = [&](const std::string& prefix, const Module& module) {
-    for (const auto& item : module.named_parameters(/*recurse=*/false)) {
-      const at::Tensor& parameter = item.value();
-      if (!parameter.requires_grad() || !seen.insert(parameter.unsafeGetTensorImpl()).second)
-        continue;
-      trained.tensors.push_back(parameter);
-      trained.expect_sparse.push_back(has_sparse_gradients(module));
-      trained.names.push_back(prefix.empty() ? item.key() : prefix + "." + item.key());
-    }
-  };
-  add("", root);
-  for (const auto& item : root.named_modules("", /*include_self=*/false))
-    add(item.key(), *item.value());
-  return trained;
-}
-
-// Tensors to broadcast, each once; detached, because the broadcast writes into leaves.
-void append_states(const torch::OrderedDict<std::string, at::Tensor>& named,
-                   std::unordered_set<c10::TensorImpl*>& seen, std::vector<at::Tensor>& states) {
-  for (const auto& item : named) {
-    if (item.value().defined() && seen.insert(item.value().unsafeGetTensorImpl()).second)
-      states.push_back(item.value().detach());
-  }
-}
-
-bool codec_can_carry(const CodecSpec& codec, at::ScalarType type) {
-  switch (type) {
-    case at::kFloat:
-    case at::kDouble:
-      return true;
-    case at::kBFloat16:
-      return check_supports(codec, ElementType::kBFloat16).ok();
-    case at::kHalf:
-      return check_supports(codec, ElementType::kFloat16).ok();
-    default:
-      return false;
-  }
-}
-
-// Why this rank cannot start; empty when it can.
-std::string find_problem(const TrainedParameters& trained,
-                         const DistributedDataParallelOptions& options, c10::Device device) {
-  if (trained.tensors.empty())
-    return "the model has no parameter that requires a gradient, so there is nothing to reduce";
-  const bool compressed = options.codec.kind != CodecSpec::Kind::kNone;
-  if (options.error_feedback && options.codec.lossless())
-    return str_cat("codec ", options.codec.str(),
-                   " loses nothing that error_feedback could add: leave it off");
-  // Above it nothing of a block may be sent, step after step, while its residual grows.
-  constexpr float kLargestStep = 2;
-  if (options.error_feedback && std::max(options.codec.step, options.codec.result) > kLargestStep)
-    return str_cat("error_feedback takes steps up to ", kLargestStep, ", not codec ",
-                   options.codec.str());
-  for (size_t i = 0; i < trained.tensors.size(); ++i) {
-    const at::Tensor& parameter = trained.tensors[i];
-    const std::string& name = trained.names[i];
-    if (parameter.device().type() != device.type())
-      return str_cat("parameter '", name, "' is on ", parameter.device(),
-                     " but this world's device is ", device, ": call model->to(world.device())");
-    if (compressed && trained.expect_sparse[i])
-      return str_cat("codec ", options.codec.str(), " cannot carry the sparse gradient of '", name,
-                     "': use codec none");
-    if (options.error_feedback && parameter.scalar_type() != at::kFloat)
-      return str_cat("error_feedback takes float parameters, and '", name, "' is ",
-                     parameter.scalar_type());
-    if (compressed && !codec_can_carry(options.codec, parameter.scalar_type()))
-      return str_cat("codec ", options.codec.str(), " cannot carry ", parameter.scalar_type(),
-                     " parameter '", name, "': use codec none");
-  }
-  for (const double mb :
-       {options.bucket_cap_mb.value_or(1), options.first_bucket_cap_mb.value_or(1)})
-    if (!(mb > 0)) return str_cat("bucket caps must be above 0 MiB, not ", mb);
-  for (const double mb : options.bucket_cap_mb_list)
-    if (!(mb > 0)) return str_cat("bucket_cap_mb_list must hold sizes above 0 MiB, not ", mb);
-  return "";
+void throw_if(const PassOrder::Problem& problem) {
+  if (problem) throw Error(ErrorKind::kInvalid, *problem);
 }
 
 class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from_this<DdpCoreImpl> {
  public:
   DdpCoreImpl(std::shared_ptr<Communicator> communicator, std::shared_ptr<Module> module,
               const DistributedDataParallelOptions& options)
-      : communicator_(std::move(communicator)), module_(std::move(module)), options_(options) {
-    const TrainedParameters trained = trained_parameters(*module_);
+      : communicator_(std::move(communicator)),
+        watch_(watch_of(*communicator_)),
+        wrapper_(watch_->next_wrapper()),
+        module_(std::move(module)),
+        options_(options) {}
+
+  // Once, right after construction.
+  void start() {
+    const TrainedParameters trained = bucket_parameters();
     agree(trained);
     if (communicator_->size() == 1) return;  // gradients are their own average
-    if (options_.init_sync) sync_states();
-    clock_ = std::make_unique<BackwardClock>(trained.tensors, communicator_);
-    reducer_ = make_reducer(trained, communicator_->process_group(), options_);
-    if (options_.static_graph) reducer_->set_static_graph();
-    if (options_.error_feedback) {
-      error_feedback_ = std::make_shared<ErrorFeedback>(trained.tensors, trained.names);
-      if (communicator_->rank() == 0) log(LogLevel::kWarning, "ddp", kErrorFeedbackWarning);
-    }
-    if (options_.codec.kind != CodecSpec::Kind::kNone)
-      reducer_->register_comm_hook(
-          std::make_unique<CodecHook>(communicator_, options_.codec, step_, error_feedback_));
+    if (options_.init_sync) sync_from(0);
+    if (!options_.delay_all_reduce.empty())
+      delayed_ = std::make_unique<DelayedReduction>(*communicator_);
+    if (options_.error_feedback && communicator_->rank() == 0)
+      log(LogLevel::kWarning, "ddp", kErrorFeedbackWarning);
+    hook(trained);
   }
 
   void before_forward() override {
-    if (!reducer_ || !at::GradMode::is_enabled()) return sync_buffers();
-    if (sync_gradients_) reducer_->prepare_for_forward();
-    reducer_->rebuild_buckets();
+    check_not_spent();
+    if (join_ && reduction_) announce_pass();
+    if (!reduction_ || !at::GradMode::is_enabled()) return sync_buffers();
+    check_order();
+    follow_changes();
+    if (reduces_now()) {
+      reduction_->logger->set_runtime_stats_and_log();
+      reduction_->reducer->prepare_for_forward();
+    }
+    reduction_->reducer->rebuild_buckets();
     sync_buffers();
   }
 
   bool wants_outputs() const override {
-    if (!reducer_ || !reduces_now()) return false;
-    return options_.static_graph ? !delayed_allreduce_queued_ : options_.find_unused_parameters;
+    return reduction_ && at::GradMode::is_enabled() && (reduces_now() || learns_graph());
   }
 
   void after_forward(const detail::FoundTensors& outputs) override {
-    forward_syncs_ = reduces_now();
-    if (!forward_syncs_) return;
+    forward_syncs_ = sync_gradients_ && at::GradMode::is_enabled();
+    if (!reduces_now()) return pass_first_outputs(outputs);
     communicator_->begin_step(++step_);
-    if (!reducer_) return;
-    clock_->arm();
-    if (!wants_outputs()) return reducer_->prepare_for_backward({});
-    if (outputs.opaque != nullptr)
-      throw Error(
-          ErrorKind::kInvalid,
-          str_cat("the model returns a ", outputs.opaque->name(),
-                  " and nothing says where its tensors are, which find_unused_parameters and "
-                  "static_graph need: write a for_each_tensor() for it "
-                  "(longhaul/ddp/for_each_tensor.h)"));
-    search_and_sink(outputs.tensors);
+    if (!reduction_) return;
+    clock_armed_ = true;
+    if (uses_sink()) {
+      check_outputs_are_known(outputs);
+      search_and_sink(outputs.tensors);
+    } else {
+      reduction_->reducer->prepare_for_backward({});
+    }
+    watch_backward(outputs);
   }
 
   bool set_gradient_sync(bool enabled) override { return std::exchange(sync_gradients_, enabled); }
@@ -177,7 +95,7 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     for (at::Tensor& parameter : module_->parameters()) {
       at::Tensor& gradient = parameter.mutable_grad();
       if (!gradient.defined()) continue;
-      if (reducer_ && options_.gradient_as_bucket_view) {
+      if (reduction_ && options_.gradient_as_bucket_view) {
         gradient.zero_();
       } else {
         gradient.reset();
@@ -187,19 +105,107 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
 
   uint64_t step() const override { return step_.load(); }
   NamedTensors error_feedback() const override {
-    return error_feedback_ ? error_feedback_->state() : NamedTensors();
+    return error_feedback_or_null() ? error_feedback_or_null()->state() : NamedTensors();
   }
   void load_error_feedback(const NamedTensors& state) override {
-    if (error_feedback_) error_feedback_->load(state);
+    if (error_feedback_or_null()) error_feedback_or_null()->load(state);
   }
   const std::shared_ptr<Communicator>& communicator() const override { return communicator_; }
 
+  void register_comm_hook(CommHook hook) override {
+    const auto refuse = [](const std::string& why) { throw Error(ErrorKind::kInvalid, why); };
+    if (!hook) refuse("register_comm_hook() needs a hook, not an empty function");
+    if (comm_hook_) refuse("there can be one hook, and one is registered");
+    if (options_.codec.kind != CodecSpec::Kind::kNone)
+      refuse(str_cat("a hook takes the place of codec ", options_.codec.str(), ": use codec none"));
+    if (options_.reduce_dtype) refuse("a hook takes the place of reduce_dtype: leave it unset");
+    if (step_ > 0) refuse("a hook must be registered before the first step");
+    comm_hook_ = std::move(hook);
+    check_divisor(join_.get());
+    this->hook(bucket_parameters());
+  }
+
+  void set_join(std::shared_ptr<JoinGroup> group, size_t number) override {
+    check_divisor(group.get());
+    join_ = std::move(group);
+    number_in_join_ = number;
+    if (reduction_) reduction_->reducer->set_forward_pass_work_handle(nullptr, true);
+  }
+
+  // In the order of before_forward(), after_forward() and the backward pass of the others.
+  void shadow(const JoinedPass& pass) override {
+    check_not_spent();
+    if (!reduction_) return;
+    if (pass.learns_graph)
+      throw Error(ErrorKind::kInvalid,
+                  "static_graph needs at least one batch on every rank within a Join");
+    if (pass.with_gradients) reduction_->reducer->rebuild_buckets();
+    sync_buffers(Phase::kShadow, pass.authority);
+    forward_syncs_ = pass.reduces;
+    if (!pass.reduces) return;
+    communicator_->begin_step(++step_);
+    say(Phase::kShadow, step_, 0, "");
+    reduction_->reduce_zeros(*communicator_, options_);
+    if (delayed_) delayed_->reduce_zeros(delayed_parameters());
+    check_values_unless(await_others(str_cat("the backward pass of step ", step_)));
+  }
+
+  void sync_from(Rank from) override {
+    if (communicator_->size() == 1) return;
+    broadcast(*communicator_, parameters_of(*module_, ignored()), from);
+    if (options_.broadcast_buffers)
+      broadcast(*communicator_, buffers_of(*module_, ignored()), from);
+    if (reduction_) reduction_->parameters.count_changes();  // all ranks are alike again
+  }
+
  private:
-  bool reduces_now() const { return sync_gradients_ && at::GradMode::is_enabled(); }
+  const std::vector<std::string>& ignored() const { return options_.params_and_buffers_to_ignore; }
+  TrainedParameters bucket_parameters() const {
+    return trained_parameters(*module_, joined(ignored(), options_.delay_all_reduce));
+  }
+  std::vector<at::Tensor> delayed_parameters() const {
+    std::vector<at::Tensor> parameters;
+    const auto named = module_->named_parameters();
+    for (const std::string& name : options_.delay_all_reduce)
+      if (const at::Tensor* found = named.find(name)) parameters.push_back(*found);
+    return parameters;
+  }
+
+  // Who divides by the ranks that still have inputs is the Reducer.
+  void check_divisor(const JoinGroup* join) const {
+    const bool plain = options_.codec.kind == CodecSpec::Kind::kNone && !comm_hook_ &&
+                       !options_.reduce_dtype && !delayed_;
+    if (join != nullptr && !join->options().divide_by_initial_world_size && !plain)
+      throw Error(ErrorKind::kInvalid,
+                  "a Join without divide_by_initial_world_size takes codec none, no hook, no "
+                  "reduce_dtype and no delay_all_reduce");
+  }
+
+  void announce_pass() {
+    const bool with_gradients = at::GradMode::is_enabled();
+    const JoinedPass pass = join_->announce(number_in_join_, with_gradients, reduces_now(),
+                                            reduces_now() && learns_graph());
+    authority_ = pass.authority;
+    if (!join_->options().divide_by_initial_world_size)
+      reduction_->reducer->set_forward_pass_work_handle(count_as_work(pass.active), false);
+  }
+
+  bool reduces_now() const {
+    return sync_gradients_ && !trains_nothing_ && at::GradMode::is_enabled();
+  }
+  // A static graph is learned in the first backward pass that reduces.
+  bool learns_graph() const { return options_.static_graph && !delayed_allreduce_queued_; }
+  bool uses_sink() const {
+    return options_.static_graph ? learns_graph() : options_.find_unused_parameters;
+  }
+  ErrorFeedback* error_feedback_or_null() const {
+    return reduction_ ? reduction_->error_feedback.get() : nullptr;
+  }
 
   // Throws unless this rank can start and, with init_sync, all ranks wrapped the same model.
   void agree(const TrainedParameters& trained) {
-    const std::string problem = find_problem(trained, options_, communicator_->options().device);
+    const std::string problem = find_problem(
+        *module_, trained, options_, communicator_->options().device, communicator_->size());
     if (communicator_->size() > 1 && options_.init_sync) {
       ModelSignature signature = describe(*module_, options_);
       signature.problem = problem;
@@ -208,61 +214,211 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     if (!problem.empty()) throw Error(ErrorKind::kInvalid, problem);
   }
 
-  void sync_states() {
-    std::unordered_set<c10::TensorImpl*> seen;
-    std::vector<at::Tensor> states;
-    append_states(module_->named_parameters(), seen, states);
-    if (options_.broadcast_buffers) append_states(module_->named_buffers(), seen, states);
-    if (!states.empty())
-      c10d::broadcast_coalesced(communicator_->process_group(), states, kBroadcastBytes);
+  void hook(const TrainedParameters& trained) {
+    const std::shared_ptr<ErrorFeedback> before = reduction_ ? reduction_->error_feedback : nullptr;
+    reduction_.reset();  // its memory and its hooks go first
+    delayed_allreduce_queued_ = false;
+    reduction_ = std::make_unique<Reduction>(
+        *module_, trained, communicator_, options_, step_,
+        [core = weak_from_this()](size_t parameter) {
+          if (const auto alive = core.lock()) alive->on_gradient(parameter);
+        },
+        comm_hook_, before.get());
+  }
+
+  void check_not_spent() const {
+    if (communicator_->size() > 1 && !reduction_)
+      throw Error(ErrorKind::kInvalid,
+                  "hooking the changed model failed: make a new DistributedDataParallel");
+  }
+
+  void check_order() {
+    watch_->check(str_cat("the forward pass after step ", step_));
+    const MutexLock lock(order_mutex_);
+    throw_if(reduction_->order.forward_begins());
+  }
+
+  // Hooks the model's parameters anew when they are not those that were hooked. All ranks must do
+  // so at the same step.
+  void follow_changes() {
+    const auto change = reduction_->parameters.change(*module_);
+    trains_nothing_ = change && change->trains_nothing;
+    if (!change || trains_nothing_) return;
+    if (join_) throw Error(ErrorKind::kInvalid, "the model changed within a Join: " + change->what);
+    say(Phase::kRehook, step_ + 1, 0, change->what);
+    await_others(str_cat("hooking the changed model before step ", step_ + 1));
+    const TrainedParameters trained = bucket_parameters();
+    agree(trained);
+    size_t differed = 0;
+    if (options_.init_sync) {
+      differed = broadcast_differing(*communicator_, parameters_of(*module_, ignored()));
+      if (options_.broadcast_buffers)
+        differed += broadcast_differing(*communicator_, buffers_of(*module_, ignored()));
+    }
+    hook(trained);
+    log(LogLevel::kInfo, "ddp", "the model was hooked anew before step ", step_ + 1, ": ",
+        change->what, differed > 0 ? str_cat("; ", differed, " tensors set to rank 0's") : "");
   }
 
   // Buffers are collected anew: modules may replace them. As in PyTorch, only the first of several
   // forward passes without gradients (an evaluation) communicates.
-  void sync_buffers() {
-    if (!reducer_ || !forward_syncs_ || !options_.broadcast_buffers) return;
+  void sync_buffers() { sync_buffers(Phase::kForward, join_ ? authority_ : 0); }
+
+  void sync_buffers(Phase phase, Rank from) {
+    if (!reduction_ || !forward_syncs_ || !options_.broadcast_buffers) return;
+    const NamedTensors buffers = buffers_of(*module_, ignored());
+    if (buffers.empty()) return;
+    const std::string problem = find_buffer_problem(buffers);
+    if (!problem.empty()) throw Error(ErrorKind::kInvalid, problem);
+    // Rank 0 only sends, and must not run ahead of the others for ever.
+    if (last_note_) await_others(str_cat("the forward pass after step ", step_));
+    say(phase, step_ + 1, layout_hash(buffers), "");
     torch::NoGradGuard no_grad;
-    std::unordered_set<c10::TensorImpl*> seen;
-    std::vector<at::Tensor> buffers;
-    append_states(module_->named_buffers(), seen, buffers);
-    if (!buffers.empty())
-      c10d::broadcast_coalesced(communicator_->process_group(), buffers, kBroadcastBytes);
+    broadcast_quietly(*communicator_, buffers, from);
+  }
+
+  void check_outputs_are_known(const detail::FoundTensors& outputs) const {
+    if (outputs.opaque == nullptr) return;
+    throw Error(ErrorKind::kInvalid,
+                str_cat("the model returns a ", outputs.opaque->name(),
+                        " and nothing says where its tensors are, which find_unused_parameters and "
+                        "static_graph need: write a for_each_tensor() for it "
+                        "(longhaul/ddp/for_each_tensor.h)"));
   }
 
   // In the first step of a static graph all buckets wait until every gradient is there (only then
   // it is known how often each is used): a callback at the end of that backward pass reduces them.
   void search_and_sink(const std::vector<at::Tensor*>& outputs) {
     if (options_.static_graph) {
-      reducer_->prepare_for_backward({});
-      return pass_through_sink(outputs, [core = weak_from_this()] {
-        if (const auto alive = core.lock()) alive->queue_delayed_allreduce();
-      });
+      reduction_->reducer->prepare_for_backward({});
+      return sink_first_outputs(outputs);
     }
     std::vector<at::Tensor> tensors;
     tensors.reserve(outputs.size());
     for (const at::Tensor* output : outputs) tensors.push_back(*output);
-    reducer_->prepare_for_backward(tensors);
+    reduction_->reducer->prepare_for_backward(tensors);
     pass_through_sink(outputs, {});
   }
 
-  void queue_delayed_allreduce() {
-    if (std::exchange(delayed_allreduce_queued_, true)) return;
-    torch::autograd::Engine::get_default_engine().queue_callback([core = weak_from_this()] {
-      if (const auto alive = core.lock()) alive->reducer_->delay_all_reduce();
+  // Outputs of a pass in no_sync() may be the first that a backward pass which reduces comes from.
+  void pass_first_outputs(const detail::FoundTensors& outputs) {
+    if (reduction_ && at::GradMode::is_enabled() && learns_graph())
+      sink_first_outputs(outputs.tensors);
+  }
+
+  void sink_first_outputs(const std::vector<at::Tensor*>& outputs) {
+    pass_through_sink(outputs, [core = weak_from_this()] {
+      if (const auto alive = core.lock()) alive->queue_delayed_allreduce();
     });
   }
 
+  void queue_delayed_allreduce() {
+    {
+      const MutexLock lock(order_mutex_);
+      if (!reduction_->order.awaits()) return;
+    }
+    if (std::exchange(delayed_allreduce_queued_, true)) return;
+    torch::autograd::Engine::get_default_engine().queue_callback([core = weak_from_this()] {
+      if (const auto alive = core.lock()) alive->reduction_->reducer->delay_all_reduce();
+    });
+  }
+
+  void watch_backward(const detail::FoundTensors& outputs) {
+    bool all = outputs.opaque == nullptr;
+    const auto on_backward = [core = weak_from_this(), step = step_.load()](size_t output) {
+      if (const auto alive = core.lock()) alive->on_output(step, output);
+    };
+    const size_t watched = watch_outputs(outputs.tensors, on_backward, &all);
+    const MutexLock lock(order_mutex_);
+    reduction_->order.forward_ends(step_, watched, all, reduction_->reducer->unused_parameters());
+  }
+
+  // Below: called in a backward pass, on threads of the autograd engine.
+
+  void on_output(uint64_t step, size_t output) {
+    const int task = current_backward_task();
+    const MutexLock lock(order_mutex_);
+    if (reduction_->order.output_reached(task, step, output)) call_at_end(task);
+  }
+
+  void on_gradient(size_t parameter) {
+    const int task = current_backward_task();
+    const MutexLock lock(order_mutex_);
+    const bool reduced_before = reduction_->order.reduces();
+    bool first_of_task = false;
+    throw_if(reduction_->order.gradient(task, parameter, &first_of_task));
+    if (first_of_task) call_at_end(task);
+    if (!reduced_before && reduction_->order.reduces())
+      say(Phase::kBackward, step_, 0, "", reduction_->parameters.count_changes());
+  }
+
+  void call_at_end(int task) {
+    at_end_of_backward(
+        [core = weak_from_this()] {
+          if (const auto alive = core.lock()) alive->computed_ = SystemClock().now();
+        },
+        [core = weak_from_this(), task] {
+          if (const auto alive = core.lock()) alive->on_backward_end(task);
+        });
+  }
+
+  // The Reducer had its turn.
+  void on_backward_end(int task) {
+    const bool finished = !reduction_->reducer->expects_gradients();
+    bool reduced = false;
+    PassOrder::Problem problem;
+    {
+      const MutexLock lock(order_mutex_);
+      reduced = finished && reduction_->order.reduces();
+      problem = reduction_->order.backward_ends(task, finished);
+    }
+    if (reduced) on_reduced();
+    throw_if(problem);
+  }
+
+  void on_reduced() {
+    if (delayed_) delayed_->reduce(delayed_parameters());
+    const bool same_changes = await_others(str_cat("the backward pass of step ", step_));
+    if (clock_armed_.exchange(false))
+      communicator_->traffic().add_wait(seconds_between(computed_, SystemClock().now()));
+    check_values_unless(same_changes);
+  }
+
+  // A load on some ranks only leaves different parameters behind: looked at where ranks changed
+  // theirs differently.
+  void check_values_unless(bool same_changes) {
+    if (!same_changes) check_same_values(*communicator_, parameters_of(*module_, ignored()), step_);
+  }
+
+  void say(Phase phase, uint64_t step, uint64_t layout, std::string why, uint64_t changes = 0) {
+    last_note_ = watch_->notes().post({phase, wrapper_, step, layout, changes, std::move(why)});
+  }
+  // Whether all ranks changed their parameters in the same way.
+  bool await_others(const std::string& what) {
+    return watch_->await_notes(last_note_.value(), what);
+  }
+
   const std::shared_ptr<Communicator> communicator_;
+  const std::shared_ptr<OperationWatch> watch_;
+  const uint32_t wrapper_;  // by order of construction
   const std::shared_ptr<Module> module_;
   const DistributedDataParallelOptions options_;
   std::atomic<uint64_t> step_ = 0;  // read by the hook, on a thread of the autograd engine
   bool sync_gradients_ = true;
   bool forward_syncs_ = true;  // PyTorch's require_forward_param_sync
+  bool trains_nothing_ = false;
   bool delayed_allreduce_queued_ = false;
-  std::shared_ptr<ErrorFeedback> error_feedback_;  // null: not asked for
-  // In this order: the clock's hooks come before the Reducer's.
-  std::unique_ptr<BackwardClock> clock_;
-  std::unique_ptr<c10d::Reducer> reducer_;  // none in a world of one
+  std::atomic<bool> clock_armed_ = false;      // the next backward pass is to be measured
+  Instant computed_;                           // when its last gradient was there
+  std::optional<uint64_t> last_note_;          // its number
+  Mutex order_mutex_;                          // guards reduction_->order
+  CommHook comm_hook_;                         // empty: none
+  std::unique_ptr<DelayedReduction> delayed_;  // null: not asked for
+  std::shared_ptr<JoinGroup> join_;            // null: within none
+  size_t number_in_join_ = 0;
+  Rank authority_ = 0;  // within a Join: whose buffers hold in this pass
+  // None in a world of one, but for one with a hook.
+  std::unique_ptr<Reduction> reduction_;
 };
 
 }  // namespace
@@ -272,7 +428,9 @@ std::shared_ptr<detail::DdpCore> detail::DdpCore::create(
     const DistributedDataParallelOptions& options) {
   if (!communicator || !module)
     throw Error(ErrorKind::kInvalid, "DistributedDataParallel needs a world and a model, not null");
-  return std::make_shared<DdpCoreImpl>(std::move(communicator), std::move(module), options);
+  auto core = std::make_shared<DdpCoreImpl>(std::move(communicator), std::move(module), options);
+  core->start();
+  return core;
 }
 
 }  // namespace longhaul

@@ -37,6 +37,16 @@ at::Tensor ErrorFeedback::residual(const std::vector<at::Tensor>& bucket_paramet
   return flat;
 }
 
+void ErrorFeedback::adopt(const ErrorFeedback& before) {
+  std::unordered_map<std::string, at::Tensor> theirs;
+  for (const auto& [name, residual] : before.state()) theirs[name] = residual;
+  for (size_t i = 0; i < names_.size(); ++i) {
+    const auto found = theirs.find(names_[i]);
+    if (found == theirs.end() || found->second.sizes() != parameters_[i].sizes()) continue;
+    residuals_.at(parameters_[i].unsafeGetTensorImpl()).copy_(found->second.flatten());
+  }
+}
+
 NamedTensors ErrorFeedback::state() const {
   NamedTensors state;
   for (size_t i = 0; i < names_.size(); ++i) {

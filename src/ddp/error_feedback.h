@@ -25,6 +25,9 @@ class ErrorFeedback {
   // start. What is written into it stays theirs.
   at::Tensor residual(const std::vector<at::Tensor>& bucket_parameters);
 
+  // Takes over the residuals of parameters of the same name and size.
+  void adopt(const ErrorFeedback& before);
+
   // Copies, one per parameter, in its shape.
   NamedTensors state() const;
   // Errors: kInvalid, naming a parameter that is missing, unknown or of another size.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ddp/names.h"
 #include "longhaul/base/bytes.h"
 #include "longhaul/base/check.h"
 #include "longhaul/base/strings.h"
@@ -19,6 +20,9 @@ constexpr int64_t kMaxSignatureBytes = int64_t{1} << 30;
 
 std::string describe_tensor(const at::Tensor& tensor, bool with_gradient) {
   std::string text = str_cat(tensor.dtype().name(), " ", tensor.sizes());
+  // Elements of a bucket lie as those of the parameter do.
+  if (tensor.layout() == at::kStrided && !tensor.is_contiguous())
+    text += str_cat(" with strides ", tensor.strides());
   if (with_gradient && !tensor.requires_grad()) text += " (frozen)";
   return text;
 }
@@ -37,6 +41,11 @@ std::vector<at::Tensor> all_gather(Communicator& communicator, at::Tensor mine) 
   std::vector<at::Tensor> inputs{std::move(mine)};
   communicator.process_group()->allgather(outputs, inputs)->wait();
   return outputs[0];
+}
+
+std::string what_differs(const SignatureEntry& entry) {
+  return entry.kind == "option" ? "options differ between ranks: "
+                                : "models differ between ranks: ";
 }
 
 std::string text_of(const SignatureEntry& entry) {
@@ -95,10 +104,14 @@ ModelSignature describe(const torch::nn::Module& module,
   add_option("skip_all_reduce_unused_params", options.skip_all_reduce_unused_params);
   add_option("static_graph", options.static_graph);
   add_option("broadcast_buffers", options.broadcast_buffers);
+  add_option("reduce_dtype", options.reduce_dtype ? at::toString(*options.reduce_dtype) : "unset");
+  add_option("delay_all_reduce", str_cat("[", join(options.delay_all_reduce, ", "), "]"));
+  const std::vector<std::string>& ignored = options.params_and_buffers_to_ignore;
   for (const auto& item : module.named_parameters())
-    signature.entries.push_back({"parameter", item.key(), describe_tensor(item.value(), true)});
+    if (!is_among(ignored, item.key()))
+      signature.entries.push_back({"parameter", item.key(), describe_tensor(item.value(), true)});
   for (const auto& item : module.named_buffers())
-    if (item.value().defined())
+    if (item.value().defined() && !is_among(ignored, item.key()))
       signature.entries.push_back({"buffer", item.key(), describe_tensor(item.value(), false)});
   return signature;
 }
@@ -129,27 +142,34 @@ std::optional<std::string> explain_difference(const ModelSignature& rank_0,
     const SignatureEntry& expected = rank_0.entries[i];
     const SignatureEntry& seen = other.entries[i];
     if (seen == expected) continue;
+    const std::string what = what_differs(seen);
     if (seen.kind == expected.kind && seen.name == expected.name)
-      return str_cat("rank ", rank, "'s ", seen.kind, " '", seen.name, "' is ", seen.value,
+      return str_cat(what, "rank ", rank, "'s ", seen.kind, " '", seen.name, "' is ", seen.value,
                      " where rank 0's is ", expected.value);
-    return str_cat("rank ", rank, " has ", text_of(seen), " where rank 0 has ", text_of(expected));
+    return str_cat(what, "rank ", rank, " has ", text_of(seen), " where rank 0 has ",
+                   text_of(expected));
   }
   if (rank_0.entries.size() > common)
-    return str_cat("rank ", rank, " lacks ", text_of(rank_0.entries[common]), " that rank 0 has");
+    return str_cat(what_differs(rank_0.entries[common]), "rank ", rank, " lacks ",
+                   text_of(rank_0.entries[common]), " that rank 0 has");
   if (other.entries.size() > common)
-    return str_cat("rank ", rank, " has ", text_of(other.entries[common]), " that rank 0 lacks");
+    return str_cat(what_differs(other.entries[common]), "rank ", rank, " has ",
+                   text_of(other.entries[common]), " that rank 0 lacks");
   return std::nullopt;
 }
 
 void check_same_model(Communicator& communicator, const ModelSignature& mine) {
-  const std::vector<std::string> texts = exchange_texts(communicator, encode(mine));
-  const ModelSignature rank_0 = decode_signature(texts[0]);
-  for (size_t rank = 0; rank < texts.size(); ++rank) {
+  std::vector<ModelSignature> signatures;
+  for (const std::string& text : exchange_texts(communicator, encode(mine)))
+    signatures.push_back(decode_signature(text));
+  const bool same_problem = std::all_of(
+      signatures.begin(), signatures.end(),
+      [&](const ModelSignature& signature) { return signature.problem == mine.problem; });
+  if (same_problem && !mine.problem.empty()) throw Error(ErrorKind::kInvalid, mine.problem);
+  for (size_t rank = 0; rank < signatures.size(); ++rank) {
     const auto difference =
-        explain_difference(rank_0, decode_signature(texts[rank]), static_cast<Rank>(rank));
-    if (difference)
-      throw ModelMismatchError("models differ between ranks: " + *difference,
-                               static_cast<Rank>(rank));
+        explain_difference(signatures[0], signatures[rank], static_cast<Rank>(rank));
+    if (difference) throw ModelMismatchError(*difference, static_cast<Rank>(rank));
   }
 }
 

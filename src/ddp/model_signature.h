@@ -35,11 +35,13 @@ ModelSignature describe(const torch::nn::Module& module,
 std::string encode(const ModelSignature& signature);
 ModelSignature decode_signature(const std::string& text);
 
-// What is wrong with `other`, the signature of `rank`, in words; nullopt when nothing is.
+// What is wrong with `other`, the signature of `rank`, in words: "models differ between ranks:
+// ...", "options differ between ranks: ..." or "rank 2 cannot start: ..."; nullopt when nothing is.
 std::optional<std::string> explain_difference(const ModelSignature& rank_0,
                                               const ModelSignature& other, Rank rank);
 
-// Collective. Throws ModelMismatchError, the same on every rank.
+// Collective. Throws, the same on every rank: ModelMismatchError, or, when every rank has the same
+// problem of its own, Error(kInvalid) with that.
 void check_same_model(Communicator& communicator, const ModelSignature& mine);
 
 }  // namespace longhaul

@@ -1,5 +1,7 @@
 #include "ddp/reducer_factory.h"
 
+#include <torch/nn/module.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <limits>
@@ -63,7 +65,7 @@ BucketCaps bucket_caps(const DistributedDataParallelOptions& options) {
 // them or a backport needs no version number. A template, so that the branch not taken may be
 // wrong.
 template <typename Reducer>
-std::unique_ptr<Reducer> construct(const TrainedParameters& parameters, Indices buckets,
+std::shared_ptr<Reducer> construct(const TrainedParameters& parameters, Indices buckets,
                                    const c10::intrusive_ptr<c10d::ProcessGroup>& process_group,
                                    const DistributedDataParallelOptions& options, Names names,
                                    const BucketCaps& caps) {
@@ -73,7 +75,7 @@ std::unique_ptr<Reducer> construct(const TrainedParameters& parameters, Indices 
                               c10::intrusive_ptr<c10d::ProcessGroup>, std::vector<bool>, int64_t,
                               bool, bool, Names, int64_t, bool, bool, std::vector<int64_t>>;
   if constexpr (kTakesList) {
-    return std::make_unique<Reducer>(
+    return std::make_shared<Reducer>(
         parameters.tensors, std::move(buckets), process_group, parameters.expect_sparse,
         caps.others, options.find_unused_parameters, options.gradient_as_bucket_view,
         std::move(names), caps.first, options.skip_all_reduce_unused_params, kUsePythonReducer,
@@ -81,7 +83,7 @@ std::unique_ptr<Reducer> construct(const TrainedParameters& parameters, Indices 
   } else {
     if (!caps.rebuilt_list.empty())
       throw Error(ErrorKind::kInvalid, "bucket_cap_mb_list needs libtorch >= 2.11");
-    return std::make_unique<Reducer>(
+    return std::make_shared<Reducer>(
         parameters.tensors, std::move(buckets), process_group, parameters.expect_sparse,
         caps.others, options.find_unused_parameters, options.gradient_as_bucket_view,
         std::move(names), caps.first, options.skip_all_reduce_unused_params, kUsePythonReducer);
@@ -90,7 +92,7 @@ std::unique_ptr<Reducer> construct(const TrainedParameters& parameters, Indices 
 
 }  // namespace
 
-std::unique_ptr<c10d::Reducer> make_reducer(
+std::shared_ptr<WatchedReducer> make_reducer(
     const TrainedParameters& parameters,
     const c10::intrusive_ptr<c10d::ProcessGroup>& process_group,
     const DistributedDataParallelOptions& options) {
@@ -101,8 +103,22 @@ std::unique_ptr<c10d::Reducer> make_reducer(
   std::reverse(buckets.begin(), buckets.end());
   Names names;
   for (size_t i = 0; i < parameters.names.size(); ++i) names[i] = parameters.names[i];
-  return construct<c10d::Reducer>(parameters, std::move(buckets), process_group, options,
-                                  std::move(names), caps);
+  return construct<WatchedReducer>(parameters, std::move(buckets), process_group, options,
+                                   std::move(names), caps);
+}
+
+std::shared_ptr<c10d::Logger> make_logger(const std::shared_ptr<WatchedReducer>& reducer,
+                                          const torch::nn::Module& module,
+                                          const DistributedDataParallelOptions& options) {
+  constexpr int kNoOutputDevice = -1;
+  constexpr bool kHasSyncBatchNorm = false;
+  auto logger = std::make_shared<c10d::Logger>(reducer);
+  reducer->set_logger(logger);
+  logger->set_construction_data_and_log(module.name(), /*device_ids=*/{}, kNoOutputDevice,
+                                        options.broadcast_buffers, kHasSyncBatchNorm,
+                                        options.static_graph);
+  if (options.static_graph) logger->set_static_graph();
+  return logger;
 }
 
 }  // namespace longhaul

@@ -2,26 +2,48 @@
 // that knows how the Reducer's constructor differs between releases of libtorch.
 #pragma once
 
+#include <torch/csrc/distributed/c10d/logger.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
+#include "ddp/wrapped_parameters.h"
 #include "longhaul/ddp/options.h"
+
+namespace torch::nn {
+class Module;
+}  // namespace torch::nn
 
 namespace longhaul {
 
-// Parameters that get gradients, each once, in the order of the model's modules; beside each,
-// whether its gradient is sparse (torch::nn::Embedding with sparse(true)), and its name.
-struct TrainedParameters {
-  std::vector<at::Tensor> tensors;
-  std::vector<bool> expect_sparse;
-  std::vector<std::string> names;
+// A Reducer that says how far it is.
+class WatchedReducer final : public c10d::Reducer {
+ public:
+  using c10d::Reducer::Reducer;
+
+  // From prepare_for_backward() until all gradients are reduced.
+  bool expects_gradients() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return expect_autograd_hooks_;
+  }
+  // With find_unused_parameters: those on which the last outputs do not depend.
+  std::vector<size_t> unused_parameters() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return unused_parameters_;
+  }
 };
 
-std::unique_ptr<c10d::Reducer> make_reducer(
+std::shared_ptr<WatchedReducer> make_reducer(
     const TrainedParameters& parameters,
     const c10::intrusive_ptr<c10d::ProcessGroup>& process_group,
     const DistributedDataParallelOptions& options);
+
+// PyTorch's record of a wrapped model's figures. The Reducer writes into it and crashes without:
+// keep it as long as the Reducer.
+std::shared_ptr<c10d::Logger> make_logger(const std::shared_ptr<WatchedReducer>& reducer,
+                                          const torch::nn::Module& module,
+                                          const DistributedDataParallelOptions& options);
 
 }  // namespace longhaul

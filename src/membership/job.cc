@@ -72,6 +72,8 @@ std::string_view to_string(FailureClass failure_class) {
       return "out of memory";
     case FailureClass::kKilled:
       return "kill -9";
+    case FailureClass::kStateDamaged:
+      return "state damaged";
     case FailureClass::kPreempted:
       return "preempted";
   }

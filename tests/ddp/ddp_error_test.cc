@@ -67,6 +67,24 @@ TEST(DdpError, EveryRankHearsWhichParameterDiffers) {
   }
 }
 
+TEST(DdpError, MemoryLayoutsThatDifferAreNamed) {
+  expect_mismatch(2, 1, "'first.weight' is float [17, 7] with strides [1, 17] where rank 0's is",
+                  [](RankContext&, Mlp& model, auto&) {
+                    const auto weight = model->first->weight.detach();
+                    model->first->weight.set_data(weight.t().contiguous().t());
+                  });
+}
+
+TEST(DdpError, ModelsDifferOnlyWhereTheyDo) {
+  expect_mismatch(2, 1, "models differ between ranks: rank 1", [](RankContext&, Mlp& model, auto&) {
+    model->register_parameter("extra", torch::ones({2}));
+  });
+  expect_mismatch(2, 1, "options differ between ranks: rank 1's option 'codec'",
+                  [](RankContext&, Mlp&, auto& options) { options.codec = codec("zstd"); });
+  expect_mismatch(2, 1, "rank 1 cannot start: bucket caps must be above 0",
+                  [](RankContext&, Mlp&, auto& options) { options.bucket_cap_mb = -1; });
+}
+
 TEST(DdpError, ACodecThatCannotCarryAParameterSaysSoAtConstruction) {
   struct Case {
     const char* codec;
@@ -84,7 +102,11 @@ TEST(DdpError, ACodecThatCannotCarryAParameterSaysSoAtConstruction) {
         model->to(one.type);
         DistributedDataParallel ddp(context.connect(), model, {.codec = codec(one.codec)});
       });
-      for (const auto& report : reports) EXPECT_THAT(report.what(), HasSubstr(one.says));
+      // The same words on every rank, and nobody's name.
+      for (const auto& report : reports) {
+        EXPECT_THAT(report.what(), ::testing::StartsWith(one.says));
+        EXPECT_EQ(report.what(), reports[0].what());
+      }
     }
   }
 }

@@ -85,18 +85,53 @@ TEST(DdpModel, ParametersThatNoRankUsedKeepNoGradient) {
   }));
 }
 
+// In the step itself, by name, with the option of ours to set.
 TEST(DdpModel, UnusedParametersWithoutTheOptionAreExplained) {
-  expect_all_fine(run_ranks(2, [&](RankContext& context) {
-    Fork model;
-    DistributedDataParallel ddp(context.connect(), model);
-    loss_of(ddp(batch_of(context.rank, 0), true)).backward();
-    try {
-      ddp(batch_of(context.rank, 1), true);
-      ADD_FAILURE() << "the second forward pass should say what is wrong";
-    } catch (const std::exception& error) {
-      EXPECT_THAT(error.what(), ::testing::HasSubstr("find_unused_parameters"));
+  for (const bool is_static : {false, true}) {
+    expect_all_fine(run_ranks(2, [&](RankContext& context) {
+      Fork model;
+      DistributedDataParallel ddp(context.connect(), model, {.static_graph = is_static});
+      if (is_static) loss_of(ddp(batch_of(context.rank, 0), false)).backward();
+      try {
+        loss_of(ddp(batch_of(context.rank, 1), true)).backward();
+        ADD_FAILURE() << "backward should say what is wrong";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::kInvalid);
+        EXPECT_THAT(error.what(),
+                    ::testing::HasSubstr(is_static ? "parameter 'left." : "'right.first.weight'"));
+        EXPECT_THAT(error.what(), ::testing::HasSubstr(is_static ? "with static_graph"
+                                                                 : "find_unused_parameters"));
+        EXPECT_THAT(error.what(), ::testing::Not(::testing::HasSubstr("TORCH_")));
+      }
+      EXPECT_THROW(ddp(batch_of(context.rank, 2), true), Error) << "it cannot go on";
+    }));
+  }
+}
+
+// Unused in one step and not in the next: the crash of a Reducer without its Logger.
+TEST(DdpModel, WhatIsUsedMayChangeFromStepToStep) {
+  for (const char* name : {"none", "zstd"}) {
+    for (const bool skip : {false, true}) {
+      expect_all_fine(run_ranks(2, [&](RankContext& context) {
+        Fork model;
+        fill(*model, 7);
+        DistributedDataParallel ddp(context.connect(), model,
+                                    {.codec = codec(name),
+                                     .find_unused_parameters = true,
+                                     .skip_all_reduce_unused_params = skip});
+        for (int64_t step = 0; step < 6; ++step) {
+          ddp.zero_grad();
+          const bool both = (step + context.rank) % 3 == 0;
+          auto loss = loss_of(ddp(batch_of(context.rank, step), step % 2 == 0));
+          (both ? loss * 2 : loss).backward();
+          const auto& used = step % 2 == 0 ? model->left : model->right;
+          const auto& other = step % 2 == 0 ? model->right : model->left;
+          EXPECT_TRUE(used->first->weight.grad().defined());
+          EXPECT_FALSE(other->first->weight.grad().defined());
+        }
+      }));
     }
-  }));
+  }
 }
 
 TEST(DdpModel, FrozenParametersAreLeftAlone) {
@@ -197,6 +232,69 @@ TEST(DdpModel, BuffersFollowRankZero) {
     ddp(batch_of(context.rank, 1));
     EXPECT_TRUE((mean == 0).all().item<bool>()) << "before an evaluation too";
   }));
+}
+
+// Batch norm in training saves its running statistics for backward without reading them there.
+TEST(DdpModel, BuffersMayBeSetBetweenTwoForwardsAndABackward) {
+  expect_all_fine(run_ranks(2, [&](RankContext& context) {
+    Normed model;
+    DistributedDataParallel ddp(context.connect(), model);
+    for (int64_t step = 0; step < 3; ++step) {
+      const auto first = ddp(batch_of(context.rank, 2 * step));
+      const auto second = ddp(batch_of(context.rank, 2 * step + 1));
+      (loss_of(first) + loss_of(second)).backward();
+    }
+    EXPECT_TRUE(model->norm->weight.grad().defined());
+  }));
+}
+
+// Named on every rank, and the world is not spent by it.
+TEST(DdpModel, BuffersThatCannotBeSetAreNamed) {
+  struct Case {
+    torch::Tensor buffer;
+    const char* says;
+  };
+  const std::vector<Case> cases{
+      {torch::ones({3}, torch::kShort), "buffer 'odd' is Short, which cannot be broadcast"},
+      {torch::ones({3}, torch::kComplexFloat), "buffer 'odd' is ComplexFloat"},
+      {torch::ones({1}).expand({4}), "buffer 'odd' has several elements in one place"},
+      {torch::eye(3).to_sparse(), "buffer 'odd' has the layout Sparse"}};
+  for (const Case& one : cases) {
+    expect_all_fine(run_ranks(2, [&](RankContext& context) {
+      const auto communicator = context.connect();
+      const auto expect_named = [&](const std::function<void()>& act) {
+        try {
+          act();
+          ADD_FAILURE() << one.says;
+        } catch (const Error& error) {
+          EXPECT_EQ(error.kind(), ErrorKind::kInvalid);
+          EXPECT_THAT(error.what(), ::testing::StartsWith(one.says));
+          EXPECT_THAT(error.what(), ::testing::HasSubstr("broadcast_buffers"));
+        }
+      };
+      Mlp born_so;
+      born_so->register_buffer("odd", one.buffer);
+      expect_named([&] { DistributedDataParallel ddp(communicator, born_so); });
+      Mlp became_so;
+      DistributedDataParallel ddp(communicator, became_so);
+      became_so->register_buffer("odd", one.buffer);
+      expect_named([&] { ddp(batch_of(context.rank, 0)); });
+      DistributedDataParallel apart(communicator, born_so, {.broadcast_buffers = false});
+      loss_of(apart(batch_of(context.rank, 0))).backward();
+    }));
+  }
+}
+
+TEST(DdpModel, BuffersOfEveryTypeThatCanBeSetAreSet) {
+  for (const auto type : {torch::kFloat, torch::kDouble, torch::kHalf, torch::kBFloat16,
+                          torch::kChar, torch::kByte, torch::kBool, torch::kInt, torch::kLong}) {
+    expect_all_fine(run_ranks(2, [&](RankContext& context) {
+      Mlp model;
+      model->register_buffer("odd", torch::full({3}, context.rank == 0 ? 1 : 0).to(type));
+      DistributedDataParallel ddp(context.connect(), model);
+      EXPECT_TRUE((model->named_buffers()["odd"] == 1).all().item<bool>()) << type;
+    }));
+  }
 }
 
 TEST(DdpModel, BuffersStayApartWhenAsked) {

@@ -32,14 +32,16 @@ TEST(ModelSignature, ComesBackFromItsText) {
 
 TEST(ModelSignature, NamesRankParameterAndBothShapes) {
   EXPECT_EQ(difference(signature_of(*testing::Mlp(17)), signature_of(*testing::Mlp(18))),
-            "rank 2's parameter 'first.weight' is float [18, 7] where rank 0's is float [17, 7]");
+            "models differ between ranks: rank 2's parameter 'first.weight' is float [18, 7] where "
+            "rank 0's is float [17, 7]");
 }
 
 TEST(ModelSignature, NamesBothTypesAndWhatIsFrozen) {
   testing::Mlp half;
   half->second->to(torch::kBFloat16);
   EXPECT_EQ(difference(signature_of(*testing::Mlp()), signature_of(*half)),
-            "rank 2's parameter 'second.weight' is c10::BFloat16 [3, 17] where rank 0's is float "
+            "models differ between ranks: rank 2's parameter 'second.weight' is c10::BFloat16 [3, "
+            "17] where rank 0's is float "
             "[3, 17]");
   testing::Mlp frozen;
   frozen->first->bias.set_requires_grad(false);
@@ -55,7 +57,7 @@ TEST(ModelSignature, NamesWhatIsMissingOrTooMany) {
   testing::Mlp buffered;
   buffered->register_buffer("mean", torch::ones({2}));
   EXPECT_EQ(difference(signature_of(*buffered), signature_of(*testing::Mlp())),
-            "rank 2 lacks buffer 'mean' (float [2]) that rank 0 has");
+            "models differ between ranks: rank 2 lacks buffer 'mean' (float [2]) that rank 0 has");
 }
 
 TEST(ModelSignature, NamesOptionsThatMustAgree) {
@@ -63,11 +65,12 @@ TEST(ModelSignature, NamesOptionsThatMustAgree) {
   DistributedDataParallelOptions options;
   options.codec = testing::codec("zstd");
   EXPECT_EQ(difference(signature_of(*model), signature_of(*model, options)),
-            "rank 2's option 'codec' is zstd where rank 0's is none");
+            "options differ between ranks: rank 2's option 'codec' is zstd where rank 0's is none");
   DistributedDataParallelOptions caps;
   caps.bucket_cap_mb = 4;
-  EXPECT_EQ(difference(signature_of(*model), signature_of(*model, caps)),
-            "rank 2's option 'bucket_cap_mb' is 4 where rank 0's is unset");
+  EXPECT_EQ(
+      difference(signature_of(*model), signature_of(*model, caps)),
+      "options differ between ranks: rank 2's option 'bucket_cap_mb' is 4 where rank 0's is unset");
 }
 
 }  // namespace

@@ -116,7 +116,7 @@ TEST(Map, ATaskThatKeepsFailingIsGivenUpAndReportedAndTheOthersGoOn) {
 
 TEST(Map, AProgramThatNeverWorksStopsTheJob) {
   Cluster cluster;
-  EXPECT_EQ(cluster.longhaul_to_end({"map", "--array", "0-99999", "--", "/no/such/program"}), 1);
+  EXPECT_EQ(cluster.longhaul_to_end({"map", "--array", "0-99999", "--", "/no/such/program"}), 127);
   EXPECT_THAT(cluster.last().err(), HasSubstr("none of the last 50 attempts succeeded"));
   EXPECT_THAT(cluster.last().err(), HasSubstr("/no/such/program"));
 }
@@ -131,6 +131,51 @@ TEST(Map, AResultOverItsCapFailsItsTaskAlone) {
               HasSubstr("task 2: its result has 2.00 MB, more than the 1.05 MB"));
   EXPECT_EQ(cluster.longhaul_to_end({"results", "last"}), 1);
   EXPECT_EQ(cluster.last().out(), "0\n1\n3\n");
+}
+
+TEST(Map, AProgramThatWasNeverStartedEndsAsAShellSaysIt) {
+  Cluster cluster;
+  std::ofstream(cluster.file("data")) << "text";
+  EXPECT_EQ(cluster.longhaul_to_end(
+                {"map", "--array", "0-2", "--max-attempts", "1", "--", "/no/such/program"}),
+            127);
+  EXPECT_EQ(
+      cluster.longhaul_to_end({"map", "--array", "0-2", "--max-attempts", "1", "--", "./data"}),
+      126);
+  EXPECT_EQ(cluster.longhaul_to_end(
+                {"map", "--array", "0-2", "--max-attempts", "1", "--", "sh", "-c", "exit 127"}),
+            1);
+}
+
+TEST(Map, WhatGoesThroughAPipeOfTheScriptsOwnIsInTheResult) {
+  Cluster cluster;
+  EXPECT_EQ(cluster.longhaul_to_end({"map", "--array", "0-9", "--", "bash", "-c",
+                                     "exec > >(sleep 0.2; tee log.{}); seq 1000; echo end {}"}),
+            0);
+  std::string expected;
+  for (int task = 0; task < 10; ++task) expected += numbers(1, 1000) + str_cat("end ", task, "\n");
+  EXPECT_EQ(results_of(cluster, "last"), expected);
+}
+
+TEST(Map, AResultThatIsNoFileIsNotReplacedByWhatWasPrinted) {
+  Cluster cluster;
+  EXPECT_EQ(
+      cluster.longhaul_to_end({"map", "--array", "0-3", "--max-attempts", "1", "--", "sh", "-c",
+                               "echo printed; case {} in 0) mkdir $LONGHAUL_RESULT;; 1) mkfifo "
+                               "$LONGHAUL_RESULT;; 2) ln -s /no/where $LONGHAUL_RESULT;; esac"}),
+      1);
+  EXPECT_THAT(cluster.last().err(), HasSubstr("3 of 4 tasks were given up"));
+  EXPECT_THAT(cluster.last().err(), HasSubstr("its result cannot be read: $LONGHAUL_RESULT"));
+  EXPECT_EQ(results_of(cluster, "last"), "printed\n");
+}
+
+TEST(Map, ATaskMayChangeItsFolderWhereverTheWorkersStateLies) {
+  Cluster cluster({.workers = 0});
+  cluster.add_worker(2, {"--state-dir", "relative/state"});
+  EXPECT_EQ(cluster.longhaul_to_end(
+                {"map", "--array", "0-3", "--", "sh", "-c", "cd / && echo {} > $LONGHAUL_RESULT"}),
+            0);
+  EXPECT_EQ(results_of(cluster, "last"), "0\n1\n2\n3\n");
 }
 
 TEST(Map, AtMostSoManyAtOnce) {

@@ -18,10 +18,16 @@
 //
 // Thread safety: one thread at a time. The object may go before the model; the model is the user's.
 //
+// The model may change after it was wrapped (a checkpoint is loaded, parameters are frozen, added,
+// converted), on every rank before the same step: the next forward pass hooks it anew. One Reducer
+// reduces each step's gradients once, so passes have rules (docs/api.md); what breaks them is
+// named.
+//
 // Errors: the constructor throws ModelMismatchError on every rank when the models differ,
-// Error(kInvalid) when this model or these options cannot work. What fails in a collective comes
-// out of the forward pass or out of loss.backward() as CollectiveError; after that the object is
-// spent.
+// Error(kInvalid) when this model or these options cannot work; so does the forward pass when the
+// model has changed, or when the pass before it was not reduced, and loss.backward(). What fails in
+// a collective comes out of the forward pass or out of loss.backward() as CollectiveError, as does
+// that ranks are at different steps; after that the object is spent.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +36,7 @@
 #include <utility>
 
 #include "longhaul/collectives/communicator.h"
+#include "longhaul/ddp/comm_hook.h"
 #include "longhaul/ddp/for_each_tensor.h"
 #include "longhaul/ddp/model_mismatch_error.h"
 #include "longhaul/ddp/options.h"
@@ -39,6 +46,10 @@ class Module;
 }  // namespace torch::nn
 
 namespace longhaul {
+
+class Join;
+class JoinGroup;
+struct JoinedPass;
 
 namespace detail {
 
@@ -63,6 +74,14 @@ class DdpCore {
   virtual NamedTensors error_feedback() const = 0;
   virtual void load_error_feedback(const NamedTensors& state) = 0;
   virtual const std::shared_ptr<Communicator>& communicator() const = 0;
+  virtual void register_comm_hook(CommHook hook) = 0;
+
+  // For Join. Null: within none. `number` of this model among those that it was given.
+  virtual void set_join(std::shared_ptr<JoinGroup> group, size_t number) = 0;
+  // Takes part in a pass of the others with gradients of zero.
+  virtual void shadow(const JoinedPass& pass) = 0;
+  // Sets parameters and buffers to those of rank `from`.
+  virtual void sync_from(Rank from) = 0;
 };
 
 }  // namespace detail
@@ -119,10 +138,14 @@ class DistributedDataParallel {
   // optimizer's own works unless gradient_as_bucket_view is on.
   void zero_grad() { core_->zero_grad(); }
 
+  // Before the first step, once, on every rank, with codec none: what happens to each bucket
+  // instead of the all-reduce (comm_hook.h). Errors: Error(kInvalid).
+  void register_comm_hook(CommHook hook) { core_->register_comm_hook(std::move(hook)); }
+
   Model& model() { return model_; }
   const Model& model() const { return model_; }
 
-  // Backward passes begun that reduce gradients.
+  // Forward passes so far whose gradients are to be reduced.
   uint64_t step() const { return core_->step(); }
   // With options.error_feedback: what the codec dropped so far of this rank's gradients, a copy per
   // parameter; empty without it and in a world of one. Part of a checkpoint, each rank its own:
@@ -134,6 +157,8 @@ class DistributedDataParallel {
   TrafficCounts traffic() const { return core_->communicator()->traffic().counts(); }
 
  private:
+  friend class Join;
+
   static auto pointer(const Model& model) {
     if constexpr (requires { model.ptr(); }) {
       return model.ptr();

@@ -68,6 +68,7 @@ struct JobSpec {
   PlacementStyle placement = PlacementStyle::kPack;
   int priority = 0;             // higher first, then in order of submission
   bool wait_for_nodes = false;  // one that no known worker could ever run waits for new ones
+  bool terminal = false;        // stdout and stderr are pseudo terminals, not pipes
 
   int max_restarts_after(FaultKind kind) const;
   // Of an array: for one task.
@@ -157,8 +158,9 @@ enum class FailureClass {
   kTimeLimit,
   kTasks,  // of an array: some were given up, or none succeeded
   kOutOfMemory,
-  kKilled,     // by SIGKILL, which nobody of ours sent
-  kPreempted,  // its worker was told to stop
+  kKilled,        // by SIGKILL, which nobody of ours sent
+  kPreempted,     // its worker was told to stop
+  kStateDamaged,  // its rows in the master's database cannot be read
 };
 std::string_view to_string(FailureClass failure_class);
 // Whose budget an attempt that failed so counts against.
@@ -178,6 +180,19 @@ struct FailureReport {
   std::vector<std::string> last_lines;
   std::vector<std::string> backtrace;  // of its crash; the innermost frame first
   std::vector<Rank> victims;
+};
+
+// Nothing moves: no rank has begun a step or a collective for a while. It may be a hang, or a long
+// piece of work of one rank; it is shown, and decides nothing.
+struct Hang {
+  std::optional<Rank> rank;        // who is behind; absent: nobody
+  std::vector<Rank> waiting;       // for it, or all for each other
+  uint64_t unix_ms_since = 0;      // nothing has moved since
+  std::string message;             // one sentence
+  std::string process_state;       // of its process, from /proc: "T" when it is stopped
+  std::vector<std::string> stack;  // of its thread that trains, the innermost frame first
+
+  bool operator==(const Hang&) const = default;
 };
 
 struct GivenUpTask {
@@ -205,6 +220,7 @@ struct ArrayStatus {
 
 struct JobStatus {
   JobId id;
+  uint64_t life = 0;  // of the master's state when it was submitted
   JobSpec spec;
   JobState state = JobState::kPending;
   std::string reason;  // why it waits, or how it ended
@@ -212,6 +228,7 @@ struct JobStatus {
   std::vector<RankRecord> ranks;
   std::optional<ArrayStatus> array;
   std::optional<FailureReport> failure;
+  std::optional<Hang> hang;  // while nothing moves
   int exit_code = 0;
   int restarts = 0;                             // after failures of its own
   int node_restarts = 0;                        // after lost workers

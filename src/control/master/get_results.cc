@@ -1,9 +1,11 @@
 // GetResults: rows of the ledger in task order, as far as the job has come; it waits at the end of
 // them for more until the job has ended. Rows are read on gRPC's threads and on one of our own,
 // never on the owner thread.
+#include <string.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <deque>
 #include <memory>
 #include <utility>
@@ -32,10 +34,10 @@ struct WantedResults {
   std::shared_ptr<JobFeed> feed;
   uint64_t job = 0;                  // its number
   std::optional<ArraySpec> indices;  // what the tasks are called, unless by their places
-  TaskInputs inputs;
+  std::optional<TaskInputs> inputs;  // asked for
+  InputReader input_reader;
   bool follow = false;
   bool all_ended = false;
-  bool want_inputs = false;
   bool only_failed = false;
 };
 
@@ -57,7 +59,7 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
 
  private:
   Next next(v1::TaskResult* message, grpc::Status* status) override {
-    if (file_) return next_of_file(message, status);
+    if (file_) return next_of_file(message);
     while (rows_.empty()) {
       // Before the rows: what has ended by then is read.
       const bool over = source_->feed->ended() || !source_->follow;
@@ -70,17 +72,18 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
     }
     EndedRow row = std::move(rows_.front());
     rows_.pop_front();
-    if (const Result<void> described = describe(row.task, message); !described) {
-      *status = to_status(described.failure());
-      return Next::kEnd;
-    }
+    describe(row.task, message);
     if (!row.result) return Next::kMessage;
     message->set_attempt(row.result->attempt);
     message->set_result_bytes(row.result->bytes);
     message->set_result(std::move(row.result->result));
+    if (!row.result->damaged.empty()) return damaged(message, row.result->damaged);
     if (row.result->file_bytes == 0) return Next::kMessage;
-    Result<UniqueFd> file =
-        open_result_file(source_->state_folder, {source_->job, row.task.task, row.result->epoch});
+    Result<UniqueFd> file = open_result_file(
+        source_->state_folder, {source_->job, row.task.task, row.result->epoch});
+    if (!file && file.failure().kind == ErrorKind::kCorrupt) {
+      return damaged(message, file.failure().message);
+    }
     if (!file) {
       *status = to_status(file.failure());
       return Next::kEnd;
@@ -88,43 +91,59 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
     file_ = std::move(*file);
     row_ = std::move(*row.result);
     file_offset_ = 0;
-    return next_of_file(message, status);
+    return next_of_file(message);
   }
 
   // All but the result itself.
-  Result<void> describe(const TaskRecord& task, v1::TaskResult* message) {
+  void describe(const TaskRecord& task, v1::TaskResult* message) {
     message->set_task(called(task.task));
     message->set_attempt(task.attempt);
     message->set_outcome(outcome_of(task.state));
     message->set_worker_id(task.holder.worker);
     if (task.ran_ms != kNotMeasured) message->set_ran_ms(task.ran_ms);
     if (task.state != TaskState::kDone) message->set_error(task.reason);
-    if (source_->want_inputs) message->set_input(source_->inputs.input(task.task));
-    return {};
+    if (!source_->inputs) return;
+    Result<std::string> input = source_->inputs->input(task.task, source_->input_reader);
+    if (input) {
+      message->set_input(std::move(*input));
+    } else {
+      message->set_input_damaged(input.failure().message);
+    }
   }
 
   uint64_t called(TaskIndex task) const {
     return source_->indices ? source_->indices->index(task) : task;
   }
 
-  Next next_of_file(v1::TaskResult* message, grpc::Status* status) {
+  Next next_of_file(v1::TaskResult* message) {
     message->set_task(called(row_.task));
     message->set_attempt(row_.attempt);
     message->set_result_bytes(row_.bytes);
     std::string& piece = *message->mutable_result();
     piece.resize(std::min<uint64_t>(kFileBytes, row_.file_bytes - file_offset_));
-    const ssize_t read =
-        ::pread(file_->get(), piece.data(), piece.size(), static_cast<off_t>(file_offset_));
+    ssize_t read = 0;
+    do {
+      read = ::pread(file_->get(), piece.data(), piece.size(), static_cast<off_t>(file_offset_));
+    } while (read < 0 && errno == EINTR);
     if (read <= 0) {
-      *status = to_status({ErrorKind::kCorrupt,
-                           str_cat("the file of task ", called(row_.task), "'s result ends after ",
-                                   file_offset_, " of ", row_.file_bytes, " bytes")});
-      return Next::kEnd;
+      const std::string why = read < 0 ? str_cat("its file cannot be read: ", ::strerror(errno))
+                                       : str_cat("its file ends after ", file_offset_, " of ",
+                                                 row_.file_bytes, " bytes");
+      file_.reset();
+      return damaged(message, why);
     }
     piece.resize(static_cast<size_t>(read));
     file_offset_ += piece.size();
     message->set_more(file_offset_ < row_.file_bytes);
     if (!message->more()) file_.reset();
+    return Next::kMessage;
+  }
+
+  // It is named and passed over.
+  static Next damaged(v1::TaskResult* message, const std::string& why) {
+    message->clear_result();
+    message->clear_more();
+    message->set_damaged(why);
     return Next::kMessage;
   }
 
@@ -138,10 +157,16 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
     for (EndedRow& row : *rows) {
       add_cancelled(row.task.task);
       ++next_;
-      if (row.result ? !source_->only_failed : source_->all_ended) rows_.push_back(std::move(row));
+      if (wanted(row)) rows_.push_back(std::move(row));
     }
     if (rows->size() < kRows) add_cancelled(until);
     return {};
+  }
+
+  // What is damaged is told to everybody.
+  bool wanted(const EndedRow& row) const {
+    if (row.result && !row.result->damaged.empty()) return true;
+    return row.result ? !source_->only_failed : source_->all_ended;
   }
 
   // Up to that task, where they are asked for.
@@ -186,7 +211,7 @@ grpc::ServerWriteReactor<v1::TaskResult>* JobServiceImpl::GetResults(
   const auto stream = std::make_shared<ResultStream>(&lookups_);
   stream->hold(stream);
   const bool posted = core_->post([this, stream, request = *request](ClusterState& state, Now) {
-    const Result<JobId> id = state.find(request.job());
+    const Result<JobId> id = state.find(request.job(), request.life());
     if (!id) return stream->refuse(to_status(id.failure()));
     if (state.tasks(*id) == nullptr) {
       return stream->refuse({grpc::StatusCode::INVALID_ARGUMENT,
@@ -200,14 +225,16 @@ grpc::ServerWriteReactor<v1::TaskResult>* JobServiceImpl::GetResults(
     if (request.has_first_task()) {
       const Result<TaskIndex> place = place_of(array, indices, request.first_task());
       if (!place) return stream->refuse(to_status(place.failure()));
-      first = *place;
+      first = request.behind_first() ? *place + 1 : *place;
     }
     Result<ResultReader> reader = ResultReader::open(core_->state_folder());
     if (!reader) return stream->refuse(to_status(reader.failure()));
     const std::shared_ptr<JobFeed> feed = core_->feed(*id);
     stream->attach({std::move(*reader), core_->state_folder(), feed, state.record(*id)->number,
-                    std::move(indices), core_->inputs_reader(*id), request.follow(),
-                    request.all_ended(), request.inputs(), request.only_failed()},
+                    std::move(indices),
+                    request.inputs() ? core_->inputs_of(*id) : std::nullopt,
+                    InputReader(core_->state_folder()), request.follow(), request.all_ended(),
+                    request.only_failed()},
                    first);
     feed->listen(stream);
     stream->wake();

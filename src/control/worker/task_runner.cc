@@ -28,6 +28,8 @@ constexpr size_t kEndsBytes = size_t{1} << 20;
 constexpr milliseconds kEndsDelay{50};
 // Of a warm process: it goes into one message.
 constexpr uint64_t kLongestAnswer = uint64_t{1} << 20;
+// After which what this host had no room for is tried again.
+constexpr milliseconds kTryAgain{200};
 
 // Marks the task's processes; nobody else is to guess it.
 std::string make_token() {
@@ -71,8 +73,8 @@ std::string TaskRunner::folder_of(LeaseEpoch epoch) const {
 }
 
 void TaskRunner::grant(const v1::GrantTasks& grant) {
-  const auto job =
-      std::make_shared<const Job>(Job{{grant.job_id(), grant.generation()}, grant.spec()});
+  const auto job = std::make_shared<const Job>(
+      Job{{grant.job_id(), grant.generation(), grant.life()}, grant.spec()});
   for (const v1::TaskBatch& batch : grant.batches()) {
     if (batch.tasks().empty()) continue;
     const LeaseEpoch id = batch.tasks(0).lease().epoch();
@@ -97,12 +99,31 @@ void TaskRunner::next_of(LeaseEpoch batch) {
     waiting->second.pop_front();
     const Result<void> started = start(epoch, tasks_.at(epoch));
     if (started) return;
+    if (started.failure().kind == ErrorKind::kExhausted) {
+      return hold_back(epoch, started.failure().message);
+    }
     RankEnd end;
     end.exit_code = cannot_start_code(started.failure());
     end.launch_error = started.failure().message;
-    finish(epoch, end);
+    (void)finish(epoch, end);
   }
   batches_.erase(waiting);
+}
+
+// Nothing is wrong with the task: this host has no room for it now.
+void TaskRunner::hold_back(LeaseEpoch epoch, const std::string& why) {
+  const LeaseEpoch batch = tasks_.at(epoch).batch;
+  if (std::exchange(last_hold_, why) != why) {
+    log(LogLevel::kWarning, "worker", "job ", tasks_.at(epoch).job->launch.job, " task ",
+        tasks_.at(epoch).lease.task(), ": cannot be started now, held back: ", why);
+  }
+  running_.erase(epoch);
+  std::error_code ignored;
+  fs::remove_all(folder_of(epoch), ignored);
+  batches_[batch].push_front(epoch);
+  loop_.after(kTryAgain, [this, alive = alive_, batch] {
+    if (*alive) next_of(batch);
+  });
 }
 
 Result<void> TaskRunner::start(LeaseEpoch epoch, Task& task) {
@@ -118,10 +139,14 @@ Result<void> TaskRunner::start(LeaseEpoch epoch, Task& task) {
   RankProcess::Listener listener;
   listener.started = [](int64_t) {};
   listener.output = [] {};
+  listener.lingers = [this, epoch](const RankEnd& end) { look_for_witness(epoch, end); };
   listener.ended = [this, epoch](const RankEnd& end) { process_ended(epoch, end); };
   running->process = std::make_unique<RankProcess>(loop_, running->folder, std::move(listener));
   ShimOptions shim;
   shim.program = site_.shim;
+  shim.descriptor_limit = site_.descriptor_limit;
+  shim.grace = milliseconds(task.job->spec.grace_ms());
+  shim.terminal = task.job->spec.terminal();
   shim.spool_bytes = std::max(task.job->spec.array().max_result_bytes() + 1, shim.spool_bytes);
   const Result<void> started = running->process->start(shim, *command);
   if (!started) return started;
@@ -202,64 +227,100 @@ Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder* 
 void TaskRunner::process_ended(LeaseEpoch epoch, const RankEnd& end) {
   loop_.post([this, alive = alive_, epoch, end] {
     if (!*alive) return;
-    finish(epoch, with_witness(epoch, end));
-    if (const auto task = tasks_.find(epoch); task != tasks_.end()) next_of(task->second.batch);
+    end_of(epoch, with_witness(epoch, end));
   });
 }
 
-RankEnd TaskRunner::with_witness(LeaseEpoch epoch, RankEnd end) {
+void TaskRunner::end_of(LeaseEpoch epoch, const RankEnd& end) {
+  if (!running_.contains(epoch)) return;
+  if (end.no_room_now && !end.stopped_by_us) return hold_back(epoch, end.launch_error);
+  const LeaseEpoch batch = tasks_.at(epoch).batch;
+  if (finish(epoch, end)) return next_of(batch);
+  loop_.after(kTryAgain, [this, alive = alive_, epoch, end] {
+    if (*alive) end_of(epoch, end);
+  });
+}
+
+void TaskRunner::look_for_witness(LeaseEpoch epoch, const RankEnd& end) {
   const auto running = running_.find(epoch);
-  if (site_.oom_watch == nullptr || running == running_.end()) return end;
-  end.out_of_memory =
-      out_of_memory_witness(*site_.oom_watch, end, running->second->folder.ledger().rank_pid);
+  if (site_.oom_watch == nullptr || running == running_.end()) return;
+  Running& task = *running->second;
+  if (task.out_of_memory) return;
+  task.out_of_memory = out_of_memory_witness(*site_.oom_watch, end, task.folder.ledger().rank_pid);
+}
+
+RankEnd TaskRunner::with_witness(LeaseEpoch epoch, RankEnd end) {
+  look_for_witness(epoch, end);
+  const auto running = running_.find(epoch);
+  if (running != running_.end()) end.out_of_memory = running->second->out_of_memory.value_or("");
   return end;
 }
 
-void TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
+// False: its result cannot be read now.
+bool TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
   const Task& task = tasks_.at(epoch);
   v1::TaskEnded ended;
   ended.set_job_id(task.job->launch.job);
   ended.set_generation(task.job->launch.generation);
+  ended.set_life(task.job->launch.life);
   *ended.mutable_lease() = task.lease;
   *ended.mutable_exit() = exit_report(end, "", "", "");
+  Added result = Added::kHere;
+  std::optional<RankFolder> folder;
   if (const auto running = running_.find(epoch); running != running_.end()) {
-    const std::string said = SpoolReader(running->second->folder, kStderr).tail();
-    *ended.mutable_exit() = exit_report(end, said, "", "");
-    const auto ran = SystemClock().now() - running->second->started_at;
-    ended.set_ran_ms(static_cast<uint64_t>(std::chrono::duration_cast<milliseconds>(ran).count()));
+    const RankFolder& ran_in = running->second->folder;
+    *ended.mutable_exit() = exit_report(end, SpoolReader(ran_in, kStderr).tail(), "", "");
+    const auto ran_for = SystemClock().now() - running->second->started_at;
+    ended.set_ran_ms(
+        static_cast<uint64_t>(std::chrono::duration_cast<milliseconds>(ran_for).count()));
     const bool well = end.exit_code == 0 && end.signal == 0 && end.launch_error.empty();
-    const bool to_store =
-        well && !end.stopped_by_us && !add_result(task, running->second->folder, &ended);
+    if (well && !end.stopped_by_us) result = add_result(task, ran_in, &ended);
+    if (result == Added::kLater) return false;
+    if (!end.ended_too.empty()) {
+      log(LogLevel::kWarning, "worker", "job ", ended.job_id(), " task ", ended.lease().task(),
+          ": ", end.ended_too);
+    }
     loop_.cancel(running->second->kill_timer);
     const std::unique_ptr<Running> ran = std::move(running_.extract(running).mapped());
     ran->process.reset();
-    if (to_store) return store_result(epoch, std::move(ran->folder), std::move(ended));
+    folder = std::move(ran->folder);
   }
-  std::error_code ignored;
-  fs::remove_all(folder_of(epoch), ignored);
-  tell(epoch, std::move(ended));
+  if (result == Added::kToStore) {
+    store_result(epoch, std::move(*folder), std::move(ended));
+  } else {
+    std::error_code ignored;
+    fs::remove_all(folder_of(epoch), ignored);
+    tell(epoch, std::move(ended));
+  }
+  return true;
 }
 
-bool TaskRunner::add_result(const Task& task, const RankFolder& folder,
-                            v1::TaskEnded* ended) const {
+TaskRunner::Added TaskRunner::add_result(const Task& task, const RankFolder& folder,
+                                         v1::TaskEnded* ended) const {
   const uint64_t cap = task.job->spec.array().max_result_bytes();
-  ResultSource source(folder);
-  const uint64_t bytes = source.size();
+  Result<ResultSource> source = ResultSource::open(folder);
+  if (!source) {
+    if (source.failure().kind == ErrorKind::kExhausted) return Added::kLater;
+    ended->set_refused(source.failure().message);
+    return Added::kHere;
+  }
+  const uint64_t bytes = source->size();
   if (bytes > cap) {
     ended->set_refused(str_cat("its result has ", format_bytes(bytes), ", more than the ",
                                format_bytes(cap), " of --max-result"));
-    return true;
+    return Added::kHere;
   }
-  if (bytes > kPieceBytes) return false;
-  const std::string result = source.read(0, bytes);
+  if (bytes > kPieceBytes) return Added::kToStore;
+  const std::string result = source->read(0, bytes);
+  if (!source->trouble().empty()) return Added::kLater;
   if (result.size() != bytes) {
     ended->set_refused(str_cat("only ", result.size(), " of ", bytes,
                                " bytes of its result could be kept: is the worker's disk full?"));
-    return true;
+    return Added::kHere;
   }
   ended->set_result(compress(result));
   ended->set_result_bytes(bytes);
-  return true;
+  return Added::kHere;
 }
 
 void TaskRunner::store_result(LeaseEpoch epoch, RankFolder folder, v1::TaskEnded ended) {
@@ -267,13 +328,16 @@ void TaskRunner::store_result(LeaseEpoch epoch, RankFolder folder, v1::TaskEnded
   v1::ResultHeader header;
   header.set_job_id(ended.job_id());
   header.set_generation(ended.generation());
+  header.set_life(ended.life());
   *header.mutable_lease() = ended.lease();
   const auto& kept = uploading_[epoch] =
       std::make_unique<Uploading>(Uploading{std::move(folder), std::move(ended)});
-  uploader_->upload(std::move(header), std::make_unique<ResultSource>(kept->folder),
-                    [this, epoch](const Result<ResultUploader::Stored>& stored) {
-                      result_stored(epoch, stored);
-                    });
+  const auto stored = [this, epoch](const Result<ResultUploader::Stored>& result) {
+    result_stored(epoch, result);
+  };
+  Result<ResultSource> source = ResultSource::open(kept->folder);
+  if (!source) return stored(source.failure());
+  uploader_->upload(std::move(header), std::make_unique<ResultSource>(std::move(*source)), stored);
 }
 
 void TaskRunner::result_stored(LeaseEpoch epoch, const Result<ResultUploader::Stored>& stored) {
@@ -359,7 +423,7 @@ void TaskRunner::stop_one(LeaseEpoch epoch, milliseconds grace) {
     if (batch != batches_.end()) std::erase(batch->second, epoch);
     RankEnd end;
     end.stopped_by_us = true;
-    finish(epoch, end);
+    (void)finish(epoch, end);
     return;
   }
   RankProcess& process = *running->second->process;
@@ -380,6 +444,7 @@ void TaskRunner::add_inventory(v1::Register* message) const {
     v1::HeldLease& held = *message->add_leases();
     held.set_job_id(task.job->launch.job);
     held.set_generation(task.job->launch.generation);
+    held.set_life(task.job->launch.life);
     *held.mutable_lease() = task.lease;
     held.set_batch(task.batch);
     held.mutable_gpus()->Assign(task.gpus.begin(), task.gpus.end());

@@ -36,6 +36,7 @@ struct TaskSite {
   std::vector<std::string> gpus;  // how CUDA calls them
   std::string master;             // HOST:PORT, where large results go
   OomWatch* oom_watch = nullptr;  // outlives the runner
+  uint64_t descriptor_limit = 0;  // the tasks' soft limit of open files; 0: this process's own
 };
 
 class TaskRunner {
@@ -89,6 +90,7 @@ class TaskRunner {
     std::unique_ptr<RankProcess> process;
     EventLoop::TimerId kill_timer = 0;
     Instant started_at;
+    std::optional<std::string> out_of_memory = std::nullopt;  // asked for once
   };
   struct Uploading {
     RankFolder folder;
@@ -102,13 +104,18 @@ class TaskRunner {
   // `folder`: absent for a warm process, which learns of its tasks on stdin.
   Result<RankCommand> command_for(const Task& task, const RankFolder* folder) const;
   void process_ended(LeaseEpoch epoch, const RankEnd& end);
+  void look_for_witness(LeaseEpoch epoch, const RankEnd& end);
   RankEnd with_witness(LeaseEpoch epoch, RankEnd end);
-  void finish(LeaseEpoch epoch, const RankEnd& end);
+  void hold_back(LeaseEpoch epoch, const std::string& why);
+  void end_of(LeaseEpoch epoch, const RankEnd& end);
+  bool finish(LeaseEpoch epoch, const RankEnd& end);
   void tell(LeaseEpoch epoch, v1::TaskEnded ended);
   void send_ends();
   void forget(LeaseEpoch epoch);
-  // False: it is large, and has to be stored before the end can be told.
-  bool add_result(const Task& task, const RankFolder& folder, v1::TaskEnded* ended) const;
+  // kToStore: it is large, and has to be stored before the end can be told. kLater: it cannot be
+  // read now.
+  enum class Added { kHere, kToStore, kLater };
+  Added add_result(const Task& task, const RankFolder& folder, v1::TaskEnded* ended) const;
   void store_result(LeaseEpoch epoch, RankFolder folder, v1::TaskEnded ended);
   void result_stored(LeaseEpoch epoch, const Result<ResultUploader::Stored>& stored);
   void stop_if(const std::function<bool(const Task&)>& wanted, milliseconds grace);
@@ -127,6 +134,7 @@ class TaskRunner {
   std::unique_ptr<ResultUploader> uploader_;  // made when it is first needed
   v1::WorkerMessage ends_;                    // not sent yet
   EventLoop::TimerId ends_timer_ = 0;
+  std::string last_hold_;  // why a task was held back; told when it changes
   bool paused_ = false;
   // Posted callbacks that come after the end find it gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
