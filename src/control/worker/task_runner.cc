@@ -158,6 +158,8 @@ Result<void> TaskRunner::start_warm(LeaseEpoch epoch, Task& task) {
   WarmOptions options;
   options.folder = site_.folder;
   options.shim.program = site_.shim;
+  options.shim.descriptor_limit = site_.descriptor_limit;
+  options.shim.grace = milliseconds(task.job->spec.grace_ms());
   options.longest = std::min<uint64_t>(task.job->spec.array().max_result_bytes(), kLongestAnswer);
   task.given_at = SystemClock().now();
   return warm_.run({task.job->launch, task.gpus}, epoch, task.input, options,
@@ -171,6 +173,7 @@ void TaskRunner::warm_ended(LeaseEpoch epoch, const WarmEnd& end) {
   v1::TaskEnded ended;
   ended.set_job_id(task.job->launch.job);
   ended.set_generation(task.job->launch.generation);
+  ended.set_life(task.job->launch.life);
   *ended.mutable_lease() = task.lease;
   *ended.mutable_exit() = exit_report(end.end, end.said, "", "");
   const auto ran = SystemClock().now() - task.given_at;

@@ -83,7 +83,7 @@ class TaskRunner {
     LeaseEpoch batch = 0;
     std::vector<int> gpus;  // the batch's
     std::optional<v1::TaskEnded> ended;
-    Instant given_at;  // to a warm process
+    Instant given_at{};  // to a warm process
   };
   struct Running {
     RankFolder folder;

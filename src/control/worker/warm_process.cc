@@ -67,6 +67,7 @@ Result<std::unique_ptr<WarmProcess>> WarmProcess::start(EventLoop& loop, const s
   RankProcess::Listener heard;
   heard.started = [](int64_t) {};
   heard.output = [self = warm.get()] { self->look(); };
+  heard.lingers = [](const RankEnd&) {};
   heard.ended = [self = warm.get()](const RankEnd& end) {
     self->look();
     self->listener_.ended(end, self->broken_);
