@@ -232,7 +232,11 @@ v1::Register to_proto(const WorkerRegistration& registration) {
 }
 
 TaskEndedMessage from_proto(const v1::TaskEnded& proto) {
-  return {launch_of(proto), from_proto(proto.lease()), from_proto(proto.exit()), proto.refused()};
+  TaskEndedMessage message{launch_of(proto), from_proto(proto.lease()), from_proto(proto.exit()),
+                           proto.refused()};
+  // What was not said is not "well".
+  if (!proto.has_exit()) message.refused = "its worker did not say how it ended";
+  return message;
 }
 
 PreparedMessage from_proto(const v1::Prepared& proto) {

@@ -46,7 +46,7 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
 
  private:
   Next next(v1::TaskResult* message, grpc::Status* status) override {
-    if (file_) return next_of_file(message, status);
+    if (file_) return next_of_file(message);
     if (rows_.empty()) {
       // Before the rows: what has ended by then is read.
       const bool over = feed_->ended() || !follow_;
@@ -75,10 +75,10 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
     file_ = std::move(*file);
     row_ = std::move(row);
     file_offset_ = 0;
-    return next_of_file(message, status);
+    return next_of_file(message);
   }
 
-  Next next_of_file(v1::TaskResult* message, grpc::Status* status) {
+  Next next_of_file(v1::TaskResult* message) {
     message->set_task(row_.task);
     message->set_attempt(row_.attempt);
     message->set_result_bytes(row_.bytes);
