@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -265,6 +266,29 @@ TEST(MapUnderFire, ASilentWorkersTasksGoElsewhereAndItsLateEndsAreRefused) {
   cluster.worker(0).kill(SIGCONT);
   cluster.wait_for_workers(2);
   EXPECT_EQ(results_of(cluster, "last"), numbers(0, 9));
+}
+
+// The state is wiped while workers run its tasks: the next state gives the same numbers again, and
+// its job gets what its own tasks gave.
+TEST(WipedMaster, TheNextStatesJobsGetTheirOwnResults) {
+  Cluster cluster({.workers = 1, .slots = 2});
+  const auto map = [&](const std::string& word) {
+    const std::string script = str_cat("touch ", word, ".{}; while [ ! -e go ]; do sleep 0.05; ",
+                                       "done; echo ", word, " {}");
+    return std::vector<std::string>{"map", "--array", "0-1", "--", "sh", "-c", script};
+  };
+  cluster.longhaul(map("old"));
+  for (const char* up : {"old.0", "old.1"}) {
+    ASSERT_TRUE(eventually([&] { return std::filesystem::exists(cluster.file(up)); }));
+  }
+  cluster.restart_master(Cluster::Memory::kForgotten);
+  ChildProcess& next = cluster.longhaul(map("new"));
+  for (const char* up : {"new.0", "new.1"}) {
+    ASSERT_TRUE(eventually([&] { return std::filesystem::exists(cluster.file(up)); }));
+  }
+  std::ofstream(cluster.file("go")) << "\n";
+  EXPECT_EQ(next.wait(), 0) << next.err();
+  EXPECT_EQ(results_of(cluster, "j1"), "new 0\nnew 1\n");
 }
 
 }  // namespace

@@ -36,10 +36,10 @@ struct ResultRow {
   TaskIndex task = 0;
   uint32_t attempt = 0;
   LeaseEpoch epoch = 0;
-  uint64_t bytes = 0;       // before compression
-  std::string result;       // a zstd frame
-  uint64_t file_bytes = 0;  // not 0: it is in a file instead (result_files.h), of that size
-  std::string damaged;      // not empty: the row cannot be read, and why; only job and task count
+  uint64_t bytes = 0;        // before compression
+  std::string result;        // a zstd frame
+  uint64_t file_bytes = 0;   // not 0: it is in a file instead (result_files.h), of that size
+  std::string damaged = {};  // not empty: the row cannot be read, and why; only job and task count
 };
 
 // Inputs of an array's tasks from `first` on: of a job, or of a set of them that a job refers to.
