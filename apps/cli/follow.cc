@@ -8,6 +8,7 @@
 #include "apps/cli/hang_text.h"
 #include "apps/cli/line_assembler.h"
 #include "apps/cli/progress.h"
+#include "apps/cli/shown.h"
 #include "apps/cli/terminal_text.h"
 #include "apps/common/flags.h"
 #include "longhaul/base/strings.h"
@@ -103,7 +104,7 @@ class Follower {
     }
     if (now.message != said.message) screen_.message(hang_line(status_, clock_.unix_ms()));
     const bool news = now.stack != said.stack || now.process_state != said.process_state;
-    if (news) screen_.text(hang_details(status_));
+    if (news) screen_.text(hang_details(shown(status_)));
   }
 
   void say_restart(const JobStatus& status) {

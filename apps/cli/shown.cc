@@ -38,6 +38,10 @@ JobStatus shown(JobStatus job) {
   if (job.array) {
     for (GivenUpTask& task : job.array->given_up) make_printable(task.reason);
   }
+  if (job.hang) {
+    make_printable(job.hang->message, job.hang->process_state);
+    make_lines_printable(&job.hang->stack);
+  }
   if (job.stopped_by) {
     make_printable(job.stopped_by->user, job.stopped_by->host, job.stopped_by->command);
   }
@@ -53,6 +57,7 @@ NodeInfo shown(NodeInfo node) {
 Explanation shown(Explanation explanation) {
   make_printable(explanation.job, explanation.reason);
   for (std::string& help : explanation.help) make_printable(help);
+  make_lines_printable(&explanation.details);
   for (ExplainedNode& node : explanation.nodes) make_printable(node.id, node.verdict);
   for (JobAhead& job : explanation.ahead) make_printable(job.id, job.name);
   return explanation;

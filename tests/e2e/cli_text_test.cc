@@ -339,6 +339,10 @@ JobStatus evil_job() {
   job.earlier_failures = {*job.failure};
   job.generation = 2;
   job.stopped_by = StopOrigin{kEvil, kEvil, kEvil, 1};
+  job.hang.emplace();
+  job.hang->rank = 1;
+  job.hang->message = job.hang->process_state = kEvil;
+  job.hang->stack = {kEvil};
   job.spec.array.emplace();
   job.array.emplace();
   job.array->given_up = {{7, kEvil}};
