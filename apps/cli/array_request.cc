@@ -1,9 +1,9 @@
 #include "apps/cli/array_request.h"
 
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <iostream>
-#include <iterator>
 #include <memory>
 
 #include "apps/cli/json_values.h"
@@ -19,6 +19,8 @@ using NextInput = std::function<Result<bool>(std::string*)>;
 
 // No input is longer (JobClient::submit_array() says so for all of them).
 constexpr size_t kLongestLine = size_t{15} << 20;
+// JSON is read whole, lines are not.
+constexpr size_t kLongestJson = size_t{256} << 20;
 
 // The file, or stdin for "-".
 Result<std::shared_ptr<std::istream>> open_input(const std::string& path) {
@@ -59,9 +61,25 @@ NextInput one_by_one(std::vector<std::string> inputs) {
   };
 }
 
+Result<std::string> all_of(std::istream& stream, const std::string& path) {
+  std::string text;
+  std::array<char, 65'536> piece{};
+  while (stream.read(piece.data(), piece.size()) || stream.gcount() > 0) {
+    text.append(piece.data(), static_cast<size_t>(stream.gcount()));
+    if (text.size() > kLongestJson) {
+      return Failure{ErrorKind::kInvalid,
+                     str_cat(path, ": is longer than ", format_bytes(kLongestJson),
+                             "; --each-line takes any number of inputs")};
+    }
+  }
+  if (stream.bad()) return Failure{ErrorKind::kInvalid, path + ": cannot be read"};
+  return text;
+}
+
 Result<std::vector<std::string>> values_of(std::istream& stream, const std::string& path) {
-  const std::string text{std::istreambuf_iterator<char>(stream), {}};
-  Result<std::vector<std::string>> values = json_array_values(text);
+  const Result<std::string> text = all_of(stream, path);
+  if (!text) return text.failure();
+  Result<std::vector<std::string>> values = json_array_values(*text);
   if (values) return values;
   return Failure{values.failure().kind,
                  str_cat(path, ": holds no JSON array: ", values.failure().message)};

@@ -291,5 +291,13 @@ TEST(WipedMaster, TheNextStatesJobsGetTheirOwnResults) {
   EXPECT_EQ(results_of(cluster, "j1"), "new 0\nnew 1\n");
 }
 
+TEST(Map, ALineWithoutAnEndIsRefusedAndNothingIsSubmitted) {
+  Cluster cluster({.workers = 1, .slots = 1});
+  EXPECT_EQ(cluster.longhaul_to_end({"map", "--each-line", "/dev/zero", "--", "true", "{}"}), 64);
+  EXPECT_THAT(cluster.last().err(), ::testing::HasSubstr("/dev/zero: line 1 is longer than"));
+  EXPECT_EQ(cluster.longhaul_to_end({"ps", "--all", "-o", "json"}), 0);
+  EXPECT_THAT(cluster.last().out(), ::testing::HasSubstr("\"jobs\":[]"));
+}
+
 }  // namespace
 }  // namespace longhaul::testing
