@@ -82,6 +82,7 @@ class TaskRunner {
     std::unique_ptr<RankProcess> process;
     EventLoop::TimerId kill_timer = 0;
     std::optional<std::string> out_of_memory = std::nullopt;  // asked for once
+    bool told_to_stop = false;
   };
   struct Uploading {
     RankFolder folder;
