@@ -235,8 +235,9 @@ void TaskRunner::process_ended(LeaseEpoch epoch, const RankEnd& end) {
 }
 
 void TaskRunner::end_of(LeaseEpoch epoch, const RankEnd& end) {
-  if (!running_.contains(epoch)) return;
-  if (end.no_room_now && !end.stopped_by_us) return hold_back(epoch, end.launch_error);
+  const auto running = running_.find(epoch);
+  if (running == running_.end()) return;
+  if (end.no_room_now && !running->second->told_to_stop) return hold_back(epoch, end.launch_error);
   const LeaseEpoch batch = tasks_.at(epoch).batch;
   if (finish(epoch, end)) return next_of(batch);
   loop_.after(kTryAgain, [this, alive = alive_, epoch, end] {
@@ -429,6 +430,7 @@ void TaskRunner::stop_one(LeaseEpoch epoch, milliseconds grace) {
     (void)finish(epoch, end);
     return;
   }
+  running->second->told_to_stop = true;
   RankProcess& process = *running->second->process;
   loop_.cancel(running->second->kill_timer);
   if (grace.count() <= 0) return process.kill();

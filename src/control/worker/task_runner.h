@@ -91,6 +91,7 @@ class TaskRunner {
     EventLoop::TimerId kill_timer = 0;
     Instant started_at;
     std::optional<std::string> out_of_memory = std::nullopt;  // asked for once
+    bool told_to_stop = false;
   };
   struct Uploading {
     RankFolder folder;
