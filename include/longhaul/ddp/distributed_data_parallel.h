@@ -20,7 +20,7 @@
 //
 // The model may change after it was wrapped (a checkpoint is loaded, parameters are frozen, added,
 // converted), on every rank before the same step: the next forward pass hooks it anew. One Reducer
-// reduces each step's gradients once, so passes have rules (docs/api.md); what breaks them is named.
+// reduces each step's gradients once, so passes have rules (docs/api.md); what breaks one is named.
 //
 // Errors: the constructor throws ModelMismatchError on every rank when the models differ,
 // Error(kInvalid) when this model or these options cannot work; so does the forward pass when the
