@@ -1,7 +1,8 @@
 // Simulated workers against a real master: what do its ledger, its owner thread and its streams
-// take? One array; no process is started for a task.
+// take? One array, or one gang; no process is started for a task or a rank.
 //
 // usage: bench_control MASTER WORKERS SLOTS TASKS BATCH TASK_MS
+//        bench_control MASTER gang WORKERS SLOTS joins|silent RANK_MS
 // Prints lines "WHAT SECONDS", the seconds of CLOCK_MONOTONIC:
 //   registered   all workers have a session
 //   submitting   the call begins
@@ -14,6 +15,7 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "bench/simulated_workers.h"
@@ -54,25 +56,33 @@ bool succeeds(JobClient& client, const JobId& job) {
 
 int main(int argc, char** argv) {
   if (argc != 7) {
-    std::fprintf(stderr, "usage: bench_control MASTER WORKERS SLOTS TASKS BATCH TASK_MS\n");
+    std::fprintf(stderr,
+                 "usage: bench_control MASTER WORKERS SLOTS TASKS BATCH TASK_MS\n"
+                 "       bench_control MASTER gang WORKERS SLOTS joins|silent RANK_MS\n");
     return 64;
   }
   set_log_level(LogLevel::kError);  // a killed master is part of it
-  const int count = std::atoi(argv[2]);
+  const bool gang = std::string_view(argv[2]) == "gang";
+  const int count = std::atoi(argv[gang ? 3 : 2]);
+  const int slots = std::atoi(argv[gang ? 4 : 3]);
   bench::SimulatedWorkers workers({.master = argv[1],
                                    .count = count,
-                                   .slots = std::atoi(argv[3]),
-                                   .task_time = milliseconds(std::atoi(argv[6]))});
+                                   .slots = slots,
+                                   .task_time = milliseconds(std::atoi(argv[6])),
+                                   .ranks_join = std::string_view(argv[5]) != "silent"});
   while (workers.connected() < count) sleep_a_little();
   say("registered");
 
-  JobClient client(argv[1], milliseconds(60'000));
+  JobClient client(argv[1], {milliseconds(60'000)});
   JobSpec spec;
   spec.command = {"simulated"};
-  spec.array.emplace();
-  spec.array->tasks = static_cast<TaskIndex>(std::atoll(argv[4]));
-  spec.array->indices = str_cat("0-", spec.array->tasks - 1);
-  spec.array->batch = std::atoi(argv[5]);
+  spec.ranks = count * slots;
+  if (!gang) {
+    spec.array.emplace();
+    spec.array->tasks = static_cast<TaskIndex>(std::atoll(argv[4]));
+    spec.array->indices = str_cat("0-", spec.array->tasks - 1);
+    spec.array->batch = std::atoi(argv[5]);
+  }
   say("submitting");
   const Result<JobId> job = client.submit(spec);
   if (!job) {

@@ -8,7 +8,8 @@
 //
 // usage: ddp_step [--overhead | --traffic] [--codec SPEC] [--bucket-cap-mb MB] WARMUP STEPS BATCH
 // TIME
-// (rank and world from the environment)
+// (rank and world from the environment; on a GPU where init() takes one)
+#include <torch/cuda.h>
 #include <torch/torch.h>
 
 #include <chrono>
@@ -33,27 +34,36 @@ struct Plan {
   bool traffic = false;
 };
 
-Transformer make_model() {
+Transformer make_model(const World& world) {
   torch::manual_seed(1234);
-  return Transformer(kTimedShape);
+  Transformer model(kTimedShape);
+  model->to(world.device());
+  return model;
+}
+
+auto make_batch(const World& world, const Plan& plan) {
+  const auto [inputs, targets] = token_batch(kTimedShape, plan.batch, plan.time, world.rank());
+  return std::pair{inputs.to(world.device()), targets.to(world.device())};
 }
 
 torch::optim::SGD make_optimizer(const Transformer& model) {
   return torch::optim::SGD(model->parameters(), torch::optim::SGDOptions(0.01).momentum(0.9));
 }
 
-double milliseconds_of(const std::function<void()>& step) {
+// Until the device, too, has done it.
+double milliseconds_of(const World& world, const std::function<void()>& step) {
   const auto start = std::chrono::steady_clock::now();
   step();
+  if (world.device().is_cuda()) torch::cuda::synchronize(world.device().index());
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
       .count();
 }
 
 void time_steps(const World& world, const Plan& plan) {
-  Transformer model = make_model();
+  Transformer model = make_model(world);
   DistributedDataParallel ddp(world, model, plan.options);
   torch::optim::SGD optimizer = make_optimizer(model);
-  const auto [inputs, targets] = token_batch(kTimedShape, plan.batch, plan.time, world.rank());
+  const auto [inputs, targets] = make_batch(world, plan);
   const auto step = [&, &inputs = inputs, &targets = targets] {
     optimizer.zero_grad();
     token_loss(ddp(inputs), targets).backward();
@@ -63,7 +73,7 @@ void time_steps(const World& world, const Plan& plan) {
   double all = 0;
   for (int64_t i = 0; i < plan.warmup + plan.steps; ++i) {
     if (i == plan.warmup) before = ddp.traffic();
-    const double milliseconds = milliseconds_of(step);
+    const double milliseconds = milliseconds_of(world, step);
     if (world.rank() != 0 || i < plan.warmup) continue;
     all += milliseconds;
     if (!plan.traffic) std::cout << milliseconds << "\n";
@@ -80,18 +90,18 @@ void time_steps(const World& world, const Plan& plan) {
 }
 
 void time_overhead(const World& world, const Plan& plan) {
-  Transformer plain = make_model();
-  Transformer wrapped = make_model();
+  Transformer plain = make_model(world);
+  Transformer wrapped = make_model(world);
   DistributedDataParallel ddp(world, wrapped);
   torch::optim::SGD plain_optimizer = make_optimizer(plain);
   torch::optim::SGD wrapped_optimizer = make_optimizer(wrapped);
-  const auto [inputs, targets] = token_batch(kTimedShape, plan.batch, plan.time, 0);
-  const auto plain_step = [&, &inputs = inputs, &targets = targets] {
+  const auto [inputs, targets] = make_batch(world, plan);
+  const std::function<void()> plain_step = [&, &inputs = inputs, &targets = targets] {
     plain_optimizer.zero_grad();
     token_loss(plain(inputs), targets).backward();
     plain_optimizer.step();
   };
-  const auto wrapped_step = [&, &inputs = inputs, &targets = targets] {
+  const std::function<void()> wrapped_step = [&, &inputs = inputs, &targets = targets] {
     wrapped_optimizer.zero_grad();
     token_loss(ddp(inputs), targets).backward();
     wrapped_optimizer.step();
@@ -99,8 +109,8 @@ void time_overhead(const World& world, const Plan& plan) {
   for (int64_t i = 0; i < plan.warmup + plan.steps; ++i) {
     // Who goes first changes from turn to turn: the second step finds warmer caches.
     const bool plain_first = i % 2 == 0;
-    const double first = plain_first ? milliseconds_of(plain_step) : milliseconds_of(wrapped_step);
-    const double second = plain_first ? milliseconds_of(wrapped_step) : milliseconds_of(plain_step);
+    const double first = milliseconds_of(world, plain_first ? plain_step : wrapped_step);
+    const double second = milliseconds_of(world, plain_first ? wrapped_step : plain_step);
     if (i < plan.warmup) continue;
     std::cout << (plain_first ? first : second) << " " << (plain_first ? second : first) << "\n";
   }

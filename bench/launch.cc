@@ -111,7 +111,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: bench_launch MASTER STAMP start|reform RANKS JOBS\n");
     return 64;
   }
-  JobClient client(argv[1], milliseconds(60'000));
+  JobClient client(argv[1], {milliseconds(60'000)});
   const JobSpec spec = gang(argv[2], std::atoi(argv[4]));
   for (int i = 0; i < std::atoi(argv[5]); ++i) {
     const double seconds = what == "start" ? start_once(client, spec) : reform_once(client, spec);

@@ -19,6 +19,7 @@ struct SimulatedWorkers::Worker {
   struct Held {
     std::string job;
     uint64_t generation = 0;
+    uint64_t life = 0;
     uint64_t batch = 0;
     uint32_t task = 0;
     uint32_t attempt = 0;
@@ -67,6 +68,7 @@ void SimulatedWorkers::add(int number) {
       v1::HeldLease& lease = *registration.add_leases();
       lease.set_job_id(held.job);
       lease.set_generation(held.generation);
+      lease.set_life(held.life);
       worker->fill(epoch, held, lease.mutable_lease());
       lease.set_batch(held.batch);
     }
@@ -93,6 +95,14 @@ void SimulatedWorkers::add(int number) {
 }
 
 void SimulatedWorkers::on_message(Worker& worker, const v1::MasterMessage& message) {
+  if (message.has_prepare()) {
+    v1::WorkerMessage answer;
+    answer.mutable_prepared()->set_job_id(message.prepare().job_id());
+    answer.mutable_prepared()->set_generation(message.prepare().generation());
+    answer.mutable_prepared()->set_life(message.prepare().life());
+    worker.link->send(std::move(answer));
+  }
+  if (message.has_launch()) launch(worker, message.launch());
   const v1::GrantTasks& grant = message.grant_tasks();
   for (const v1::TaskAnswers* answers : {&message.task_answers(), &grant.answers()}) {
     for (const uint64_t epoch : answers->taken()) worker.held.erase(epoch);
@@ -105,6 +115,7 @@ void SimulatedWorkers::on_message(Worker& worker, const v1::MasterMessage& messa
       const v1::Lease& lease = task.lease();
       const Worker::Held held{.job = grant.job_id(),
                               .generation = grant.generation(),
+                              .life = grant.life(),
                               .batch = batch.tasks(0).lease().epoch(),
                               .task = lease.task(),
                               .attempt = lease.attempt()};
@@ -119,6 +130,27 @@ void SimulatedWorkers::on_message(Worker& worker, const v1::MasterMessage& messa
   }
 }
 
+void SimulatedWorkers::launch(Worker& worker, const v1::Launch& launch) {
+  const auto say = [&worker, launch](auto fill) {
+    for (const uint32_t rank : launch.ranks()) {
+      v1::WorkerMessage message;
+      v1::RankEvent& event = *message.mutable_rank_event();
+      event.set_job_id(launch.job_id());
+      event.set_generation(launch.generation());
+      event.set_life(launch.life());
+      event.set_rank(rank);
+      fill(event);
+      worker.link->send(std::move(message));
+    }
+  };
+  say([](v1::RankEvent& event) { event.mutable_spawned()->set_pid(1); });
+  if (options_.ranks_join) say([](v1::RankEvent& event) { event.mutable_joined(); });
+  loop_->after(options_.task_time, [this, say] {
+    if (options_.ranks_join) say([](v1::RankEvent& event) { event.mutable_left(); });
+    say([](v1::RankEvent& event) { event.mutable_exited(); });
+  });
+}
+
 void SimulatedWorkers::end(Worker& worker, const std::vector<uint64_t>& epochs) {
   v1::WorkerMessage message;
   v1::TasksEnded& all = *message.mutable_tasks_ended();
@@ -129,6 +161,7 @@ void SimulatedWorkers::end(Worker& worker, const std::vector<uint64_t>& epochs) 
     v1::TaskEnded& ended = *all.add_ended();
     ended.set_job_id(held->second.job);
     ended.set_generation(held->second.generation);
+    ended.set_life(held->second.life);
     worker.fill(epoch, held->second, ended.mutable_lease());
     ended.mutable_exit();
     ended.set_result(result_);

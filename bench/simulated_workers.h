@@ -1,6 +1,7 @@
 // Workers without processes: each is a real link to a real master (one connection, the worker's own
 // reconnecting and heartbeats), and ends every task that it is granted by itself, with a small
-// result, some time after the grant.
+// result, some time after the grant. Ranks of a gang spawn, join if they are to, and some time
+// later leave and exit with 0.
 //
 // Thread safety: all methods from the thread that made it; the links live on a thread of its own.
 #pragma once
@@ -25,7 +26,8 @@ class SimulatedWorkers {
     std::string master;
     int count = 1;
     int slots = 1;
-    milliseconds task_time{0};
+    milliseconds task_time{0};  // of a task, or of a rank
+    bool ranks_join = true;
   };
 
   // All of them dial at once.
@@ -44,6 +46,7 @@ class SimulatedWorkers {
   void add(int number);
   void on_message(Worker& worker, const v1::MasterMessage& message);
   void end(Worker& worker, const std::vector<uint64_t>& epochs);
+  void launch(Worker& worker, const v1::Launch& launch);
 
   const Options options_;
   const std::string result_;

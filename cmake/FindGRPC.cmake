@@ -1,23 +1,30 @@
-# Finds Debian's gRPC, which ships .pc files but no CMake package, and protoc with its gRPC plugin.
-# Defines GRPC::grpc++, GRPC_PROTOC, GRPC_CPP_PLUGIN, GRPC_FOUND and longhaul_protos().
+# Finds Debian's gRPC, which ships .pc files but no CMake package, and, with the component `compiler`, protoc
+# with its gRPC plugin: who only links an installed Longhaul needs neither.
+# Defines GRPC::grpc++, GRPC_FOUND; with the component also GRPC_PROTOC, GRPC_CPP_PLUGIN and longhaul_protos().
 
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(GRPCPP IMPORTED_TARGET GLOBAL QUIET grpc++)
 pkg_check_modules(PROTOBUF IMPORTED_TARGET GLOBAL QUIET protobuf)
-find_program(GRPC_PROTOC protoc)
-find_program(GRPC_CPP_PLUGIN grpc_cpp_plugin)
-
-if(NOT GRPCPP_FOUND OR NOT PROTOBUF_FOUND OR NOT GRPC_PROTOC OR NOT GRPC_CPP_PLUGIN)
-  message(FATAL_ERROR
-    "Longhaul's control plane needs gRPC (pkg-config grpc++: '${GRPCPP_VERSION}'), protobuf "
-    "('${PROTOBUF_VERSION}'), protoc (${GRPC_PROTOC}) and grpc_cpp_plugin (${GRPC_CPP_PLUGIN}).\n"
-    "On Debian 12 install them with:  apt-get install libgrpc++-dev protobuf-compiler-grpc\n"
-    "or build the library alone with:  -DLONGHAUL_CONTROL=OFF")
+set(_grpc_required GRPCPP_FOUND PROTOBUF_FOUND)
+if("compiler" IN_LIST GRPC_FIND_COMPONENTS)
+  find_program(GRPC_PROTOC protoc)
+  find_program(GRPC_CPP_PLUGIN grpc_cpp_plugin)
+  set(GRPC_compiler_FOUND ON)
+  list(APPEND _grpc_required GRPC_PROTOC GRPC_CPP_PLUGIN)
 endif()
 
+foreach(what IN LISTS _grpc_required)
+  if(NOT ${what})
+    message(FATAL_ERROR
+      "Longhaul's control plane needs gRPC (pkg-config grpc++: '${GRPCPP_VERSION}'), protobuf "
+      "('${PROTOBUF_VERSION}') and, to build it, protoc (${GRPC_PROTOC}) and grpc_cpp_plugin (${GRPC_CPP_PLUGIN}).\n"
+      "On Debian 12 install them with:  apt-get install libgrpc++-dev protobuf-compiler-grpc\n"
+      "or build the library alone with:  -DLONGHAUL_CONTROL=OFF")
+  endif()
+endforeach()
+
 include(FindPackageHandleStandardArgs)
-find_package_handle_standard_args(GRPC
-  REQUIRED_VARS GRPC_PROTOC GRPC_CPP_PLUGIN VERSION_VAR GRPCPP_VERSION)
+find_package_handle_standard_args(GRPC REQUIRED_VARS ${_grpc_required} VERSION_VAR GRPCPP_VERSION HANDLE_COMPONENTS)
 
 if(NOT TARGET GRPC::grpc++)
   add_library(GRPC::grpc++ INTERFACE IMPORTED GLOBAL)

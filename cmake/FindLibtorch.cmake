@@ -4,7 +4,9 @@
 #   1. the user's Torch_DIR, LIBTORCH (variable or environment), CMAKE_PREFIX_PATH;
 #   2. the torch package of the `python3` on PATH;
 #   3. the wheel that scripts/setup.sh puts into .deps/libtorch/torch of the checkout.
-# Defines Libtorch::Libtorch, Libtorch_ROOT_DIR, Libtorch_VERSION, Libtorch_FOUND.
+# Defines Libtorch::Libtorch, Libtorch_ROOT_DIR, Libtorch_VERSION, Libtorch_FOUND. With the component `backends`
+# also what files that include the process groups of Gloo and (LONGHAUL_NCCL) NCCL need: who only links an
+# installed Longhaul includes neither.
 
 set(_libtorch_oldest 2.9)
 set(_libtorch_places "")
@@ -95,41 +97,55 @@ if(EXISTS "${Libtorch_ROOT_DIR}/share/cmake/Torch/TorchConfig.cmake")
   endif()
 endif()
 
-find_path(Libtorch_GLOO_INCLUDE_DIR gloo/context.h)
-if(NOT Libtorch_GLOO_INCLUDE_DIR)
-  message(FATAL_ERROR
-    "Longhaul needs Gloo's headers (libtorch holds the library but not the headers).\n"
-    "On Debian 12 install them with:  apt-get install libgloo-dev")
+set(_libtorch_backends NO)
+if("backends" IN_LIST Libtorch_FIND_COMPONENTS)
+  set(_libtorch_backends YES)
+  find_path(Libtorch_GLOO_INCLUDE_DIR gloo/context.h)
+  if(NOT Libtorch_GLOO_INCLUDE_DIR)
+    message(FATAL_ERROR
+      "Longhaul needs Gloo's headers (libtorch holds the library but not the headers).\n"
+      "On Debian 12 install them with:  apt-get install libgloo-dev")
+  endif()
+  set(Libtorch_backends_FOUND ON)
 endif()
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(Libtorch
-  REQUIRED_VARS Libtorch_ROOT_DIR Libtorch_GLOO_INCLUDE_DIR VERSION_VAR Libtorch_VERSION)
+  REQUIRED_VARS Libtorch_ROOT_DIR VERSION_VAR Libtorch_VERSION HANDLE_COMPONENTS)
 
 if(NOT TARGET Libtorch::Libtorch)
   set(_libtorch_libraries ${Libtorch_ROOT_DIR}/lib/libtorch_cpu.so ${Libtorch_ROOT_DIR}/lib/libc10.so)
-  set(_libtorch_definitions USE_C10D_GLOO)
+  set(_libtorch_definitions "")
   set(_libtorch_includes
-    ${Libtorch_ROOT_DIR}/include ${Libtorch_ROOT_DIR}/include/torch/csrc/api/include
-    ${Libtorch_GLOO_INCLUDE_DIR})
+    ${Libtorch_ROOT_DIR}/include ${Libtorch_ROOT_DIR}/include/torch/csrc/api/include)
+  if(_libtorch_backends)
+    list(APPEND _libtorch_definitions USE_C10D_GLOO)
+    list(APPEND _libtorch_includes ${Libtorch_GLOO_INCLUDE_DIR})
+  endif()
   set(_libtorch_link_options -Wl,-rpath,${Libtorch_ROOT_DIR}/lib)
   if(LONGHAUL_NCCL)
-    find_path(Libtorch_CUDA_INCLUDE_DIR cuda_runtime_api.h
-      HINTS ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES include)
-    find_path(Libtorch_NCCL_INCLUDE_DIR nccl.h
-      HINTS ${Libtorch_CUDA_INCLUDE_DIR} ${Libtorch_ROOT_DIR}/../nvidia/nccl/include)
-    if(NOT Libtorch_CUDA_INCLUDE_DIR OR NOT Libtorch_NCCL_INCLUDE_DIR
-       OR NOT EXISTS ${Libtorch_ROOT_DIR}/lib/libtorch_cuda.so)
-      message(FATAL_ERROR
-        "LONGHAUL_NCCL=ON needs cuda_runtime_api.h (found: ${Libtorch_CUDA_INCLUDE_DIR}), nccl.h "
-        "(found: ${Libtorch_NCCL_INCLUDE_DIR}) and ${Libtorch_ROOT_DIR}/lib/libtorch_cuda.so.\n"
-        "Install a CUDA toolkit with NCCL, or configure with -DLONGHAUL_NCCL=OFF.")
+    if(NOT EXISTS ${Libtorch_ROOT_DIR}/lib/libtorch_cuda.so)
+      message(FATAL_ERROR "LONGHAUL_NCCL=ON needs ${Libtorch_ROOT_DIR}/lib/libtorch_cuda.so: a libtorch with CUDA.")
     endif()
     list(PREPEND _libtorch_libraries
       -Wl,--no-as-needed ${Libtorch_ROOT_DIR}/lib/libtorch_cuda.so
       ${Libtorch_ROOT_DIR}/lib/libc10_cuda.so -Wl,--as-needed)
     # The wheel's CUDA libraries load their own dependencies at run time, through their own rpath.
     list(APPEND _libtorch_link_options -Wl,--unresolved-symbols=ignore-in-shared-libs)
+  endif()
+  if(LONGHAUL_NCCL AND _libtorch_backends)
+    # A toolkit, or else what torch's own dependencies bring along.
+    set(_libtorch_nvidia ${Libtorch_ROOT_DIR}/../nvidia)
+    find_path(Libtorch_CUDA_INCLUDE_DIR cublas_v2.h
+      HINTS ENV CUDA_HOME PATHS /usr/local/cuda ${_libtorch_nvidia}/cu13 PATH_SUFFIXES include)
+    find_path(Libtorch_NCCL_INCLUDE_DIR nccl.h
+      HINTS ${Libtorch_CUDA_INCLUDE_DIR} ${_libtorch_nvidia}/nccl/include)
+    if(NOT Libtorch_CUDA_INCLUDE_DIR OR NOT Libtorch_NCCL_INCLUDE_DIR)
+      message(FATAL_ERROR
+        "LONGHAUL_NCCL=ON needs cublas_v2.h (found: ${Libtorch_CUDA_INCLUDE_DIR}) and nccl.h "
+        "(found: ${Libtorch_NCCL_INCLUDE_DIR}).\n"
+        "Install a CUDA toolkit with NCCL, or configure with -DLONGHAUL_NCCL=OFF.")
+    endif()
     list(APPEND _libtorch_definitions USE_C10D_NCCL)
     list(APPEND _libtorch_includes ${Libtorch_CUDA_INCLUDE_DIR} ${Libtorch_NCCL_INCLUDE_DIR})
   endif()

@@ -1,10 +1,11 @@
 # One helper per kind of target. Sources are listed by hand: a new file is a decision.
 
-# longhaul_floor(NAME SOURCES a.cc... [TORCH | GRPC] [FLOORS base wire...] [LIBRARIES x...])
-# A static library longhaul_NAME, exported as longhaul::NAME. LIBRARIES are private to it. TORCH links
-# libtorch; TORCH and GRPC say which large headers its files include, so that those are compiled once.
+# longhaul_floor(NAME SOURCES a.cc... [TORCH | GRPC] [INTERNAL] [FLOORS base wire...] [LIBRARIES x...])
+# A static library longhaul_NAME, exported as longhaul::NAME unless it is INTERNAL: has no public header.
+# LIBRARIES are private to it. TORCH links libtorch; TORCH and GRPC say which large headers its files include,
+# so that those are compiled once.
 function(longhaul_floor name)
-  cmake_parse_arguments(arg "TORCH;GRPC" "" "SOURCES;FLOORS;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(arg "TORCH;GRPC;INTERNAL" "" "SOURCES;FLOORS;LIBRARIES" ${ARGN})
   add_library(longhaul_${name} STATIC ${arg_SOURCES})
   add_library(longhaul::${name} ALIAS longhaul_${name})
   set_target_properties(longhaul_${name} PROPERTIES EXPORT_NAME ${name})
@@ -23,7 +24,9 @@ function(longhaul_floor name)
   elseif(arg_GRPC)
     longhaul_precompile_grpc(longhaul_${name})
   endif()
-  set_property(GLOBAL APPEND PROPERTY LONGHAUL_FLOORS longhaul_${name})
+  if(NOT arg_INTERNAL)
+    set_property(GLOBAL APPEND PROPERTY LONGHAUL_FLOORS longhaul_${name})
+  endif()
 endfunction()
 
 # longhaul_program(NAME SOURCES a.cc... [TORCH | GRPC] [FLOORS ...] [LIBRARIES ...])

@@ -8,6 +8,7 @@ usage() {
 Usage: scripts/bench.sh NAME [options of that benchmark; NAME --help lists them]
 
   parity     after 50 steps, are parameters those of Python's DDP to the last bit?  (installs peers)
+  ddp_matrix training loops x options x worlds x codecs: does ours do what Python's DDP does? (installs peers)
   ddp_step   step time of our DDP against Python's DDP and plain libtorch           (installs peers)
   lossless   ratio and speed of the zstd codec on real gradients, against stock zstd
   codecs     ratio, error and speed of every codec on real gradients, against stock zstd, lz4 and torch's own ops
@@ -52,6 +53,7 @@ shift
 case "$name" in
   -h | --help) usage; exit 0 ;;
   parity) targets=(bench_parity) peers=yes ;;
+  ddp_matrix) targets=(bench_ddp_matrix) peers=yes ;;
   ddp_step) targets=(bench_ddp_step) peers=yes ;;
   lossless) targets=(bench_lossless char_gpt) peers=no ;;
   codecs) targets=(bench_codecs bench_gradients bench_torch_quantize char_gpt) peers=no ;;
@@ -67,7 +69,7 @@ case "$name" in
   wan_ddp) targets=(bench_ddp_step linkem) peers=yes ;;
   wan_picture) targets=() peers=yes ;;
   build) targets=() peers=no ;;
-  *) die "no benchmark '$name'; there are parity, ddp_step, lossless, codecs, convergence,
+  *) die "no benchmark '$name'; there are parity, ddp_matrix, ddp_step, lossless, codecs, convergence,
   learning, allreduce, overlap, wan_ddp, wan_picture, linkem, control, detection, root_cause, build" ;;
 esac
 for argument in "$@"; do

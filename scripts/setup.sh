@@ -7,7 +7,8 @@ usage() {
   cat <<'EOF'
 Usage: scripts/setup.sh [--tests] [--bench] [--libtorch auto|wheel]
 
-  --tests            also what the tests need (GoogleTest, clang-format, clang-tidy, iproute2, libfaketime)
+  --tests            also what the tests need (GoogleTest, clang-format, clang-tidy, iproute2, libfaketime, the headers
+                     of the newest libtorch)
   --bench            also what benchmarks compare with and work on (lz4, iproute2)
   --libtorch auto    use LIBTORCH, Torch_DIR or CMAKE_PREFIX_PATH, else a Python torch, else the wheel
   --libtorch wheel   fetch the pinned wheel into .deps/ whatever else is there
@@ -149,4 +150,24 @@ if [ "$tests" = yes ] && ! cmp -s "$tidy_wheel" "$tidy_dir/.complete"; then
   fi
   rm -f "$log"
   cp "$tidy_wheel" "$tidy_dir/.complete"
+fi
+
+# --- The newest libtorch's headers -------------------------------------------------------------
+newest_dir="$top/.deps/newest-libtorch"
+newest_wheel="$top/scripts/newest-libtorch-wheel.txt"
+if [ "$tests" = yes ] && ! cmp -s "$newest_wheel" "$newest_dir/.complete"; then
+  say "fetching the newest libtorch's headers (139 MB, of which 66 are kept) into .deps/newest-libtorch"
+  rm -rf "$newest_dir"
+  download=$(mktemp -d)
+  if ! { python3 -m pip download -q --no-cache-dir --no-deps --require-hashes --only-binary=:all: \
+    --python-version 3.11 --implementation cp --abi cp311 --platform macosx_14_0_arm64 \
+    -d "$download" -r "$newest_wheel" &&
+    python3 "$top/scripts/unpack_wheels.py" "$download" "$newest_dir" torch/include/; } >"$download/log" 2>&1; then
+    tail -n 15 "$download/log" >&2
+    rm -rf "$download"
+    echo "setup.sh: the newest libtorch's headers could not be fetched (is the Python package index reachable, is the disk full?)." >&2
+    exit 1
+  fi
+  rm -rf "$download"
+  cp "$newest_wheel" "$newest_dir/.complete"
 fi

@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <memory>
-#include <nlohmann/json.hpp>
 
+#include "apps/cli/json_values.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/membership/array_spec.h"
 
@@ -14,7 +15,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-using NextInput = std::function<bool(std::string*)>;
+using NextInput = std::function<Result<bool>(std::string*)>;
+
+// No input is longer (JobClient::submit_array() says so for all of them).
+constexpr size_t kLongestLine = size_t{15} << 20;
 
 // The file, or stdin for "-".
 Result<std::shared_ptr<std::istream>> open_input(const std::string& path) {
@@ -26,16 +30,29 @@ Result<std::shared_ptr<std::istream>> open_input(const std::string& path) {
   return std::shared_ptr<std::istream>(std::move(file));
 }
 
-NextInput lines_of(std::shared_ptr<std::istream> stream) {
-  return [stream = std::move(stream)](std::string* line) {
-    if (!std::getline(*stream, *line)) return false;
+NextInput lines_of(std::shared_ptr<std::istream> stream, const std::string& path) {
+  return [stream = std::move(stream), path, number = 0](std::string* line) mutable -> Result<bool> {
+    line->clear();
+    ++number;
+    int letter = stream->get();
+    const bool some = letter != std::istream::traits_type::eof();
+    for (; letter != '\n' && stream->good(); letter = stream->get()) {
+      if (line->size() == kLongestLine) {
+        return Failure{ErrorKind::kInvalid, str_cat(path, ": line ", number, " is longer than ",
+                                                    format_bytes(kLongestLine))};
+      }
+      line->push_back(static_cast<char>(letter));
+    }
+    if (stream->bad()) {
+      return Failure{ErrorKind::kInvalid, str_cat(path, ": line ", number, " cannot be read")};
+    }
     if (line->ends_with('\r')) line->pop_back();
-    return true;
+    return some;
   };
 }
 
 NextInput one_by_one(std::vector<std::string> inputs) {
-  return [inputs = std::move(inputs), at = size_t{0}](std::string* input) mutable {
+  return [inputs = std::move(inputs), at = size_t{0}](std::string* input) mutable -> Result<bool> {
     if (at == inputs.size()) return false;
     *input = std::move(inputs[at++]);
     return true;
@@ -43,13 +60,11 @@ NextInput one_by_one(std::vector<std::string> inputs) {
 }
 
 Result<std::vector<std::string>> values_of(std::istream& stream, const std::string& path) {
-  const nlohmann::json list = nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false);
-  if (!list.is_array()) return Failure{ErrorKind::kInvalid, path + ": holds no JSON array"};
-  std::vector<std::string> values;
-  for (const nlohmann::json& value : list) {
-    values.push_back(value.is_string() ? value.get<std::string>() : value.dump());
-  }
-  return values;
+  const std::string text{std::istreambuf_iterator<char>(stream), {}};
+  Result<std::vector<std::string>> values = json_array_values(text);
+  if (values) return values;
+  return Failure{values.failure().kind,
+                 str_cat(path, ": holds no JSON array: ", values.failure().message)};
 }
 
 Result<std::vector<std::string>> files_of(const fs::path& folder) {
@@ -75,7 +90,7 @@ Result<NextInput> inputs_of(const ArrayRequest& request, const fs::path& here) {
   Result<std::shared_ptr<std::istream>> stream =
       open_input(lines ? request.each_line : request.from_json);
   if (!stream) return stream.failure();
-  if (lines) return lines_of(std::move(*stream));
+  if (lines) return lines_of(std::move(*stream), request.each_line);
   Result<std::vector<std::string>> values = values_of(**stream, request.from_json);
   if (!values) return values.failure();
   return one_by_one(std::move(*values));
@@ -83,8 +98,28 @@ Result<NextInput> inputs_of(const ArrayRequest& request, const fs::path& here) {
 
 }  // namespace
 
+Result<JobSpec> make_array_spec(const ArrayRequest& request, const JobRequest& job,
+                                const fs::path& here, const Variables& environment) {
+  Result<JobSpec> spec = make_job_spec(job, here, environment);
+  if (!spec) return spec;
+  ArrayJobSpec& array = spec->array.emplace();
+  array.batch = request.batch;
+  array.max_attempts = request.max_attempts;
+  array.max_oom_attempts = request.max_oom_attempts;
+  array.max_preemptions = request.max_preemptions;
+  array.max_result_bytes = request.max_result_mib << 20;
+  array.warm = request.warm;
+  const auto has_braces = [](const std::string& word) { return word.find("{}") != word.npos; };
+  if (request.warm && std::ranges::any_of(spec->command, has_braces)) {
+    return Failure{ErrorKind::kInvalid,
+                   "with --warm the program reads its inputs from stdin, a line each: '{}' has no "
+                   "meaning in its arguments"};
+  }
+  return spec;
+}
+
 Result<ArrayRequested> make_array(const ArrayRequest& request, const fs::path& here,
-                                  const ReadEnvironment& environment) {
+                                  const Variables& environment) {
   const auto sources = {!request.indices.empty(), !request.each_line.empty(),
                         !request.from_json.empty(), !request.each_file.empty()};
   if (std::count(sources.begin(), sources.end(), true) != 1) {
@@ -92,15 +127,10 @@ Result<ArrayRequested> make_array(const ArrayRequest& request, const fs::path& h
                    "name the tasks with one of --array 0-99, --each-line FILE, --from-json FILE, "
                    "--each-file FOLDER"};
   }
-  Result<JobSpec> spec = make_job_spec(request.job, here, environment);
+  Result<JobSpec> spec = make_array_spec(request, request.job, here, environment);
   if (!spec) return spec.failure();
   ArrayRequested made{std::move(*spec), nullptr};
-  ArrayJobSpec& array = made.spec.array.emplace();
-  array.batch = request.batch;
-  array.max_attempts = request.max_attempts;
-  array.max_oom_attempts = request.max_oom_attempts;
-  array.max_preemptions = request.max_preemptions;
-  array.max_result_bytes = request.max_result_mib << 20;
+  ArrayJobSpec& array = *made.spec.array;
   if (!request.indices.empty()) {
     const Result<ArraySpec> indices = ArraySpec::parse(request.indices);
     if (!indices) return indices.failure();

@@ -21,18 +21,25 @@ struct ArrayRequest {
   int max_oom_attempts = FaultBudgets{}.out_of_memory;
   int max_preemptions = 0;  // 0: any number
   uint64_t max_result_mib = 8;
+  bool warm = false;  // one process takes many inputs, a line each
 };
 
 struct ArrayRequested {
   JobSpec spec;
   // Gives the inputs one after the other, then false; empty where the tasks are indices. Lines are
-  // read only now: there may be more of them than memory.
-  std::function<bool(std::string*)> next_input;
+  // read only now: there may be more of them than memory. Errors: kInvalid (a line that is too
+  // long, or cannot be read).
+  std::function<Result<bool>(std::string*)> next_input;
 };
 
+// All but what the tasks are. Errors: kInvalid.
+Result<JobSpec> make_array_spec(const ArrayRequest& request, const JobRequest& job,
+                                const std::filesystem::path& here, const Variables& environment);
+
 // Finds the inputs. A line's or a string's own text becomes the input, any other JSON value its
-// compact JSON; files come in the order of their names, as absolute paths. Errors: kInvalid.
+// own text without white space between tokens (json_values.h); files come in the order of their
+// names, as absolute paths. Errors: kInvalid.
 Result<ArrayRequested> make_array(const ArrayRequest& request, const std::filesystem::path& here,
-                                  const ReadEnvironment& environment);
+                                  const Variables& environment);
 
 }  // namespace longhaul::cli

@@ -54,6 +54,12 @@ void add_since_flag(CLI::App& command, uint64_t* unix_ms, const std::string& hel
 // --gpus-per-NOUN, --mem-per-NOUN, --priority, --wait-for-nodes. `noun`: "rank" or "task"; the
 // other one is taken too.
 void add_placement_flags(CLI::App& command, JobRequest* request, const std::string& noun);
+// --name.
+void add_name_flag(CLI::App& command, JobRequest* request);
+// --export, --env, --chdir. `whose`: "ranks" or "tasks".
+void add_surroundings_flags(CLI::App& command, JobRequest* request, const std::string& whose);
+// --raw: what ranks print reaches a terminal as it is.
+void add_raw_flag(CLI::App& command, bool* raw);
 // JOB: an id, a unique prefix of one, a name or "last".
 void add_job_argument(CLI::App& command, std::string* job);
 

@@ -16,7 +16,7 @@ void add_output_flag(CLI::App& command, bool* json) {
   command
       .add_option_function<std::string>(
           "-o,--output", [json](const std::string& format) { *json = format == "json"; },
-          "text for people or json for programs")
+          "text for people (default) or json for programs")
       ->type_name("FORMAT")
       ->check(CLI::IsMember({"text", "json"}));
 }
@@ -61,16 +61,49 @@ void add_placement_flags(CLI::App& command, JobRequest* request, const std::stri
                   "GPUs of each " + noun + ", which sees no others (default 0: it sees all)")
       ->type_name("N")
       ->check(CLI::Range(0, 1024));
-  add_bytes_flag(
-      command, "--mem-per-" + noun + (noun == "rank" ? ",--mem-per-task" : ",--mem-per-rank"),
-      &request->memory_per_rank, "memory set aside for each " + noun + ": 500M, 16G, 4GiB");
+  add_bytes_flag(command,
+                 "--mem-per-" + noun + (noun == "rank" ? ",--mem-per-task" : ",--mem-per-rank"),
+                 &request->memory_per_rank,
+                 "memory set aside for each " + noun + ": 500M, 16G, 4GiB (default: none)");
   command
       .add_option("--priority", request->priority,
                   "jobs of higher priority go first, equal ones in order of submission (default 0)")
       ->type_name("N")
       ->check(CLI::Range(-1'000'000, 1'000'000));
+  command.add_flag("--pty", request->terminal,
+                   "stdout and stderr of each " + noun +
+                       " are terminals: programs that would fill a buffer first show every line");
   command.add_flag("--wait-for-nodes", request->wait_for_nodes,
                    "wait for more workers when all there are could never run it");
+}
+
+void add_name_flag(CLI::App& command, JobRequest* request) {
+  command.add_option("--name", request->name, "a name to find the job by (default: none)");
+}
+
+void add_surroundings_flags(CLI::App& command, JobRequest* request, const std::string& whose) {
+  command
+      .add_option("--export", request->exported,
+                  "of this shell's environment, send the " + whose +
+                      " all, none, or the variables named; whoever may see the job can read them")
+      ->type_name("all|none|NAME,...")
+      ->capture_default_str();
+  command
+      .add_option("-e,--env", request->env,
+                  "set a variable for the " + whose +
+                      "; NAME alone passes ours on; goes before --export (default: none)")
+      ->type_name("NAME=VALUE")
+      ->allow_extra_args(false);
+  command
+      .add_option("-C,--chdir", request->chdir,
+                  "folder to run in, on the workers (default: this one)")
+      ->type_name("FOLDER");
+}
+
+void add_raw_flag(CLI::App& command, bool* raw) {
+  command.add_flag("--raw", *raw,
+                   "what ranks print reaches a terminal with its escape sequences and control "
+                   "characters; without it they are filtered there (never in a pipe or a file)");
 }
 
 void add_job_argument(CLI::App& command, std::string* job) {

@@ -88,8 +88,10 @@ std::vector<std::string> complete(const CLI::App& app, const std::vector<std::st
     candidates = flags_of(command == nullptr ? app : *command);
   } else if (command == nullptr) {
     candidates = commands_of(app);
-  } else if (const auto positionals = positionals_of(*command); taken < positionals.size()) {
-    candidates = values_of(*positionals[taken], master, names);
+  } else if (const auto positionals = positionals_of(*command); !positionals.empty()) {
+    const bool many = positionals.back()->get_items_expected_max() > 1;
+    const size_t at = many ? std::min(taken, positionals.size() - 1) : taken;
+    if (at < positionals.size()) candidates = values_of(*positionals[at], master, names);
   }
   std::erase_if(candidates,
                 [&](const std::string& candidate) { return !candidate.starts_with(current); });

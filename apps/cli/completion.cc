@@ -59,7 +59,7 @@ bool is_plain(const std::string& name) {
 }
 
 std::vector<std::string> job_names(const std::string& master) {
-  const Result<std::vector<JobStatus>> jobs = JobClient(master, kPatience).list(true);
+  const Result<std::vector<JobStatus>> jobs = JobClient(master, {kPatience}).list(true);
   std::vector<std::string> names;
   if (!jobs) return names;
   for (const JobStatus& job : *jobs) {
@@ -71,7 +71,7 @@ std::vector<std::string> job_names(const std::string& master) {
 }
 
 std::vector<std::string> node_names(const std::string& master) {
-  const Result<std::vector<NodeInfo>> nodes = JobClient(master, kPatience).nodes();
+  const Result<std::vector<NodeInfo>> nodes = JobClient(master, {kPatience}).nodes();
   std::vector<std::string> names;
   if (!nodes) return names;
   for (const NodeInfo& node : *nodes) {
@@ -95,8 +95,12 @@ void add_completion(CLI::App& app, Action* action) {
       "  source <(longhaul completion bash)     # in ~/.bashrc\n"
       "  source <(longhaul completion zsh)      # in ~/.zshrc, after compinit\n"
       "  longhaul completion fish | source      # in ~/.config/fish/config.fish");
-  command->callback(
-      [shell, action] { *action = [shell] { return print(kScripts.at(*shell)) ? 0 : 1; }; });
+  command->callback([shell, action] {
+    *action = [shell] {
+      print(kScripts.at(*shell));
+      return 0;
+    };
+  });
 }
 
 void add_complete(CLI::App& app, Action* action,
@@ -115,7 +119,8 @@ void add_complete(CLI::App& app, Action* action,
            complete(app, after_dashes.value_or(std::vector<std::string>()), names)) {
         text += candidate + "\n";
       }
-      return print(text) ? 0 : 1;
+      print(text);
+      return 0;
     };
   });
 }

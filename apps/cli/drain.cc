@@ -6,16 +6,16 @@
 #include "apps/cli/exit_codes.h"
 #include "apps/cli/follow.h"
 #include "apps/cli/names.h"
+#include "apps/cli/shown.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {
 namespace {
 
 constexpr milliseconds kPause{300};
-constexpr milliseconds kLookForMaster{10'000};
 
 struct DrainFlags {
-  std::string master;
+  MasterFlags master;
   std::string node;
   bool undo = false;
   bool wait = false;
@@ -29,23 +29,14 @@ std::string describe(const NodeInfo& node) {
   return text + "\n";
 }
 
-// The node as it stands; a master that goes away meanwhile is looked for.
+// The node as it stands.
 Result<NodeInfo> look_up(JobClient& client, const WorkerId& id) {
-  const SystemClock clock;
-  const Instant give_up = clock.now() + kLookForMaster;
-  while (true) {
-    const Result<std::vector<NodeInfo>> nodes = client.nodes();
-    if (nodes) {
-      const auto node = std::find_if(nodes->begin(), nodes->end(),
-                                     [&](const NodeInfo& one) { return one.id == id; });
-      if (node != nodes->end()) return *node;
-      return Failure{ErrorKind::kInvalid, str_cat("worker ", id, " is not known any more")};
-    }
-    if (nodes.failure().kind == ErrorKind::kDenied || clock.now() >= give_up) {
-      return nodes.failure();
-    }
-    std::this_thread::sleep_for(kPause);
-  }
+  const Result<std::vector<NodeInfo>> nodes = client.nodes();
+  if (!nodes) return nodes.failure();
+  const auto node =
+      std::find_if(nodes->begin(), nodes->end(), [&](const NodeInfo& one) { return one.id == id; });
+  if (node != nodes->end()) return *node;
+  return Failure{ErrorKind::kInvalid, str_cat("worker ", id, " is not known any more")};
 }
 
 int wait_until_empty(JobClient& client, NodeInfo node, Screen& screen) {
@@ -59,16 +50,18 @@ int wait_until_empty(JobClient& client, NodeInfo node, Screen& screen) {
     }
     node = std::move(*now);
   }
-  print(describe(node));
+  print(describe(shown(std::move(node))));
   return 0;
 }
 
 int drain(const DrainFlags& flags) {
   Screen screen;
-  JobClient client(flags.master);
+  ClientOptions options;
+  if (flags.wait) options.call_timeout = flags.master.patience;
+  JobClient client(flags.master.address, options);
   Result<NodeInfo> node = client.drain(flags.node, !flags.undo);
   if (!node) return report_failure(node.failure(), screen);
-  print(describe(*node));
+  print(describe(shown(*node)));
   if (!flags.wait || node->empty_for_good()) return 0;
   return wait_until_empty(client, std::move(*node), screen);
 }
@@ -82,7 +75,7 @@ void add_drain(CLI::App& app, Action* action) {
   command->add_option("NODE", flags->node, "a worker's id, as `longhaul nodes` shows it")
       ->type_name("")
       ->required();
-  add_master_flag(*command, &flags->master);
+  add_patient_master_flags(*command, &flags->master);
   CLI::Option* undo = command->add_flag("--undo", flags->undo, "let it take new work again");
   command->add_flag("--wait", flags->wait, "return when nothing runs there any more")
       ->excludes(undo);

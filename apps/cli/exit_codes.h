@@ -4,9 +4,10 @@
 
 namespace longhaul::cli {
 
+constexpr int kExitDamaged = 65;            // EX_DATAERR: some of what was asked for is damaged
 constexpr int kExitMasterUnreachable = 69;  // EX_UNAVAILABLE
 constexpr int kExitInternal = 70;           // EX_SOFTWARE
-constexpr int kExitCannotCreate = 73;       // EX_CANTCREAT: results cannot be written
+constexpr int kExitCannotCreate = 73;       // EX_CANTCREAT: output cannot be written
 constexpr int kExitTryLater = 75;           // EX_TEMPFAIL: no room for a job, or on a disk
 constexpr int kExitDenied = 77;             // EX_NOPERM
 // 64 (kExitUsage, apps/common/flags.h): wrong usage, no such job.

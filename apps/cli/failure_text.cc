@@ -3,16 +3,37 @@
 #include <csignal>
 #include <cstring>
 
+#include "apps/cli/exit_codes.h"
+#include "apps/cli/shown.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/membership/failure.h"
 
 namespace longhaul::cli {
 namespace {
 
-std::string culprit(const FailureReport& failure) {
+// "task 505 and 2 more".
+std::string failed_tasks(const JobStatus& job) {
+  if (!job.array || job.array->given_up.empty()) return "the program: no task of it succeeded";
+  const TaskIndex more = job.array->counts.in(TaskState::kQuarantined)-1;
+  return str_cat("task ", job.array->given_up.front().task,
+                 more > 0 ? str_cat(" and ", more, " more") : "");
+}
+
+std::string culprit(const JobStatus& job) {
+  const FailureReport& failure = *job.failure;
   if (failure.rank) return str_cat("rank ", *failure.rank);
   if (!failure.worker.empty()) return "worker " + failure.worker;
-  return "the cluster";
+  switch (failure.failure_class) {
+    case FailureClass::kTimeLimit:
+      return str_cat("its time limit of ",
+                     format_seconds(static_cast<double>(job.spec.time_limit.count()) / 1000));
+    case FailureClass::kTasks:
+      return failed_tasks(job);
+    case FailureClass::kNoRoom:
+      return "too few free slots";
+    default:
+      return "the cluster";
+  }
 }
 
 std::string place(const FailureReport& failure) {
@@ -46,10 +67,14 @@ std::string advice(const JobStatus& job) {
   switch (failure.failure_class) {
     case FailureClass::kExitCode:
     case FailureClass::kException:
-      return "read what " + culprit(failure) + " printed before it ended";
+      return "read what " + culprit(job) + " printed before it ended";
     case FailureClass::kSignal:
       return after_signal(failure.signal);
     case FailureClass::kLaunch:
+      if (failure.exit_code == kExitTryLater) {
+        return "that host had no files, processes, memory or disk left: try again later, or with "
+               "fewer ranks there";
+      }
       return "make sure that the program and the libraries it needs are there under that very path "
              "on every worker's host";
     case FailureClass::kKilled:
@@ -63,12 +88,12 @@ std::string advice(const JobStatus& job) {
     case FailureClass::kPreempted:
       return "run it again; --max-preemptions does so by itself";
     case FailureClass::kJoinTimeout:
-      return "see what " + culprit(failure) +
+      return "see what " + culprit(job) +
              " does before longhaul::init(); raise --join-timeout if it is only slow";
     case FailureClass::kEarlyExit:
       return "give every rank the same number of steps, and let none return before the others";
     case FailureClass::kHang:
-      return "look for what stopped " + culprit(failure) +
+      return "look for what stopped " + culprit(job) +
              ": a debugger, a stuck disk, a collective that the others did not call";
     case FailureClass::kWorkerLost:
       return "see `longhaul nodes`, start the worker again on that host, then run the job again";
@@ -78,7 +103,8 @@ std::string advice(const JobStatus& job) {
       return "give it a longer --time-limit, or find out what takes so long";
     case FailureClass::kTasks:
       return "see which with `longhaul status " + job.id +
-             "`; the results of the others: `longhaul results " + job.id + "`";
+             "`; the results of the others: `longhaul results " + job.id +
+             "`; to run what failed again: `longhaul map --retry-failed " + job.id + "`";
   }
   return "";
 }
@@ -105,15 +131,15 @@ std::string name_ranks(const std::vector<Rank>& ranks) {
   return text;
 }
 
-std::string render_failure(const JobStatus& job, bool has_master) {
-  if (!job.failure) return "";
+std::string render_failure(const JobStatus& raw, bool has_master) {
+  if (!raw.failure) return "";
+  const JobStatus job = shown(raw);
   const FailureReport& failure = *job.failure;
   std::string text =
       str_cat("longhaul: job ", job.id,
               " failed: ", failure.message.empty() ? job.reason : failure.message, "\n");
   append_block("culprit",
-               {culprit(failure) + (place(failure).empty() ? "" : " (" + place(failure) + ")")},
-               &text);
+               {culprit(job) + (place(failure).empty() ? "" : " (" + place(failure) + ")")}, &text);
   append_block("class", {class_line(failure)}, &text);
   append_block("evidence", failure.evidence, &text);
   append_block("backtrace", failure.backtrace, &text);

@@ -1,12 +1,15 @@
 #include "apps/cli/follow.h"
 
 #include <csignal>
-#include <thread>
+#include <utility>
 
 #include "apps/cli/exit_codes.h"
 #include "apps/cli/failure_text.h"
+#include "apps/cli/hang_text.h"
 #include "apps/cli/line_assembler.h"
 #include "apps/cli/progress.h"
+#include "apps/cli/shown.h"
+#include "apps/cli/terminal_text.h"
 #include "apps/common/flags.h"
 #include "longhaul/base/strings.h"
 
@@ -17,31 +20,35 @@ namespace {
 constexpr milliseconds kTick{100};
 // After the first Ctrl-C: the time for a second one.
 constexpr milliseconds kSecondThoughts{3'000};
-constexpr milliseconds kRetryPause{300};
 constexpr double kLineSeconds = 0.2;
-// A master that says nothing for so long is asked whether it is still there.
-constexpr double kSilenceSeconds = 15;
+// How long a rank's unfinished line (a progress bar) takes the place of the job's.
+constexpr double kPictureSeconds = 2;
 
 class Follower {
  public:
-  Follower(JobClient& client, std::string job, const FollowOptions& options,
+  Follower(JobClient& client, MasterFlags master, std::string job, const FollowOptions& options,
            const SignalCounter& signals, Screen& screen)
       : client_(client),
+        master_(std::move(master)),
         job_(std::move(job)),
         options_(options),
         signals_(signals),
-        screen_(screen) {}
+        screen_(screen) {
+    if (options_.tail) tail_.emplace(*options_.tail);
+  }
 
   Followed run() {
     begin_watch();
     while (!exit_code_) {
       answer_signals();
-      if (detach_at_ && clock_.now() >= *detach_at_) detach();
+      if (detach_at_ && clock_.now() >= *detach_at_) leave(SIGINT);
       if (exit_code_) break;
       take_event();
-      if (screen_.broken() && !options_.stop_on_signal) finish(128 + SIGPIPE);
+      look_at_output();
     }
     watch_.reset();
+    const int error = screen_.output_error();
+    if (*exit_code_ == 0 && error != 0) exit_code_ = OutputError(error).exit_code();
     return {*exit_code_, complete_, status_};
   }
 
@@ -49,24 +56,30 @@ class Follower {
   const std::string& name() const { return status_.id.empty() ? job_ : status_.id; }
 
   void begin_watch() {
-    watch_ = client_.watch(name(), options_.watch);
-    last_event_ = clock_.now();
+    WatchOptions watch = options_.watch;
+    if (collecting()) watch.follow = false;
+    watch_ = client_.watch(name(), watch);
   }
 
   void take_event() {
     const std::optional<WatchEvent> event = watch_->next_until(clock_.now() + kTick);
-    if (event) {
-      last_event_ = clock_.now();
-      std::visit([this](const auto& one) { on(one); }, *event);
-    } else if (seconds_between(last_event_, clock_.now()) > kSilenceSeconds) {
-      ask_for_life();
-    }
+    if (event) std::visit([this](const auto& one) { on(one); }, *event);
     if (!exit_code_) show_progress();
+  }
+
+  // Who only looks at a job has nothing more to see; who runs it still wants to know how it ends.
+  void look_at_output() {
+    if (exit_code_ || screen_.output_error() == 0) return;
+    if (!options_.stop_on_signal) throw OutputError(screen_.output_error());
+    if (std::exchange(said_output_error_, true)) return;
+    screen_.message(str_cat(OutputError(screen_.output_error()).what(), "; job ", name(),
+                            " goes on, `longhaul logs ", name(), "` shows what it prints"));
   }
 
   void on(const JobStatus& status) {
     if (!status_.id.empty() && status.generation > status_.generation) say_restart(status);
     status_ = status;
+    say_hang();
     if (status.state == JobState::kPending && status.reason != said_reason_) {
       said_reason_ = status.reason;
       if (!status.reason.empty() && options_.progress) {
@@ -78,23 +91,65 @@ class Follower {
     }
   }
 
+  // Each thing once: that nothing moves, what the one behind is doing, that it goes on.
+  void say_hang() {
+    if (!options_.progress) return;
+    const Hang now = status_.hang.value_or(Hang());
+    const Hang said = std::exchange(said_hang_, now);
+    if (now.message.empty()) {
+      if (!said.message.empty() && !has_ended(status_.state)) {
+        screen_.message(str_cat("job ", name(), " goes on"));
+      }
+      return;
+    }
+    if (now.message != said.message) screen_.message(hang_line(status_, clock_.unix_ms()));
+    const bool news = now.stack != said.stack || now.process_state != said.process_state;
+    if (news) screen_.text(hang_details(shown(status_)));
+  }
+
   void say_restart(const JobStatus& status) {
     if (!options_.progress || status.earlier_failures.empty()) return;
     screen_.message(str_cat("job ", status.id, ": ", status.earlier_failures.back().message,
                             "; forming the gang again, attempt ", status.generation));
   }
 
-  void on(const OutputPiece& piece) { screen_.output(lines_.add(piece), piece.is_stderr); }
+  void on(const OutputPiece& piece) {
+    for (RankLine& line : lines_.add(piece)) take(std::move(line));
+    if (!screen_.live()) return;
+    const std::string picture = terminal_text(lines_.unfinished(piece));
+    picture_ = picture.empty() ? "" : str_cat("[", piece.rank, "] ", picture);
+    pictured_at_ = clock_.now();
+  }
+
+  void take(RankLine line) {
+    if (options_.grep && !options_.grep->matches(line.text)) return;
+    if (tail_) {
+      tail_->add(std::move(line));
+    } else {
+      screen_.output(with_rank(line), line.is_stderr);
+    }
+  }
+
+  // What the master has so far is all that is read at first.
+  bool collecting() const { return tail_.has_value(); }
+
+  void show_tail() {
+    LineTail tail = std::move(*tail_);
+    tail_.reset();
+    for (const RankLine& line : tail.take()) screen_.output(with_rank(line), line.is_stderr);
+  }
 
   void on(const OutputDropped& dropped) {
+    if (collecting()) return;
     screen_.message(
         str_cat(format_bytes(dropped.bytes), " of older output are no longer kept by the master"));
   }
 
   void on(const WatchEnded& ended) {
-    if (ended.failure) {
-      on_broken_watch(*ended.failure);
-      return;
+    if (ended.failure) return on_lost_watch(*ended.failure);
+    if (collecting() && options_.watch.follow) {
+      show_tail();
+      return begin_watch();
     }
     flush_lines();
     screen_.show_line("");
@@ -104,7 +159,7 @@ class Follower {
     if (!options_.watch.follow || over) {
       finish(0);
     } else if (!complete_) {
-      on_broken_watch({ErrorKind::kUnavailable, "the master ended the watch"});
+      give_up_on_master(str_cat("the master at ", client_.address(), " ended the watch"));
     } else {
       say_the_end();
       // What was told to stop and still got its work done in time has succeeded.
@@ -129,43 +184,31 @@ class Follower {
   }
 
   void flush_lines() {
-    const auto [to_stdout, to_stderr] = lines_.flush();
-    screen_.output(to_stdout, false);
-    screen_.output(to_stderr, true);
+    for (RankLine& line : lines_.flush()) take(std::move(line));
+    if (collecting()) show_tail();
   }
 
-  // --- The master went away --------------------------------------------------------------------
+  // --- The master goes away, and comes back ------------------------------------------------------
 
-  void on_broken_watch(const Failure& failure) {
-    const bool never_there = status_.id.empty();
-    if (failure.kind == ErrorKind::kInvalid || failure.kind == ErrorKind::kDenied || never_there) {
+  void on(const LinkChanged& changed) {
+    lost_ = changed.lost.has_value();
+    screen_.message(link_text(master_, changed.lost));
+  }
+
+  void on_lost_watch(const Failure& failure) {
+    if (status_.id.empty() || failure.kind == ErrorKind::kDenied) {
       screen_.show_line("");
       finish(report_failure(failure, screen_));
-      return;
+    } else if (failure.kind == ErrorKind::kInvalid || failure.kind == ErrorKind::kStale) {
+      give_up_on_master(str_cat("the master at ", client_.address(), " came back without job ",
+                                name(), " (", failure.message,
+                                "): the workers stop its ranks when they find that master"));
+    } else {
+      give_up_on_lost_master();
     }
-    screen_.message(str_cat("lost the master at ", client_.address(), " (", failure.message,
-                            "); trying again for ", options_.retry_for.count() / 1000, " s"));
-    find_master_again();
   }
 
-  void find_master_again() {
-    const Instant give_up = clock_.now() + options_.retry_for;
-    const int signals_before = signals_.count();
-    while (clock_.now() < give_up && signals_.count() == signals_before) {
-      std::this_thread::sleep_for(kRetryPause);
-      const Result<JobStatus> status = client_.get(name());
-      if (status) {
-        screen_.message(str_cat("the master at ", client_.address(), " is back"));
-        begin_watch();
-        return;
-      }
-      if (status.failure().kind == ErrorKind::kInvalid) {
-        give_up_on_master(str_cat("the master at ", client_.address(), " came back without job ",
-                                  name(), " (", status.failure().message,
-                                  "): the workers stop its ranks when they find that master"));
-        return;
-      }
-    }
+  void give_up_on_lost_master() {
     give_up_on_master(
         str_cat("the master at ", client_.address(), " is gone. The ranks of job ", name(),
                 " keep running under their workers, which stop them if no master comes back"
@@ -179,22 +222,22 @@ class Follower {
     finish(kExitMasterUnreachable);
   }
 
-  // A stopped or unreachable master leaves the stream open and silent.
-  void ask_for_life() {
-    last_event_ = clock_.now();
-    const Result<JobStatus> status = client_.get(name());
-    if (status || status.failure().kind == ErrorKind::kInvalid) return;
-    watch_->cancel();
-    on_broken_watch(status.failure());
-  }
-
   // --- The user wants out ------------------------------------------------------------------------
 
   void answer_signals() {
-    const int count = signals_.count();
+    const bool may_leave = options_.stop_on_signal && options_.detach_first;
+    const int hangups = may_leave ? signals_.hangups() : 0;
+    answer_requests(signals_.count() - hangups);
+    // Nobody is there any more to think twice.
+    if (hangups > 0) leave(SIGHUP);
+  }
+
+  void answer_requests(int count) {
     if (count == signals_answered_) return;
     signals_answered_ = count;
-    if (!options_.stop_on_signal) {
+    if (lost_) {
+      give_up_on_lost_master();
+    } else if (!options_.stop_on_signal) {
       flush_lines();
       finish(128 + signals_.first());
     } else if (count == 1 && options_.detach_first && signals_.first() == SIGINT) {
@@ -205,22 +248,30 @@ class Follower {
       detach_at_.reset();
       stop_asked_ = true;
       screen_.message(str_cat("stopping job ", name(), " (once more kills it at once)"));
-      ask_to_stop({});
+      ask_to_stop(/*force=*/false);
     } else {
       screen_.message(str_cat("killing job ", name()));
-      ask_to_stop({.force = true});
+      ask_to_stop(/*force=*/true);
     }
   }
 
-  void detach() {
+  void leave(int signal) {
     flush_lines();
     screen_.show_line("");
-    screen_.message(str_cat("job ", name(), " runs on: `longhaul logs ", name(),
-                            " -f` shows it, `longhaul stop ", name(), "` ends it"));
-    finish(128 + SIGINT);
+    if (stop_asked_) {
+      screen_.message(str_cat("job ", name(), " is being stopped"));
+    } else {
+      screen_.message(str_cat("job ", name(), " runs on: `longhaul logs ", name(),
+                              " -f` shows it, `longhaul stop ", name(), "` ends it"));
+    }
+    finish(128 + signal);
   }
 
-  void ask_to_stop(const StopOptions& options) {
+  void ask_to_stop(bool force) {
+    StopOptions options;
+    options.force = force;
+    options.by.command =
+        str_cat(options_.command, signals_.first() == SIGINT ? ", by Ctrl-C" : ", by SIGTERM");
     const Result<JobStatus> stopped = client_.stop(name(), options);
     if (stopped) return;
     screen_.message(str_cat("could not stop job ", name(), ": ", stopped.failure().message));
@@ -229,8 +280,16 @@ class Follower {
   // --- The live line -----------------------------------------------------------------------------
 
   void show_progress() {
-    if (!options_.progress || status_.id.empty() || has_ended(status_.state)) return;
     const Instant now = clock_.now();
+    if (screen_.live() && !picture_.empty() &&
+        seconds_between(pictured_at_, now) < kPictureSeconds) {
+      screen_.show_line(picture_);
+      return;
+    }
+    if (!options_.progress || status_.id.empty() || has_ended(status_.state)) {
+      screen_.show_line("");
+      return;
+    }
     const std::optional<Progress> progress = progress_of(status_);
     if (screen_.live()) {
       if (seconds_between(line_at_, now) < kLineSeconds) return;
@@ -249,6 +308,7 @@ class Follower {
   void finish(int exit_code) { exit_code_ = exit_code; }
 
   JobClient& client_;
+  const MasterFlags master_;
   const std::string job_;
   const FollowOptions options_;
   const SignalCounter& signals_;
@@ -256,11 +316,16 @@ class Follower {
   const SystemClock clock_;
   std::unique_ptr<JobWatch> watch_;
   LineAssembler lines_;
+  std::optional<LineTail> tail_;
+  std::string picture_;  // of a line that a rank has not ended
+  Instant pictured_at_;
   TimeLeft time_left_;
   PlainPacer pacer_;
   JobStatus status_;
   std::string said_reason_;
-  Instant last_event_;
+  Hang said_hang_;
+  bool said_output_error_ = false;
+  bool lost_ = false;  // the master, for now
   Instant line_at_;
   int signals_answered_ = 0;
   bool stop_asked_ = false;
@@ -271,9 +336,9 @@ class Follower {
 
 }  // namespace
 
-Followed follow(JobClient& client, const std::string& job, const FollowOptions& options,
-                const SignalCounter& signals, Screen& screen) {
-  return Follower(client, job, options, signals, screen).run();
+Followed follow(JobClient& client, const MasterFlags& master, const std::string& job,
+                const FollowOptions& options, const SignalCounter& signals, Screen& screen) {
+  return Follower(client, master, job, options, signals, screen).run();
 }
 
 int exit_code_of(const JobStatus& job) {
@@ -300,6 +365,10 @@ int report_failure(const Failure& failure, Screen& screen) {
       return kExitTryLater;
     case ErrorKind::kDenied:
       return kExitDenied;
+    case ErrorKind::kCorrupt:
+      return kExitDamaged;
+    case ErrorKind::kStale:
+      return kExitUsage;
     default:
       return kExitInternal;
   }

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "apps/cli/line_filter.h"
+#include "apps/cli/lost_master.h"
 #include "apps/cli/screen.h"
 #include "apps/cli/signals.h"
 #include "longhaul/control/job_client.h"
@@ -14,9 +16,13 @@ struct FollowOptions {
   WatchOptions watch;
   bool progress = false;        // the live line, or plain lines from time to time
   bool stop_on_signal = false;  // a signal stops the job; else it only ends the watching
-  bool detach_first = false;    // with it: a first Ctrl-C leaves the job alone, the second stops it
-  bool has_master = true;       // false: standalone, nobody can be asked about the job afterwards
-  milliseconds retry_for{10'000};  // how long a master that went away is looked for
+  // With it: a first Ctrl-C leaves the job alone, the second stops it; a terminal that was closed
+  // (SIGHUP) always leaves it alone.
+  bool detach_first = false;
+  std::string command;     // "longhaul run": who it was that stopped a job
+  bool has_master = true;  // false: standalone, nobody can be asked about the job afterwards
+  std::optional<LinePattern> grep;  // only lines of the output that match
+  std::optional<size_t> tail;       // of what the master has, only the last lines
 };
 
 struct Followed {
@@ -25,8 +31,9 @@ struct Followed {
   JobStatus last_status;  // the last one seen; its job_id is empty when there was none
 };
 
-Followed follow(JobClient& client, const std::string& job, const FollowOptions& options,
-                const SignalCounter& signals, Screen& screen);
+// `master`: the client's.
+Followed follow(JobClient& client, const MasterFlags& master, const std::string& job,
+                const FollowOptions& options, const SignalCounter& signals, Screen& screen);
 
 // What a process that ran `job` exits with, once it has ended.
 int exit_code_of(const JobStatus& job);

@@ -1,13 +1,64 @@
 #include "apps/cli/job_request.h"
 
-#include <algorithm>
+#include <unistd.h>
 
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+
+#include "longhaul/base/printable.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {
 namespace {
 
-Result<void> add_env(const std::string& text, const ReadEnvironment& environment, JobSpec* spec) {
+// What says where a shell is, and what tells a rank or a task who it is: never another one's.
+constexpr std::string_view kNotExported[] = {
+    "_",
+    "OLDPWD",
+    "PWD",
+    "SHLVL",
+    "LONGHAUL_AGENT",
+    "LONGHAUL_AGENT_TOKEN",
+    "LONGHAUL_ATTEMPT",
+    "LONGHAUL_GENERATION",
+    "LONGHAUL_GPUS",
+    "LONGHAUL_HOST_ADDRESS",
+    "LONGHAUL_INPUT",
+    "LONGHAUL_JOB_ID",
+    "LONGHAUL_RESULT",
+    "LONGHAUL_TASK_ID",
+};
+
+Result<void> add_variable(const std::string& flag, const std::string& name,
+                          const Variables& environment, JobSpec* spec) {
+  const auto found = environment.find(name);
+  if (found == environment.end()) {
+    return Failure{ErrorKind::kInvalid, flag + " " + name + ": no such variable is set here"};
+  }
+  spec->env[name] = found->second;
+  return {};
+}
+
+Result<void> add_exported(const std::string& exported, const Variables& environment,
+                          JobSpec* spec) {
+  if (exported == "none") return {};
+  if (exported != "all") {
+    for (const std::string& name : split(exported, ',')) {
+      const Result<void> added = add_variable("--export", name, environment, spec);
+      if (!added) return added;
+    }
+    return {};
+  }
+  for (const auto& [name, value] : environment) {
+    // A name that is no UTF-8 cannot be sent.
+    const bool ours = std::ranges::find(kNotExported, name) != std::end(kNotExported);
+    if (!ours && is_utf8(name)) spec->env[name] = value;
+  }
+  return {};
+}
+
+Result<void> add_env(const std::string& text, const Variables& environment, JobSpec* spec) {
   const size_t equals = text.find('=');
   const std::string name = text.substr(0, equals);
   if (name.empty()) {
@@ -17,12 +68,7 @@ Result<void> add_env(const std::string& text, const ReadEnvironment& environment
     spec->env[name] = text.substr(equals + 1);
     return {};
   }
-  const char* value = environment(name);
-  if (value == nullptr) {
-    return Failure{ErrorKind::kInvalid, "--env " + name + ": no such variable is set here"};
-  }
-  spec->env[name] = value;
-  return {};
+  return add_variable("--env", name, environment, spec);
 }
 
 struct NodeRange {
@@ -88,13 +134,48 @@ Result<milliseconds> join_timeout_of(const JobRequest& request) {
   return found;
 }
 
+// A script alone is no program, unless it lies in PATH; the worker would say so later.
+std::optional<Failure> why_no_program(const std::vector<std::string>& command,
+                                      const Variables& environment) {
+  const std::string& program = command.front();
+  if (!program.ends_with(".py") || program.find('/') != std::string::npos) return std::nullopt;
+  const auto path = environment.find("PATH");
+  for (const std::string& folder : split(path == environment.end() ? "" : path->second, ':')) {
+    std::error_code ignored;
+    if (std::filesystem::exists(std::filesystem::path(folder) / program, ignored)) {
+      return std::nullopt;
+    }
+  }
+  return Failure{ErrorKind::kInvalid,
+                 "'" + program + "' is a script, and in no folder of PATH: did you mean `python3 " +
+                     program + "`, or ./" + program + "?"};
+}
+
 }  // namespace
 
+Variables own_variables() {
+  Variables variables;
+  for (char** entry = ::environ; *entry != nullptr; ++entry) {
+    const std::string_view text(*entry);
+    const size_t equals = text.find('=');
+    if (equals == std::string_view::npos) continue;
+    variables.emplace(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return variables;
+}
+
+Result<int> most_nodes(const JobRequest& request) {
+  const Result<NodeRange> range = parse_nodes(request.nodes.empty() ? "1" : request.nodes);
+  if (!range) return range.failure();
+  return range->max;
+}
+
 Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::path& here,
-                              const ReadEnvironment& environment) {
+                              const Variables& environment) {
   if (request.command.empty()) {
     return Failure{ErrorKind::kInvalid, "no program given: longhaul run --ranks 4 -- ./train"};
   }
+  if (const auto script = why_no_program(request.command, environment)) return *script;
   JobSpec spec;
   spec.name = request.name.empty() ? request.rdzv_id : request.name;
   spec.command = request.command;
@@ -119,7 +200,11 @@ Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::
   spec.placement = request.spread ? PlacementStyle::kSpread : PlacementStyle::kPack;
   spec.priority = request.priority;
   spec.wait_for_nodes = request.wait_for_nodes;
+  spec.terminal = request.terminal;
   if (const Result<void> set = set_ranks(request, &spec); !set) return set.failure();
+  if (const Result<void> added = add_exported(request.exported, environment, &spec); !added) {
+    return added.failure();
+  }
   for (const std::string& text : request.env) {
     if (const Result<void> added = add_env(text, environment, &spec); !added) {
       return added.failure();

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <filesystem>
-#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +16,7 @@ struct JobRequest {
   std::string name;
   std::optional<int> ranks;
   std::optional<int> ranks_per_node;  // torchrun's --nproc-per-node
+  std::string ranks_per_node_of;      // its "auto", "gpu" or "cpu", until somebody counted them
   std::string nodes;                  // torchrun's --nnodes: "N" or "MIN:MAX"
   // torchrun's --rdzv-*: the rendezvous is the master's.
   std::string rdzv_id;    // the job's name, unless it has another
@@ -25,7 +26,8 @@ struct JobRequest {
   std::optional<int> max_oom_restarts;   // default: kOomRestarts when there are restarts at all
   std::optional<int> max_preemptions;    // default: kPreemptions when there are restarts at all
   milliseconds time_limit{0};
-  std::vector<std::string> env;  // "NAME=VALUE", or "NAME" to pass the caller's on
+  std::string exported = "none";  // of the caller's environment: "all", "none" or "NAME,NAME"
+  std::vector<std::string> env;   // "NAME=VALUE", or "NAME" to pass the caller's on; goes before
   std::string chdir;
   bool fail_when_full = false;
   milliseconds join_timeout{0};
@@ -35,6 +37,7 @@ struct JobRequest {
   bool spread = false;
   int priority = 0;
   bool wait_for_nodes = false;
+  bool terminal = false;
   std::vector<std::string> command;
 };
 
@@ -44,11 +47,16 @@ constexpr int kNodeRestarts = 10;
 constexpr int kOomRestarts = 1;
 constexpr int kPreemptions = 1000;
 
-using ReadEnvironment = std::function<const char*(const std::string& name)>;
+// The caller's environment.
+using Variables = std::map<std::string, std::string>;
+Variables own_variables();
 
 // A relative program with a slash in it, and a relative --chdir, are taken from `here`. Errors:
 // kInvalid.
 Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::path& here,
-                              const ReadEnvironment& environment);
+                              const Variables& environment);
+
+// The most nodes that --nnodes asks for. Errors: kInvalid.
+Result<int> most_nodes(const JobRequest& request);
 
 }  // namespace longhaul::cli

@@ -34,7 +34,8 @@ Json spec_json(const JobSpec& spec) {
           {"memory_per_rank", spec.memory_per_rank},
           {"placement", spec.placement == PlacementStyle::kSpread ? "spread" : "pack"},
           {"priority", spec.priority},
-          {"wait_for_nodes", spec.wait_for_nodes}};
+          {"wait_for_nodes", spec.wait_for_nodes},
+          {"terminal", spec.terminal}};
 }
 
 Json progress_json(const RankProgress& progress) {
@@ -107,6 +108,7 @@ Json array_json(const JobStatus& job) {
   }
   return {{"tasks", job.spec.array->tasks},
           {"indices", job.spec.array->indices},
+          {"warm", job.spec.array->warm},
           {"waiting", counts.in(TaskState::kWaiting)},
           {"backing_off", counts.in(TaskState::kBackingOff)},
           {"running", counts.in(TaskState::kLeased)},
@@ -115,6 +117,23 @@ Json array_json(const JobStatus& job) {
           {"cancelled", counts.in(TaskState::kCancelled)},
           {"ended_below", job.array->ended_below},
           {"first_given_up", std::move(given_up)}};
+}
+
+Json stopped_by_json(const JobStatus& job) {
+  if (!job.stopped_by) return nullptr;
+  return {{"user", job.stopped_by->user},
+          {"host", job.stopped_by->host},
+          {"command", job.stopped_by->command},
+          {"unix_ms", job.stopped_by->unix_ms}};
+}
+
+Json hang_json(const Hang& hang) {
+  return {{"rank", hang.rank ? Json(*hang.rank) : Json(nullptr)},
+          {"waiting", hang.waiting},
+          {"unix_ms_since", hang.unix_ms_since},
+          {"message", hang.message},
+          {"process_state", hang.process_state},
+          {"stack", hang.stack}};
 }
 
 Json job_value(const JobStatus& job) {
@@ -133,11 +152,13 @@ Json job_value(const JobStatus& job) {
           {"ranks", std::move(ranks)},
           {"array", array_json(job)},
           {"failure", job.failure ? failure_json(*job.failure) : Json(nullptr)},
+          {"hang", job.hang ? hang_json(*job.hang) : Json(nullptr)},
           {"restarts", job.restarts},
           {"node_restarts", job.node_restarts},
           {"oom_restarts", job.oom_restarts},
           {"preemptions", job.preemptions},
           {"earlier_failures", std::move(earlier)},
+          {"stopped_by", stopped_by_json(job)},
           {"unix_ms_submitted", job.unix_ms_submitted},
           {"unix_ms_started", job.unix_ms_started},
           {"unix_ms_ended", job.unix_ms_ended},
@@ -207,9 +228,12 @@ std::string explanation_json(const Explanation& explanation) {
   return document({{"job", explanation.job},
                    {"state", name(to_string(explanation.state))},
                    {"reason", explanation.reason},
+                   {"stack", explanation.details},
                    {"help", explanation.help},
                    {"nodes", std::move(nodes)},
-                   {"ahead", std::move(ahead)}});
+                   {"ahead", std::move(ahead)},
+                   {"more_nodes", explanation.more_nodes},
+                   {"more_ahead", explanation.more_ahead}});
 }
 
 std::string event_json(const ClusterEvent& event) {

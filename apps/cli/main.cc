@@ -3,6 +3,8 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/exit_codes.h"
+#include "apps/cli/hints.h"
+#include "apps/cli/screen.h"
 #include "apps/common/flags.h"
 
 namespace {
@@ -11,7 +13,9 @@ constexpr const char* kFooter =
     "Exit codes:\n"
     "  the job's   `run` and `wait` pass on the code of the rank that failed first (128 + signal)\n"
     "  64          wrong usage, or no such job\n"
-    "  69          the master cannot be reached, or was lost while watching\n"
+    "  65          some of what was asked for is damaged on the master's disk\n"
+    "  69          the master cannot be reached, or was lost while watching and did not come back\n"
+    "  73          standard output or --out cannot be written\n"
     "  75          try again later: no room (--fail-when-full), or the master's disk is full\n"
     "  77          denied\n"
     "  124         the job ran longer than its --time-limit\n"
@@ -49,7 +53,7 @@ int run(int argc, char** argv) {
     add(app, &action);
   }
   add_complete(app, &action, after_dashes);
-  if (const std::optional<int> exit_code = longhaul::parse_flags(app, argc, argv)) {
+  if (const std::optional<int> exit_code = longhaul::parse_flags(app, argc, argv, hints())) {
     return *exit_code;
   }
   return action();
@@ -59,7 +63,11 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
+    longhaul::cli::hold_standard_streams();
     return run(argc, argv);
+  } catch (const longhaul::cli::OutputError& error) {
+    if (!error.reader_is_gone()) std::cerr << "longhaul: " << error.what() << "\n";
+    return error.exit_code();
   } catch (const std::exception& error) {
     std::cerr << "longhaul: " << error.what() << "\n";
     return longhaul::cli::kExitInternal;

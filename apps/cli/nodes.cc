@@ -22,6 +22,30 @@ int nodes(const NodesFlags& flags) {
   return 0;
 }
 
+int forget(const std::string& master, const std::string& node) {
+  Screen screen;
+  JobClient client(master);
+  const Result<void> done = client.forget(node);
+  if (!done) return report_failure(done.failure(), screen);
+  print(node + " is forgotten\n");
+  return 0;
+}
+
+void add_forget(CLI::App& nodes, Action* action) {
+  auto master = std::make_shared<std::string>();
+  auto node = std::make_shared<std::string>();
+  CLI::App* command =
+      nodes.add_subcommand("forget", "list a lost worker no longer, nor know that it was drained");
+  command->add_option("NODE", *node, "a worker's id, as `longhaul nodes` shows it")
+      ->type_name("")
+      ->required();
+  add_master_flag(*command, master.get());
+  command->footer(
+      "Lost workers are forgotten by themselves after `longhaul-master --forget-lost`.");
+  command->callback(
+      [master, node, action] { *action = [master, node] { return forget(*master, *node); }; });
+}
+
 }  // namespace
 
 void add_nodes(CLI::App& app, Action* action) {
@@ -33,8 +57,12 @@ void add_nodes(CLI::App& app, Action* action) {
   command->footer(
       "Examples:\n"
       "  longhaul nodes\n"
-      "  longhaul nodes -o json");
-  command->callback([flags, action] { *action = [flags] { return nodes(*flags); }; });
+      "  longhaul nodes -o json\n"
+      "  longhaul nodes forget gpu-a");
+  command->callback([flags, action] {
+    if (!*action) *action = [flags] { return nodes(*flags); };
+  });
+  add_forget(*command, action);
 }
 
 }  // namespace longhaul::cli

@@ -1,10 +1,9 @@
 #include "apps/cli/progress.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstdio>
 
+#include "longhaul/base/printable.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {
@@ -13,17 +12,11 @@ namespace {
 constexpr double kWindowSeconds = 30;
 constexpr double kPlainSeconds = 10;
 
-std::string format_number(const char* pattern, double value) {
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), pattern, value);
-  return text.data();
-}
-
 // "812", "12.3k", "1.25M".
 std::string format_count(double count) {
-  if (count < 999.5) return format_number("%.0f", count);
-  if (count < 999'500) return format_number("%.3gk", count / 1e3);
-  return format_number("%.3gM", count / 1e6);
+  if (count < 999.5) return format_fixed(count, 0);
+  if (count < 999'500) return format_general(count / 1e3, 3) + "k";
+  return format_general(count / 1e6, 3) + "M";
 }
 
 std::string ranks_in_words(const JobStatus& job) {
@@ -50,17 +43,18 @@ void append_steps(const Progress& progress, std::vector<std::string>* parts) {
 
 void append_progress(const Progress& progress, std::vector<std::string>* parts) {
   append_steps(progress, parts);
-  if (progress.loss) parts->push_back("loss " + format_number("%.4g", *progress.loss));
+  if (progress.loss) parts->push_back("loss " + format_general(*progress.loss, 4));
   if (progress.tokens_per_second > 0) {
     parts->push_back(format_count(progress.tokens_per_second) + " tok/s");
   }
-  parts->push_back(format_number("comm %.0f%%", 100 * progress.communication_share));
+  parts->push_back(str_cat("comm ", format_fixed(100 * progress.communication_share, 0), "%"));
   if (progress.bytes_raw > 0) {
     std::string bytes =
         str_cat(format_bytes(progress.bytes_raw), " -> ", format_bytes(progress.bytes_sent));
     if (progress.bytes_sent > 0) {
-      bytes += format_number(" (%.2fx)", static_cast<double>(progress.bytes_raw) /
-                                             static_cast<double>(progress.bytes_sent));
+      const double ratio =
+          static_cast<double>(progress.bytes_raw) / static_cast<double>(progress.bytes_sent);
+      bytes += str_cat(" (", format_fixed(ratio, 2), "x)");
     }
     parts->push_back(bytes);
   }
@@ -83,7 +77,7 @@ void append_tasks(const JobStatus& job, std::vector<std::string>* parts) {
 }
 
 std::string head(const JobStatus& job, int64_t now_unix_ms) {
-  std::string text = str_cat(job.id, " ", to_string(job.state));
+  std::string text = str_cat(printable(job.id), " ", to_string(job.state));
   const auto start = static_cast<int64_t>(job.unix_ms_started);
   const int64_t end = job.unix_ms_ended > 0 ? static_cast<int64_t>(job.unix_ms_ended) : now_unix_ms;
   if (start > 0 && end >= start) {
@@ -150,7 +144,7 @@ std::string render_progress(const JobStatus& job, const std::optional<double>& s
   std::vector<std::string> parts = {head(job, now_unix_ms)};
   const std::optional<Progress> progress = summarize(job.ranks);
   if (job.state == JobState::kPending && !job.reason.empty()) {
-    parts.push_back(job.reason);
+    parts.push_back(printable(job.reason));
   } else if (job.array) {
     append_tasks(job, &parts);
     if (seconds_left && !has_ended(job.state)) {
@@ -166,10 +160,14 @@ std::string render_progress(const JobStatus& job, const std::optional<double>& s
 }
 
 std::string fit_line(const std::string& line, size_t width) {
-  if (line.size() <= width) return line;
+  if (display_width(line) <= width) return line;
   const size_t bar = line.rfind(" | ", width);
   if (bar != std::string::npos && bar > 0 && bar + 3 > width / 2) return line.substr(0, bar);
-  return line.substr(0, width);
+  size_t end = 0;
+  for (size_t column = 0; column < width; ++column) {
+    end += std::max<size_t>(character_length(std::string_view(line).substr(end)), 1);
+  }
+  return line.substr(0, end);
 }
 
 bool PlainPacer::due(const std::optional<Progress>& progress, Instant now) {

@@ -1,15 +1,11 @@
-#include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
-#include <string_view>
-#include <utility>
 
 #include "apps/cli/command.h"
 #include "apps/cli/exit_codes.h"
 #include "apps/cli/follow.h"
-#include "apps/cli/json_text.h"
+#include "apps/cli/lost_master.h"
+#include "apps/cli/result_sink.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {
@@ -17,103 +13,74 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Tasks without a result that are named one by one.
+constexpr uint64_t kNamedGaps = 20;
+
 struct ResultsFlags {
-  std::string master;
+  MasterFlags master;
   std::string job;
   std::string out;
   bool jsonl = false;
+  bool raw = false;
   ResultOptions options;
 };
 
-// Where results go, piece by piece.
-class ResultSink {
- public:
-  virtual ~ResultSink() = default;
-  // False: it cannot be written.
-  virtual bool take(const ResultPiece& piece) = 0;
-};
-
-bool to_stdout(std::string_view text) {
-  return std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+std::unique_ptr<ResultSink> make_sink(const ResultsFlags& flags) {
+  if (!flags.out.empty()) return make_folder_sink(flags.out);
+  return flags.jsonl ? make_json_sink() : make_plain_sink(flags.raw);
 }
 
-class PlainSink final : public ResultSink {
+// Tasks that ended without a result, or with one that cannot be read: said where they would stand,
+// and counted.
+class Gaps {
  public:
-  bool take(const ResultPiece& piece) override { return to_stdout(piece.data); }
-};
+  Gaps(Screen& screen, bool named) : screen_(screen), named_(named) {}
 
-// A line for each task. What is not UTF-8 becomes U+FFFD; --out gives every byte.
-class JsonLineSink final : public ResultSink {
- public:
-  bool take(const ResultPiece& piece) override {
-    std::string line;
-    if (!std::exchange(begun_, true)) {
-      line = str_cat(R"({"schema":)", kJsonSchema, R"(,"task":)", piece.task, R"(,"attempt":)",
-                     piece.attempt, R"(,"result":")");
+  void add(const ResultPiece& piece) {
+    if (!piece.damaged.empty()) {
+      ++damaged_;
+      screen_.message(str_cat("task ", piece.task, ": its result is damaged and left out: ",
+                              std::string(piece.damaged)));
+      return;
     }
-    text_ += piece.data;
-    const std::string rest = piece.last ? "" : cut_unfinished_character();
-    const std::string quoted =
-        nlohmann::json(text_).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-    line += std::string_view(quoted).substr(1, quoted.size() - 2);
-    text_ = rest;
-    if (piece.last) {
-      line += "\"}\n";
-      begun_ = false;
-    }
-    return to_stdout(line);
+    ++(piece.outcome == TaskOutcome::kGivenUp ? given_up_ : cancelled_);
+    if (!named_ || count() > kNamedGaps) return;
+    screen_.message(str_cat("task ", piece.task, " has no result: ", to_string(piece.outcome),
+                            piece.error.empty() ? "" : ": ", piece.error));
+  }
+
+  uint64_t count() const { return given_up_ + cancelled_; }
+  uint64_t damaged() const { return damaged_; }
+  int exit_code() const { return damaged_ > 0 ? kExitDamaged : count() > 0 ? 1 : 0; }
+
+  void sum_up(const std::string& job) {
+    if (count() == 0) return;
+    screen_.message(str_cat(count(), count() == 1 ? " task has" : " tasks have", " no result (",
+                            given_up_, " given up, ", cancelled_, " cancelled): `longhaul results ",
+                            job, " --jsonl` says why, `longhaul map --retry-failed ", job,
+                            "` runs them again"));
   }
 
  private:
-  // A character that the next piece may complete waits for it.
-  std::string cut_unfinished_character() {
-    size_t start = text_.size();
-    while (start > 0 && text_.size() - start < 4) {
-      const auto byte = static_cast<unsigned char>(text_[--start]);
-      if ((byte & 0xC0U) == 0x80U) continue;  // in the middle of one
-      const size_t length = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
-      if (start + length <= text_.size()) break;
-      std::string rest = text_.substr(start);
-      text_.resize(start);
-      return rest;
-    }
-    return "";
-  }
-
-  bool begun_ = false;
-  std::string text_;
+  Screen& screen_;
+  const bool named_;
+  uint64_t given_up_ = 0;
+  uint64_t cancelled_ = 0;
+  uint64_t damaged_ = 0;
 };
 
-// A file for each task; whoever sees the file sees all of it.
-class FolderSink final : public ResultSink {
- public:
-  explicit FolderSink(fs::path folder) : folder_(std::move(folder)) {}
-
-  bool take(const ResultPiece& piece) override {
-    const fs::path draft = folder_ / str_cat(".", piece.task, ".new");
-    if (!file_.is_open()) file_.open(draft, std::ios::binary | std::ios::trunc);
-    file_ << piece.data;
-    if (!piece.last) return file_.good();
-    file_.close();
-    std::error_code error;
-    if (file_) fs::rename(draft, folder_ / std::to_string(piece.task), error);
-    return file_ && !error;
-  }
-
- private:
-  const fs::path folder_;
-  std::ofstream file_;
-};
-
-std::unique_ptr<ResultSink> make_sink(const std::string& out, bool jsonl) {
-  if (!out.empty()) return std::make_unique<FolderSink>(out);
-  if (jsonl) return std::make_unique<JsonLineSink>();
-  return std::make_unique<PlainSink>();
+void say_what_is_missing(const ResultsFlags& flags, uint64_t tasks, JobClient& client,
+                         Screen& screen) {
+  if (flags.options.follow) return;
+  const Result<JobStatus> job = client.get(flags.job);
+  if (!job || has_ended(job->state)) return;
+  screen.message(str_cat("job ", job->id, " has not ended: these are the results of ", tasks,
+                         " tasks so far (-f waits for the others)"));
 }
 
 int results(const ResultsFlags& flags) {
   Screen screen;
-  JobClient client(flags.master);
+  JobClient client(flags.master.address, patient(flags.master, screen));
   std::error_code error;
   if (!flags.out.empty()) fs::create_directories(flags.out, error);
   if (error) {
@@ -121,47 +88,69 @@ int results(const ResultsFlags& flags) {
     return kExitCannotCreate;
   }
   bool written = true;
-  uint64_t count = 0;
-  const std::unique_ptr<ResultSink> sink = make_sink(flags.out, flags.jsonl);
+  uint64_t tasks = 0;
+  Gaps gaps(screen, !flags.jsonl);
+  const std::unique_ptr<ResultSink> sink = make_sink(flags);
   const auto take = [&](const ResultPiece& piece) {
-    count += piece.last ? 1 : 0;
     written = sink->take(piece);
+    if (piece.last) ++tasks;
+    const bool gap = piece.outcome != TaskOutcome::kDone || !piece.damaged.empty();
+    if (piece.last && gap) gaps.add(piece);
     return written;
   };
   const Result<void> read = client.result_pieces(flags.job, flags.options, take);
-  written = std::fflush(stdout) == 0 && written;
   if (!read) return report_failure(read.failure(), screen);
   if (!written) {
-    screen.message(flags.out.empty() ? "stdout was closed" : "could not write to " + flags.out);
+    screen.message("could not write to " + flags.out);
     return kExitCannotCreate;
   }
-  if (!flags.out.empty()) screen.message(str_cat(count, " results in ", flags.out));
-  return 0;
+  if (!flags.out.empty())
+    screen.message(str_cat(tasks - gaps.count() - gaps.damaged(), " results in ", flags.out));
+  say_what_is_missing(flags, tasks, client, screen);
+  gaps.sum_up(flags.job);
+  return gaps.exit_code();
 }
 
 }  // namespace
 
 void add_results(CLI::App& app, Action* action) {
   auto flags = std::make_shared<ResultsFlags>();
+  flags->options.all_ended = true;
   CLI::App* command =
       app.add_subcommand("results", "what the tasks of an array gave, in task order");
   add_job_argument(*command, &flags->job);
-  add_master_flag(*command, &flags->master);
-  CLI::Option* out =
-      command->add_option("--out", flags->out, "a file for each task, called by its number")
-          ->type_name("FOLDER");
-  command->add_flag("--jsonl", flags->jsonl, "a line of JSON for each task")->excludes(out);
+  add_patient_master_flags(*command, &flags->master);
+  CLI::Option* out = command
+                         ->add_option("--out", flags->out,
+                                      "a file for each task, called by its index (default: stdout)")
+                         ->type_name("FOLDER");
+  command
+      ->add_flag("--jsonl", flags->jsonl,
+                 "a line of JSON for each task: input, state, worker, duration, error, result")
+      ->excludes(out);
   command->add_flag("-f,--follow", flags->options.follow, "go on until the job has ended");
-  command->add_option("--from", flags->options.first_task, "the first task wanted")
+  command
+      ->add_option_function<uint64_t>(
+          "--from", [flags](uint64_t task) { flags->options.first_task = task; },
+          "the first task wanted, by its index (default: the first there is)")
       ->type_name("TASK");
+  add_raw_flag(*command, &flags->raw);
   command->footer(
-      "Without --follow it gives what there is now without a gap. Tasks that were given up have "
-      "no\n"
-      "result: longhaul status names them.\n"
+      "A task is called by its index, or by its place from 0 on where it has an input of its own.\n"
+      "Without --follow it gives what there is now without a gap. A task that was given up or\n"
+      "cancelled has no result: stderr says so, and the exit code is 1 then; a result that is "
+      "damaged\n"
+      "on the master's disk is named and left out, and the exit code is 65. In JSON, \"encoding\" "
+      "says\n"
+      "how a result is written: \"utf-8\", or \"base64\" where it is no text or larger than 32 "
+      "MiB.\n"
       "Examples:\n"
       "  longhaul results last --jsonl\n"
       "  longhaul results j3 -f --out results");
-  command->callback([flags, action] { *action = [flags] { return results(*flags); }; });
+  command->callback([flags, action] {
+    flags->options.inputs = flags->jsonl;
+    *action = [flags] { return results(*flags); };
+  });
 }
 
 }  // namespace longhaul::cli

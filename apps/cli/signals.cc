@@ -9,6 +9,7 @@ namespace {
 
 // A signal handler can reach nothing but globals; SignalCounter is their only user.
 std::atomic<int> g_count{0};
+std::atomic<int> g_hangups{0};
 std::atomic<int> g_first{0};
 constexpr std::array kSignals = {SIGINT, SIGTERM, SIGHUP};
 std::array<struct sigaction, kSignals.size()> g_before;
@@ -17,6 +18,7 @@ struct sigaction g_pipe_before;
 void count_signal(int signal) {
   int none = 0;
   g_first.compare_exchange_strong(none, signal);
+  if (signal == SIGHUP) g_hangups.fetch_add(1);
   g_count.fetch_add(1);
 }
 
@@ -24,6 +26,7 @@ void count_signal(int signal) {
 
 SignalCounter::SignalCounter() {
   g_count = 0;
+  g_hangups = 0;
   g_first = 0;
   struct sigaction action = {};
   action.sa_handler = count_signal;
@@ -47,6 +50,9 @@ SignalCounter::~SignalCounter() {
 
 int SignalCounter::count() const {
   return g_count;
+}
+int SignalCounter::hangups() const {
+  return g_hangups;
 }
 int SignalCounter::first() const {
   return g_first;

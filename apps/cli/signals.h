@@ -12,7 +12,9 @@ class SignalCounter {
   SignalCounter(const SignalCounter&) = delete;
   SignalCounter& operator=(const SignalCounter&) = delete;
 
+  // Of all three.
   int count() const;
+  int hangups() const;
   // The first one that came; 0: none.
   int first() const;
 };

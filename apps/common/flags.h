@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <iostream>
 #include <map>
@@ -18,8 +19,19 @@
 namespace longhaul {
 
 constexpr int kExitUsage = 64;
+constexpr int kExitCannotWrite = 73;
+
+// What users of other programs try, and what to say then: "did you mean 'ps --watch'?" behind an
+// unknown word. Flags with dashes, however they were typed.
+using Hints = std::map<std::string, std::string>;
 
 namespace detail {
+
+// "--node_rank" is "--node-rank".
+inline std::string with_dashes(std::string word) {
+  if (word.starts_with("--")) std::replace(word.begin(), word.end(), '_', '-');
+  return word;
+}
 
 // What could have been meant by `word`: the flags of `app`, or its subcommands.
 inline std::vector<std::string> flag_candidates(const CLI::App& app, std::string_view word) {
@@ -43,19 +55,23 @@ inline const CLI::App& innermost_command(const CLI::App& app) {
 }
 
 // "unknown flag '--rank': did you mean '--ranks'?", or "" when nothing was left over.
-inline std::string unknown_argument(const CLI::App& app) {
+inline std::string unknown_argument(const CLI::App& app, const Hints& hints) {
   const std::vector<std::string> left_over = app.remaining(true);
   if (left_over.empty()) return "";
   const std::string word = left_over.front().substr(0, left_over.front().find('='));
   const CLI::App& command = innermost_command(app);
   const std::string near = closest_match(word, flag_candidates(command, word));
+  const auto hint = hints.find(with_dashes(word));
   const bool is_command =
       !word.starts_with("-") && &command == &app && !flag_candidates(app, word).empty();
   return str_cat("unknown ",
                  word.starts_with("-") ? "flag"
                  : is_command          ? "command"
                                        : "argument",
-                 " '", word, "'", near.empty() ? "" : ": did you mean '" + near + "'?");
+                 " '", word, "'",
+                 hint != hints.end() ? ": " + hint->second
+                 : near.empty()      ? ""
+                                     : ": did you mean '" + near + "'?");
 }
 
 }  // namespace detail
@@ -85,14 +101,20 @@ inline CLI::Option* add_bytes_flag(CLI::App& app, const std::string& name, uint6
 // Parses the command line into the variables bound to `app`, which gets --version here. Returns the
 // code to exit with when there is nothing more to do (help, version, wrong usage), after printing
 // why.
-inline std::optional<int> parse_flags(CLI::App& app, int argc, const char* const* argv) {
+inline std::optional<int> parse_flags(CLI::App& app, int argc, const char* const* argv,
+                                      const Hints& hints = {}) {
   app.set_version_flag("--version", str_cat(app.get_name(), " ", version()));
   try {
     app.parse(argc, argv);
     return std::nullopt;
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
-    const std::string unknown = detail::unknown_argument(app);
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+      app.exit(error);
+      if (std::cout.flush()) return 0;
+      std::cerr << app.get_name() << ": cannot write to standard output\n";
+      return kExitCannotWrite;
+    }
+    const std::string unknown = detail::unknown_argument(app, hints);
     std::cerr << app.get_name() << ": " << (unknown.empty() ? error.what() : unknown) << "\n"
               << "Try '" << app.get_name() << " --help'.\n";
     return kExitUsage;

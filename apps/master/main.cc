@@ -3,24 +3,32 @@
 #include <CLI/CLI.hpp>
 
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <optional>
 #include <string>
 
 #include "apps/common/flags.h"
+#include "control/ledger/restore.h"
 #include "control/master/master.h"
+#include "longhaul/base/descriptors.h"
 #include "longhaul/base/log.h"
+#include "longhaul/base/mutex.h"
 
 namespace {
 
 using namespace longhaul;
 
-constexpr int kExitUnavailable = 69;   // EX_UNAVAILABLE of sysexits.h
+constexpr int kExitDamaged = 65;       // EX_DATAERR of sysexits.h: the database is damaged
+constexpr int kExitUnavailable = 69;   // EX_UNAVAILABLE
+constexpr int kExitInternal = 70;      // EX_SOFTWARE
 constexpr int kExitCannotCreate = 73;  // EX_CANTCREAT
+constexpr int kExitTryLater = 75;      // EX_TEMPFAIL: a full disk
 constexpr milliseconds kStopLimit{15'000};
 
 // $XDG_STATE_HOME/longhaul/master, as the XDG base directory specification has it.
@@ -38,9 +46,12 @@ struct Flags {
   std::string state = default_state_folder();
   bool in_memory = false;
   std::string backup_to;
+  std::string restore_from;
   double lease_seconds = 5;
+  double hang_after_seconds = 30;
   size_t keep_jobs = 200;
   size_t keep_events = 10'000;
+  double forget_lost_days = 7;
   std::string log_level = "info";
 };
 
@@ -48,7 +59,7 @@ void add_flags(CLI::App* app, Flags* flags) {
   app->add_option("--listen", flags->listen, "HOST:PORT to listen on; port 0 takes a free one")
       ->capture_default_str();
   app->add_option("--port-file", flags->port_file,
-                  "file to write the HOST:PORT listened on to, once it is");
+                  "file to write the HOST:PORT listened on to, once it is (default: none)");
   app->add_option("--state", flags->state,
                   "folder of the database with jobs and workers; a master started again on it goes "
                   "on where the last one was")
@@ -59,6 +70,11 @@ void add_flags(CLI::App* app, Flags* flags) {
                   "seconds of silence after which a worker counts as lost")
       ->check(CLI::Range(0.5, 3600.0))
       ->capture_default_str();
+  app->add_option("--hang-after", flags->hang_after_seconds,
+                  "seconds without a new step or collective after which a job is said to hang, and "
+                  "which rank is behind")
+      ->check(CLI::Range(0.5, 86'400.0))
+      ->capture_default_str();
   app->add_option(
          "--keep-jobs", flags->keep_jobs,
          "jobs that have ended to keep, with their output and results; older ones are dropped")
@@ -67,6 +83,12 @@ void add_flags(CLI::App* app, Flags* flags) {
   app->add_option("--keep-events", flags->keep_events,
                   "what happened last: so many events are kept for `longhaul events`")
       ->check(CLI::Range(100, 1'000'000))
+      ->capture_default_str();
+  app->add_option("--forget-lost", flags->forget_lost_days,
+                  "days after which a lost worker is forgotten, also that it was drained; "
+                  "`longhaul nodes forget` does so at once")
+      ->type_name("DAYS")
+      ->check(CLI::Range(0.001, 36'500.0))
       ->capture_default_str();
   app->add_option("--log-level", flags->log_level, "what to log to stderr")
       ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
@@ -79,11 +101,16 @@ MasterOptions options_from(const Flags& flags) {
   if (!flags.in_memory) options.state_folder = flags.state;
   options.core.cluster.keep_ended_jobs = flags.keep_jobs;
   options.core.keep_events = flags.keep_events;
+  options.core.cluster.hang_after =
+      milliseconds(static_cast<int64_t>(flags.hang_after_seconds * 1000));
   WorkerOptions& workers = options.core.cluster.workers;
   workers.lease = milliseconds(static_cast<int64_t>(flags.lease_seconds * 1000));
   // Three may be missed before a worker is unreachable, and then there is still time left.
   workers.heartbeat_interval = std::min(milliseconds(1000), workers.lease / 5);
   workers.most_margin = workers.lease;
+  constexpr double kMsOfADay = 24.0 * 3600 * 1000;
+  workers.forget_lost_after =
+      milliseconds(static_cast<int64_t>(flags.forget_lost_days * kMsOfADay));
   return options;
 }
 
@@ -106,20 +133,66 @@ sigset_t block_stop_signals() {
   return signals;
 }
 
-int backup(const Flags& flags) {
-  const Result<void> done = Ledger::backup(flags.state, flags.backup_to);
+int exit_code_of(ErrorKind kind, int otherwise) {
+  switch (kind) {
+    case ErrorKind::kInvalid:
+      return kExitUsage;
+    case ErrorKind::kCorrupt:
+      return kExitDamaged;
+    case ErrorKind::kInternal:
+      return kExitInternal;
+    case ErrorKind::kExhausted:
+      return kExitTryLater;
+    default:
+      return otherwise;
+  }
+}
+
+int report(const Result<void>& done) {
   if (done) return 0;
   std::cerr << "longhaul-master: " << done.failure().message << "\n";
-  return done.failure().kind == ErrorKind::kInvalid ? kExitUsage : kExitCannotCreate;
+  return exit_code_of(done.failure().kind, kExitCannotCreate);
 }
+
+int restore(const Flags& flags) {
+  const Result<std::string> kept = restore_state(flags.restore_from, flags.state);
+  if (!kept) return report(kept.failure());
+  std::cout
+      << flags.state << " holds the state of " << flags.restore_from
+      << ", which begins a new life when a master is started on it: jobs that ran when it was "
+         "copied fail, or are formed again, and workers end what they still run of any other\n";
+  if (!kept->empty()) std::cout << "the state that was there before is in " << *kept << "\n";
+  return 0;
+}
+
+// Says why the database refuses for good, and has main() end.
+class Breakdown {
+ public:
+  void happened(const Failure& failure) {
+    MutexLock lock(mutex_);
+    failure_ = failure;
+    ::kill(::getpid(), SIGTERM);
+  }
+  std::optional<Failure> failure() const {
+    MutexLock lock(mutex_);
+    return failure_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::optional<Failure> failure_ LONGHAUL_GUARDED_BY(mutex_);
+};
 
 int run(const Flags& flags) {
   const sigset_t signals = block_stop_signals();
+  (void)raise_descriptor_limit();
+  Breakdown breakdown;
   Result<std::unique_ptr<Master>> master = Master::start(options_from(flags));
   if (!master) {
     std::cerr << "longhaul-master: " << master.failure().message << "\n";
-    return master.failure().kind == ErrorKind::kInvalid ? kExitUsage : kExitUnavailable;
+    return exit_code_of(master.failure().kind, kExitUnavailable);
   }
+  (*master)->on_broken([&breakdown](const Failure& failure) { breakdown.happened(failure); });
   std::cout << "longhaul-master listening on " << (*master)->address() << std::endl;
   if (!flags.port_file.empty() && !write_atomically(flags.port_file, (*master)->address())) {
     std::cerr << "longhaul-master: cannot write " << flags.port_file << "\n";
@@ -127,13 +200,19 @@ int run(const Flags& flags) {
   }
   int signal = 0;
   sigwait(&signals, &signal);
+  const std::optional<Failure> broken = breakdown.failure();
+  if (broken) {
+    std::cerr << "longhaul-master: ends, because its database refuses for good: " << broken->message
+              << "\nranks go on and look for a master; see docs/operations.md, \"Backup and "
+                 "restore\"\n";
+  }
   log(LogLevel::kInfo, "master", "signal ", signal,
       flags.in_memory ? ": stopping all jobs" : ": ending; jobs go on and find the next master");
   if (!(*master)->shut_down(kStopLimit)) {
     log(LogLevel::kWarning, "master", "some ranks did not end within ", kStopLimit.count(), " ms");
   }
   if (!flags.port_file.empty()) std::remove(flags.port_file.c_str());
-  return 0;
+  return broken ? exit_code_of(broken->kind, kExitInternal) : 0;
 }
 
 }  // namespace
@@ -143,18 +222,31 @@ int main(int argc, char** argv) {
   CLI::App app("The master of a Longhaul cluster: workers and the command line dial it.",
                "longhaul-master");
   add_flags(&app, &flags);
+  const auto add_state = [&flags](CLI::App* command) {
+    command->add_option("--state", flags.state, "folder of the database")->capture_default_str();
+  };
   CLI::App* backup_command = app.add_subcommand(
       "backup", "copies the database of --state to a new file, also while a master runs on it");
-  backup_command->add_option("--state", flags.state, "folder of the database")
-      ->capture_default_str();
-  backup_command
-      ->add_option("FILE", flags.backup_to,
-                   "the copy; put it as master.db into a folder of "
-                   "its own to start a master on it")
+  add_state(backup_command);
+  backup_command->add_option("FILE", flags.backup_to, "the copy, for `longhaul-master restore`")
       ->required();
+  CLI::App* restore_command = app.add_subcommand(
+      "restore",
+      "puts a copy that `backup` made into --state, where no master may run; what is there now is "
+      "kept aside, and the state begins a new life");
+  add_state(restore_command);
+  restore_command->add_option("FILE", flags.restore_from, "the copy")->required();
+  CLI::App* new_life_command = app.add_subcommand(
+      "new-life",
+      "has the state begin a new life at the next start: call it after a disk or a machine with "
+      "--state was rolled back to a snapshot, which no master can see");
+  add_state(new_life_command);
   if (const auto exit_code = parse_flags(app, argc, argv)) return *exit_code;
   LogLevel level = LogLevel::kInfo;
   parse_log_level(flags.log_level, &level);
   set_log_level(level);
-  return backup_command->parsed() ? backup(flags) : run(flags);
+  if (backup_command->parsed()) return report(Ledger::backup(flags.state, flags.backup_to));
+  if (restore_command->parsed()) return restore(flags);
+  if (new_life_command->parsed()) return report(begin_new_life(flags.state));
+  return run(flags);
 }

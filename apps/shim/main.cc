@@ -5,9 +5,9 @@
 //
 // - It reads the rank's output and spools it into the rank's folder; it keeps the rank's state and
 //   at last how it ended in the ledger there. No byte depends on the worker's life.
-// - When the rank ends, when the worker says so, or when the worker is gone (its socket closes,
-// also
-//   by kill -9) and no other one has come in time, it kills every descendant that is left.
+// - When the rank has ended and what it had started has had its time (tree_end.h), when the worker
+//   says so, or when the worker is gone (its socket closes, also by kill -9) and no other one has
+//   come in time, it kills every descendant that is left, and names it.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,18 +27,21 @@
 #include <algorithm>
 #include <initializer_list>
 #include <optional>
+#include <string>
+#include <vector>
 
+#include "apps/shim/output.h"
 #include "apps/shim/rank_tree.h"
+#include "apps/shim/tree_end.h"
 #include "control/worker/proc_stat.h"
 #include "control/worker/rank_ledger.h"
 #include "control/worker/shim_protocol.h"
-#include "control/worker/spool_writer.h"
 
 namespace longhaul {
 namespace {
 
-// More than a pipe can hold, fewer than a writer that goes on could keep us at.
-constexpr int kDrainReads = 64;
+// In a remark; there may be thousands of processes.
+constexpr size_t kNamed = 5;
 
 int64_t now_ms() {
   timespec now{};
@@ -57,44 +60,6 @@ RankLedger* map_ledger() {
   const bool ours = ledger->magic == RankLedger::kMagic && ledger->version == RankLedger::kVersion;
   return ours ? ledger : nullptr;
 }
-
-// One stream of the rank's output, from the pipe to the disk.
-class Output {
- public:
-  Output(const char* name, RankLedger::Stream& stream, uint64_t max_bytes)
-      : spool_(kShimFolderFd, name, stream, max_bytes) {
-    int ends[2];
-    if (::pipe2(ends, O_CLOEXEC) != 0) return;
-    read_end_ = ends[0];
-    write_end_ = ends[1];
-    ::fcntl(read_end_, F_SETFL, O_NONBLOCK);
-  }
-
-  int read_end() const { return read_end_; }
-  int write_end() const { return write_end_; }
-  // The rank has it now: its end shows when nobody holds it any more.
-  void close_write_end() { ::close(write_end_); }
-
-  // False when nothing is there now.
-  bool read_once() {
-    static char buffer[64 << 10];
-    if (read_end_ < 0) return false;
-    const ssize_t size = ::read(read_end_, buffer, sizeof(buffer));
-    if (size > 0) {
-      spool_.append(buffer, static_cast<size_t>(size));
-      return true;
-    }
-    if (size < 0 && (errno == EAGAIN || errno == EINTR)) return false;
-    ::close(read_end_);
-    read_end_ = -1;  // poll() leaves it out
-    return false;
-  }
-
- private:
-  SpoolWriter spool_;
-  int read_end_ = -1;
-  int write_end_ = -1;
-};
 
 // The worker that is connected, and the socket through which the next one comes.
 class WorkerLine {
@@ -158,19 +123,40 @@ class WorkerLine {
   int64_t alone_since_ms_ = 0;
 };
 
+// "sleep 1000 (pid 12), tee log (pid 13) and 3 more"
+std::string name_all(const std::vector<RankTree::Member>& members) {
+  std::string text;
+  for (size_t i = 0; i < members.size() && i < kNamed; ++i) {
+    text +=
+        (i == 0 ? "" : ", ") + members[i].name + " (pid " + std::to_string(members[i].pid) + ")";
+  }
+  if (members.size() > kNamed) text += " and " + std::to_string(members.size() - kNamed) + " more";
+  return text;
+}
+
+// "5 s", "1.5 s"
+std::string seconds(int64_t ms) {
+  char text[32];
+  (void)::snprintf(text, sizeof(text), "%g s", static_cast<double>(ms) / 1000);
+  return text;
+}
+
 class Shim {
  public:
   Shim(RankLedger& ledger, int64_t adopt_timeout_ms, uint64_t spool_bytes)
       : ledger_(ledger),
-        out_("stdout", ledger.streams[0], spool_bytes),
-        err_("stderr", ledger.streams[1], spool_bytes),
+        tree_end_(ledger.orders.linger_ms, ledger.orders.grace_ms),
+        out_(kShimFolderFd, "stdout", ledger.streams[0], spool_bytes, ledger.orders.terminal),
+        err_(kShimFolderFd, "stderr", ledger.streams[1], spool_bytes, ledger.orders.terminal),
         worker_(adopt_timeout_ms) {}
 
-  void run(const char* program, const char* directory, char** argv) {
+  void run(RankTree::Program program) {
     introduce();
     const int signals = block_signals();
-    const RankTree::StartError error =
-        tree_.start(program, directory, argv, out_.write_end(), err_.write_end());
+    program.out = out_.write_end();
+    program.err = err_.write_end();
+    program.descriptor_limit = ledger_.orders.descriptor_limit;
+    const RankTree::StartError error = start(program);
     out_.close_write_end();
     err_.close_write_end();
     ledger_.rank_pid = tree_.rank();
@@ -184,13 +170,20 @@ class Shim {
     watch(signals);
     tree_.kill_everything();
     // Whoever could write is gone: all that they wrote is in the pipes.
-    drain(out_);
-    drain(err_);
+    out_.drain();
+    err_.drain();
+    for (const std::string& remark : remarks_) err_.add_remark(remark);
     ledger_.wait_status = tree_.wait_status();
     enter(RankPhase::kEnded);
   }
 
  private:
+  // A rank without its output is not started.
+  RankTree::StartError start(const RankTree::Program& program) {
+    if (program.out < 0 || program.err < 0) return {ShimStep::kFork, EMFILE};
+    return tree_.start(program);
+  }
+
   void enter(RankPhase phase) {
     ledger_.phase.store(phase, std::memory_order_release);
     worker_.look();
@@ -216,30 +209,92 @@ class Shim {
     return ::signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK);
   }
 
+  // Until the whole tree has ended, or is to be killed.
   void watch(int signals) {
-    tree_.reap();
-    while (!tree_.rank_ended() && !worker_.abandoned()) {
+    reap();
+    while (tree_lives_ && !killed_ && !worker_.abandoned()) {
       pollfd fds[] = {{signals, POLLIN, 0},
                       {worker_.connection(), POLLIN, 0},
                       {worker_.listener(), POLLIN, 0},
                       {out_.read_end(), POLLIN, 0},
                       {err_.read_end(), POLLIN, 0}};
-      if (::poll(fds, std::size(fds), worker_.patience_ms()) < 0) continue;
+      if (::poll(fds, std::size(fds), patience_ms()) < 0) continue;
       if (fds[0].revents != 0) handle_signal(signals);
       if (fds[1].revents != 0) handle_command();
       if (fds[2].revents != 0) worker_.accept();
       bool news = fds[3].revents != 0 && out_.read_once();
       news |= fds[4].revents != 0 && err_.read_once();
       if (news) worker_.look();
+      take_step();
     }
     if (!tree_.rank_ended()) note_command();
+  }
+
+  int patience_ms() const {
+    const int worker_ms = worker_.patience_ms();
+    const auto tree_ms = static_cast<int>(std::min<int64_t>(tree_end_.wait_ms(now_ms()), 60'000));
+    if (worker_ms < 0 || tree_ms < 0) return std::max(worker_ms, tree_ms);
+    return std::min(worker_ms, tree_ms);
+  }
+
+  void reap() {
+    const bool had_ended = tree_.rank_ended();
+    tree_lives_ = tree_.reap();
+    if (had_ended || !tree_.rank_ended()) return;
+    ledger_.wait_status = tree_.wait_status();
+    if (!tree_lives_) return;
+    tree_end_.first_process_ended(tree_.wait_status() != 0, now_ms());
+    enter(RankPhase::kLingering);
+    if (tree_end_.told()) tell_those_elsewhere();
+  }
+
+  // The rank's group has had its SIGTERM, and a second one means "at once" to many programs.
+  void tell_those_elsewhere() const {
+    std::vector<RankTree::Member> rest = tree_.members();
+    std::erase_if(rest, [](const RankTree::Member& member) { return member.in_group; });
+    RankTree::terminate(rest);
+  }
+
+  void take_step() {
+    switch (tree_end_.take(now_ms())) {
+      case TreeEnd::Step::kNothing:
+        return;
+      case TreeEnd::Step::kTerminate: {
+        const std::vector<RankTree::Member> rest = tree_.members();
+        remark("still running " + seconds(tree_end_.lingered_ms()) +
+                   " after the program had ended, so ended too: ",
+               rest);
+        return RankTree::terminate(rest);
+      }
+      case TreeEnd::Step::kKill:
+        return kill();
+    }
+  }
+
+  void kill() {
+    killed_ = true;
+    if (tree_end_.told()) {
+      remark("had not ended when the grace after SIGTERM was over, so killed: ", tree_.members());
+    } else if (tree_.rank_ended()) {
+      remark("had not ended " + seconds(tree_end_.grace_ms()) + " after SIGTERM, so killed: ",
+             tree_.members());
+    }
+  }
+
+  void remark(const std::string& what, const std::vector<RankTree::Member>& members) {
+    if (members.empty()) return;
+    remarks_.push_back("[longhaul: " + what + name_all(members) + "]");
+    std::string all;
+    for (const std::string& line : remarks_) all += line;
+    const size_t size = std::min(all.size(), sizeof(ledger_.ended_too) - 1);
+    ::memcpy(ledger_.ended_too, all.data(), size);
   }
 
   void handle_signal(int signals) {
     signalfd_siginfo info{};
     if (::read(signals, &info, sizeof(info)) != sizeof(info)) return;
     if (info.ssi_signo == SIGCHLD) {
-      tree_.reap();
+      reap();
     } else {
       tree_.signal(static_cast<int>(info.ssi_signo));
     }
@@ -249,11 +304,22 @@ class Shim {
     const std::optional<ShimCommand> command = worker_.hear();
     if (!command) return;
     // A rank that had ended by itself before the command came was not stopped by it.
-    tree_.reap();
-    if (tree_.rank_ended()) return;
-    note_command();
-    if (*command == ShimCommand::kTerminate) tree_.signal(SIGTERM);
-    if (*command == ShimCommand::kKill) tree_.kill_everything();
+    reap();
+    if (!tree_lives_) return;
+    if (!tree_.rank_ended()) note_command();
+    if (*command == ShimCommand::kTerminate) tell_to_end();
+    if (*command == ShimCommand::kKill) kill();
+  }
+
+  void tell_to_end() {
+    const bool again = tree_end_.terminated();
+    tree_end_.told_to_end();
+    if (again) return;
+    if (tree_.rank_ended()) {
+      RankTree::terminate(tree_.members());
+    } else {
+      tree_.signal(SIGTERM);
+    }
   }
 
   void note_command() {
@@ -263,16 +329,15 @@ class Shim {
     ledger_.process_state = stat ? stat->state : '\0';
   }
 
-  static void drain(Output& output) {
-    for (int i = 0; i < kDrainReads && output.read_once(); ++i) {
-    }
-  }
-
   RankLedger& ledger_;
   RankTree tree_;
+  TreeEnd tree_end_;
   Output out_;
   Output err_;
   WorkerLine worker_;
+  bool tree_lives_ = true;
+  bool killed_ = false;
+  std::vector<std::string> remarks_;
 };
 
 int run(int argc, char** argv) {
@@ -288,7 +353,11 @@ int run(int argc, char** argv) {
   RankLedger* ledger = map_ledger();
   if (ledger == nullptr) return 70;
   Shim shim(*ledger, ::strtoll(argv[1], nullptr, 10), ::strtoull(argv[2], nullptr, 10));
-  shim.run(argv[3], argv[4], argv + 5);
+  RankTree::Program program;
+  program.path = argv[3];
+  program.directory = argv[4];
+  program.argv = argv + 5;
+  shim.run(program);
   return 0;
 }
 

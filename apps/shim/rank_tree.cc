@@ -4,13 +4,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <optional>
+#include <set>
 
 #include "control/worker/proc_stat.h"
 
@@ -21,8 +25,7 @@ constexpr int kKillPatienceMs = 10'000;
 constexpr int kKillRoundMs = 5;
 
 // Runs in the child, between fork and exec.
-[[noreturn]] void become_rank(pid_t shim_pid, int error_pipe, const char* program,
-                              const char* directory, char** argv, int out, int err) {
+[[noreturn]] void become_rank(pid_t shim_pid, int error_pipe, const RankTree::Program& program) {
   for (int signal_number = 1; signal_number < NSIG; ++signal_number) {
     (void)::signal(signal_number, SIG_DFL);
   }
@@ -32,29 +35,71 @@ constexpr int kKillRoundMs = 5;
   ::setsid();
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != shim_pid) ::_exit(127);
-  ::dup2(out, STDOUT_FILENO);
-  ::dup2(err, STDERR_FILENO);
+  ::dup2(program.out, STDOUT_FILENO);
+  ::dup2(program.err, STDERR_FILENO);
+  rlimit descriptors{};
+  if (program.descriptor_limit > 0 && ::getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
+    descriptors.rlim_cur = std::min<rlim_t>(program.descriptor_limit, descriptors.rlim_max);
+    ::setrlimit(RLIMIT_NOFILE, &descriptors);
+  }
   RankTree::StartError error{ShimStep::kChangeDirectory, 0};
-  if (directory[0] == '\0' || ::chdir(directory) == 0) {
+  if (program.directory[0] == '\0' || ::chdir(program.directory) == 0) {
     error.step = ShimStep::kExecute;
-    ::execv(program, argv);
+    ::execv(program.path, program.argv);
   }
   error.error_number = errno;
   (void)!::write(error_pipe, &error, sizeof(error));
   ::_exit(127);
 }
 
-void kill_children() {
+struct Process {
+  pid_t pid = 0;
+  ProcStat stat;
+};
+
+// All that run on this host; none when that cannot be told.
+std::vector<Process> running_processes() {
+  std::vector<Process> processes;
   DIR* proc = ::opendir("/proc");
-  if (proc == nullptr) return;
-  const pid_t self = ::getpid();
+  if (proc == nullptr) return processes;
   while (const dirent* entry = ::readdir(proc)) {
     const pid_t pid = static_cast<pid_t>(::strtol(entry->d_name, nullptr, 10));
     if (pid <= 1) continue;
     const std::optional<ProcStat> stat = read_proc_stat(pid);
-    if (stat && stat->parent == self) ::kill(pid, SIGKILL);
+    if (stat && stat->running()) processes.push_back({pid, *stat});
   }
   ::closedir(proc);
+  return processes;
+}
+
+void kill_children(pid_t rank) {
+  const std::vector<Process> processes = running_processes();
+  // Nobody can be listed: those at least that are known.
+  if (processes.empty() && rank > 0) ::kill(-rank, SIGKILL);
+  const pid_t self = ::getpid();
+  for (const Process& process : processes) {
+    if (process.stat.parent == self) ::kill(process.pid, SIGKILL);
+  }
+}
+
+// The start of its command line.
+std::string name_of(pid_t pid) {
+  char path[32];
+  (void)::snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+  char text[60];
+  ssize_t size = -1;
+  const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
+  if (fd >= 0) {
+    size = ::read(fd, text, sizeof(text));
+    ::close(fd);
+  }
+  if (size <= 0) return "a process";
+  std::string name(text, static_cast<size_t>(size));
+  while (!name.empty() && name.back() == '\0') name.pop_back();
+  for (char& c : name) {
+    if (c >= '\0' && c <= ' ') c = ' ';
+  }
+  return name;
 }
 
 }  // namespace
@@ -63,14 +108,13 @@ RankTree::RankTree() {
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
-RankTree::StartError RankTree::start(const char* program, const char* directory, char** argv,
-                                     int out, int err) {
+RankTree::StartError RankTree::start(const Program& program) {
   int error_pipe[2];
   if (::pipe2(error_pipe, O_CLOEXEC) != 0) return {ShimStep::kFork, errno};
   const pid_t shim_pid = ::getpid();
   rank_ = ::fork();
   if (rank_ < 0) return {ShimStep::kFork, errno};
-  if (rank_ == 0) become_rank(shim_pid, error_pipe[1], program, directory, argv, out, err);
+  if (rank_ == 0) become_rank(shim_pid, error_pipe[1], program);
   ::close(error_pipe[1]);
   StartError error;
   // exec closes the pipe: nothing to read means that the program runs.
@@ -98,10 +142,35 @@ void RankTree::signal(int signal_number) const {
   ::kill(-rank_, SIGCONT);
 }
 
+// A child of a member is one too, however it is listed.
+std::vector<RankTree::Member> RankTree::members() const {
+  const std::vector<Process> processes = running_processes();
+  std::set<pid_t> family = {::getpid()};
+  for (size_t before = 0; family.size() != before;) {
+    before = family.size();
+    for (const Process& process : processes) {
+      if (family.contains(process.stat.parent)) family.insert(process.pid);
+    }
+  }
+  std::vector<Member> found;
+  for (const Process& process : processes) {
+    if (process.pid == ::getpid() || !family.contains(process.pid)) continue;
+    found.push_back({process.pid, process.stat.group == rank_, name_of(process.pid)});
+  }
+  return found;
+}
+
+void RankTree::terminate(const std::vector<Member>& members) {
+  for (const Member& member : members) {
+    ::kill(member.pid, SIGTERM);
+    ::kill(member.pid, SIGCONT);
+  }
+}
+
 // The children of a killed process become ours, so round after round the whole tree goes.
 void RankTree::kill_everything() {
   for (int waited = 0; waited < kKillPatienceMs && reap(); waited += kKillRoundMs) {
-    kill_children();
+    kill_children(rank_);
     if (!reap()) return;
     const timespec round{0, kKillRoundMs * 1'000'000L};
     ::nanosleep(&round, nullptr);

@@ -7,6 +7,10 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "control/worker/rank_ledger.h"
 
 namespace longhaul {
@@ -21,17 +25,38 @@ class RankTree {
   // Makes this process the subreaper.
   RankTree();
 
-  // `out` and `err` become the rank's stdout and stderr. step kNone: it runs.
-  StartError start(const char* program, const char* directory, char** argv, int out, int err);
+  struct Program {
+    const char* path = nullptr;
+    const char* directory = nullptr;  // "": this process's own
+    char** argv = nullptr;
+    int out = -1;  // its stdout and stderr
+    int err = -1;
+    uint64_t descriptor_limit = 0;  // its soft limit of open files; 0: this process's own
+  };
+  // step kNone: it runs.
+  StartError start(const Program& program);
 
   pid_t rank() const { return rank_; }
   bool rank_ended() const { return rank_ended_; }
-  int wait_status() const { return wait_status_; }  // once it has ended
+  // As waitpid() gives it; while it runs, that of a process that was killed: nobody is to take one
+  // that SIGKILL did not end for one that did well.
+  int wait_status() const { return wait_status_; }
 
   // Reaps whoever has ended, adopted descendants too. Returns false when no child is left.
   bool reap();
   // To the rank's process group, and to the rank itself should it have left its group.
   void signal(int signal_number) const;
+
+  struct Member {
+    pid_t pid = 0;
+    bool in_group = false;  // of the rank
+    std::string name;       // how it was called, in one short line
+  };
+  // Every descendant that runs.
+  std::vector<Member> members() const;
+  // SIGTERM to each of them that can take one.
+  static void terminate(const std::vector<Member>& members);
+
   // Every descendant; returns when all are gone, at the latest after some seconds (a process that
   // SIGKILL does not end sits in the kernel).
   void kill_everything();
@@ -39,7 +64,7 @@ class RankTree {
  private:
   pid_t rank_ = -1;
   bool rank_ended_ = false;
-  int wait_status_ = 0;
+  int wait_status_ = 9;  // SIGKILL
 };
 
 }  // namespace longhaul

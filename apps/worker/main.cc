@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cstdlib>
 #include <iostream>
 #include <optional>
 #include <string>
@@ -28,7 +29,7 @@ struct Flags {
 };
 
 void define(CLI::App& app, Flags& flags) {
-  app.add_option("--master", flags.settings.master, "The master's address, HOST:PORT")
+  app.add_option("--master", flags.settings.master, "The master's address, HOST:PORT (no default)")
       ->envname("LONGHAUL_MASTER")
       ->required();
   app.add_option("--slots", flags.settings.slots,
@@ -70,21 +71,31 @@ void define(CLI::App& app, Flags& flags) {
       ->capture_default_str();
 }
 
-sigset_t stop_signals() {
+// Nobody else sends it: the thread that waits for signals ends.
+int end_of_signals() {
+  return SIGRTMAX;
+}
+
+sigset_t our_signals() {
   sigset_t signals;
   ::sigemptyset(&signals);
   ::sigaddset(&signals, SIGINT);
   ::sigaddset(&signals, SIGTERM);
+  ::sigaddset(&signals, SIGUSR2);
+  ::sigaddset(&signals, end_of_signals());
   return signals;
 }
 
-// Every SIGINT and SIGTERM becomes a shutdown(); the second one kills. SIGUSR2 ends the thread.
-void serve_signals(Worker& worker, sigset_t signals) {
-  ::sigaddset(&signals, SIGUSR2);
+// Every SIGINT and SIGTERM becomes a shutdown(); the second one kills. SIGUSR2: an upgrade.
+void serve_signals(Worker& worker, const sigset_t& signals) {
   for (;;) {
     int signal_number = 0;
     if (::sigwait(&signals, &signal_number) != 0) continue;
-    if (signal_number == SIGUSR2) return;
+    if (signal_number == end_of_signals()) return;
+    if (signal_number == SIGUSR2) {
+      worker.hand_over([] { std::_Exit(0); });
+      continue;
+    }
     log(LogLevel::kInfo, "worker", "signal ", signal_number, ": stopping the ranks");
     worker.shutdown();
   }
@@ -92,16 +103,14 @@ void serve_signals(Worker& worker, sigset_t signals) {
 
 int run(const Flags& flags) {
   // Blocked in every thread from here on; one thread waits for them.
-  sigset_t signals = stop_signals();
-  sigset_t blocked = signals;
-  ::sigaddset(&blocked, SIGUSR2);
-  ::pthread_sigmask(SIG_BLOCK, &blocked, nullptr);
+  const sigset_t signals = our_signals();
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   (void)::signal(SIGPIPE, SIG_IGN);
 
   Worker worker(flags.settings);
   Thread signal_thread("signals", [&] { serve_signals(worker, signals); });
   const Result<void> ended = worker.run();
-  ::kill(::getpid(), SIGUSR2);
+  ::kill(::getpid(), end_of_signals());
   signal_thread.join();
   if (ended) return 0;
   std::cerr << "longhaul-worker: " << ended.failure().message << "\n";

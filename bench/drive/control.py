@@ -41,8 +41,20 @@ class Master:
 
 
     def cpu_seconds(self):
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(pathlib.Path(f"/proc/{self.process.pid}/stat"))
+
+    def thread_seconds(self, name):
+        """Processor time of the thread of that name."""
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            if (task / "comm").read_text().strip() == name:
+                # Nanoseconds; stat counts in ticks of 10 ms.
+                return int((task / "schedstat").read_text().split()[0]) / 1e9
+        raise SystemExit(f"the master has no thread {name}")
+
+
+def cpu_seconds(stat):
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def high_water(pid):
@@ -66,9 +78,8 @@ def command_megabytes(master, *arguments):
 class Simulation:
     """bench_control, and when it said what (time.monotonic())."""
 
-    def __init__(self, master, workers, slots, tasks, batch, task_ms=0):
-        self.process = subprocess.Popen([BIN / "bench_control", master.address, *map(str, (workers, slots, tasks, batch, task_ms))],
-                                        stdout=subprocess.PIPE, text=True)
+    def __init__(self, master, *words):
+        self.process = subprocess.Popen([BIN / "bench_control", master.address, *map(str, words)], stdout=subprocess.PIPE, text=True)
         self.said = {}
 
     def until(self, what):
@@ -90,7 +101,7 @@ def rate(options, slots, tasks, batch):
     with tempfile.TemporaryDirectory() as folder:
         master = Master(pathlib.Path(folder))
         try:
-            simulation = Simulation(master, options.workers, slots, tasks, batch)
+            simulation = Simulation(master, options.workers, slots, tasks, batch, 0)
             simulation.end()
             said = simulation.said
             command = max(command_megabytes(master, "status", "last"), command_megabytes(master, "ps", "--all"))
@@ -122,7 +133,7 @@ def measure_recovery(options):
         with tempfile.TemporaryDirectory() as folder:
             master = Master(pathlib.Path(folder))
             try:
-                simulation = Simulation(master, options.workers, 4, 100_000, 1, task_ms=500)
+                simulation = Simulation(master, options.workers, 4, 100_000, 1, 500)
                 simulation.until("submitted")
                 time.sleep(5)
                 master.kill()
@@ -135,6 +146,29 @@ def measure_recovery(options):
     name = f"{options.workers} workers, 100,000 tasks, killed in the middle"
     emit_median("control", name, "serving again after its restart", serving, "s", 1)
     emit_median("control", name, "all workers back after its restart", back, "s", 8)
+
+
+def gang(ranks, kind):
+    """Seconds of the owner thread for a gang from its submission to its end, and of the clock."""
+    with tempfile.TemporaryDirectory() as folder:
+        master = Master(pathlib.Path(folder))
+        try:
+            simulation = Simulation(master, "gang", 10, ranks // 10, kind, 200)
+            simulation.until("submitting")
+            before = master.thread_seconds("lh-master")
+            simulation.end()
+            return master.thread_seconds("lh-master") - before, simulation.said["ended"] - simulation.said["submitting"]
+        finally:
+            master.kill()
+
+
+def measure_gangs(options):
+    """Joins and exits of one gang of ranks without processes on ten workers: a rank's cost must not grow with the ranks."""
+    for kind, name in [("joins", "ranks that join, leave and exit"), ("silent", "ranks that only exit")]:
+        for ranks in (250, 500, 1000, 2000, 4000):
+            runs = [gang(ranks, kind) for _ in range(options.runs)]
+            emit_median("control", f"{ranks} {name}", "owner thread's time a rank", [1e6 * cpu / ranks for cpu, _ in runs], "us")
+            emit_median("control", f"{ranks} {name}", "submission to end", [seconds for _, seconds in runs], "s")
 
 
 def measure_launches(options):
@@ -177,9 +211,9 @@ def main():
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=300, help="jobs of one rank, for submit to exec")
-    parser.add_argument("--only", choices=["rates", "recovery", "launches"])
+    parser.add_argument("--only", choices=["rates", "recovery", "launches", "gangs"])
     options = parser.parse_args()
-    for name, measure in [("launches", measure_launches), ("recovery", measure_recovery), ("rates", measure_rates)]:
+    for name, measure in [("launches", measure_launches), ("gangs", measure_gangs), ("recovery", measure_recovery), ("rates", measure_rates)]:
         if options.only in (None, name):
             measure(options)
 

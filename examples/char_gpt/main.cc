@@ -1,5 +1,6 @@
 // A small GPT that learns the bytes of a text, alone or over several ranks. The four lines that
-// make the training loop distributed are marked (1) to (4); the rest of the loop is plain libtorch.
+// make the training loop distributed are marked (1) to (4), the one that lets it be stopped (5);
+// the rest of the loop is plain libtorch.
 #include <torch/torch.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <thread>
 
 #include "examples/char_gpt/bigram.h"
+#include "examples/char_gpt/checkpoint.h"
 #include "examples/char_gpt/model.h"
 #include "examples/char_gpt/options.h"
 #include "examples/char_gpt/outcome.h"
@@ -57,7 +59,6 @@ void report_progress(World& world, const Options& options, int64_t step, double 
   }
   std::printf("step %ld of %ld  loss %.4f  %.0f tokens/s\n", step, options.steps, loss,
               tokens_per_second * world.size());
-  std::fflush(stdout);
 }
 
 // Ranks that share a host share its cores. OMP_NUM_THREADS, where set, goes first.
@@ -67,14 +68,25 @@ void set_threads(const World& world) {
   torch::set_num_threads(std::max(1, cores / world.local_size()));
 }
 
-// Returns the seconds that the loop took.
-double train(World& world, Ddp& model, const Options& options, const Corpus& corpus) {
+struct Trained {
+  double seconds = 0;
+  int64_t steps = 0;  // done here, without those of an earlier run
+  bool stopped = false;
+};
+
+// Every rank goes on from the same file, and rank 0 writes it.
+Trained train(World& world, Ddp& model, const Options& options, const Corpus& corpus) {
   auto optimizer = make_optimizer(model.model(), options);
+  const int64_t first = options.checkpoint.empty()
+                            ? 0
+                            : load_checkpoint(model.model(), *optimizer, options.checkpoint);
+  Trained trained;
   RandomWindows windows(corpus.training, options.batch, options.context, options.seed,
                         world.rank());  // (4) each rank learns from its own part of the text
+  for (int64_t step = 0; step < first; ++step) windows.next();
   double recent_loss = 0;
   const auto start = std::chrono::steady_clock::now();
-  for (int64_t step = 1; step <= options.steps; ++step) {
+  for (int64_t step = first + 1; step <= options.steps && !trained.stopped; ++step) {
     set_learning_rate(*optimizer, learning_rate(step, options));
     const Batch batch = windows.next();
     const torch::Tensor loss =
@@ -86,12 +98,21 @@ double train(World& world, Ddp& model, const Options& options, const Corpus& cor
     loss.backward();
     torch::nn::utils::clip_grad_norm_(model.model()->parameters(), kLargestNorm);
     optimizer->step();
-    const double tokens = static_cast<double>(step * options.batch * options.context);
-    recent_loss = step == 1 ? loss.item<double>()
-                            : kSmoothing * recent_loss + (1 - kSmoothing) * loss.item<double>();
+    const double tokens = static_cast<double>(++trained.steps * options.batch * options.context);
+    recent_loss = step == first + 1
+                      ? loss.item<double>()
+                      : kSmoothing * recent_loss + (1 - kSmoothing) * loss.item<double>();
     report_progress(world, options, step, recent_loss, tokens / seconds_since(start));
+    trained.stopped = world.agree_to_stop();  // (5) all ranks leave the loop after the same step
   }
-  return seconds_since(start);
+  trained.seconds = seconds_since(start);
+  if (!options.checkpoint.empty() && world.rank() == 0) {
+    save_checkpoint(model.model(), *optimizer, first + trained.steps, options.checkpoint);
+  }
+  if (trained.stopped && world.rank() == 0) {
+    std::printf("asked to stop: left after step %ld\n", first + trained.steps);
+  }
+  return trained;
 }
 
 void write_report(const Report& report, const std::string& path) {
@@ -120,10 +141,12 @@ int run(World& world, const Options& options, const Corpus& corpus) {
   Report report;
   report.world_size = world.size();
   report.codec = options.codec;
-  report.seconds = train(world, ddp, options, corpus);
+  const Trained trained = train(world, ddp, options, corpus);
+  if (trained.stopped) return 0;  // within the grace
+  report.seconds = trained.seconds;
   report.tokens_per_second =
-      static_cast<double>(options.steps * options.batch * options.context * world.size()) /
-      report.seconds;
+      static_cast<double>(trained.steps * options.batch * options.context * world.size()) /
+      std::max(report.seconds, 1e-9);
 
   const HeldOutWindows held_out(corpus.held_out, options.context, kHeldOutWindows);
   const LossSum loss = held_out_loss(model, held_out, world.rank(), world.size(), world.device());

@@ -27,6 +27,7 @@ struct Options {
   int64_t seed = 1;              // of the parameters and of the windows drawn
   std::string codec = "zstd";    // how gradients travel: longhaul::CodecSpec
   std::string report;            // write the final report here as JSON; "": do not
+  std::string checkpoint;        // go on from here, and save here when asked to stop; "": do not
   int64_t sample = 400;          // bytes to generate at the end
   std::string dump_gradients;    // folder for rank 0's gradients; "": do not
   std::vector<int64_t> dump_steps = {1, 50, 200};

@@ -1,14 +1,16 @@
 #include "examples/char_gpt/report.h"
 
 #include <algorithm>
-#include <iomanip>
-#include <sstream>
+#include <limits>
 
 #include "longhaul/base/json.h"
 #include "longhaul/base/strings.h"
 
 namespace char_gpt {
 namespace {
+
+using longhaul::format_fixed;
+using longhaul::str_cat;
 
 // Length of the valid UTF-8 sequence that `text` starts with; 0 when there is none.
 size_t utf8_length(std::string_view text) {
@@ -34,11 +36,15 @@ std::string traffic_line(const Report& report) {
   if (report.world_size == 1) return "none: there is nobody to send them to";
   const double ratio =
       static_cast<double>(report.bytes_raw) / static_cast<double>(report.bytes_sent);
-  std::ostringstream out;
-  out << longhaul::format_bytes(report.bytes_raw) << " raw, "
-      << longhaul::format_bytes(report.bytes_sent) << " sent with codec " << report.codec
-      << std::fixed << std::setprecision(2) << " (" << ratio << "x)";
-  return out.str();
+  return str_cat(longhaul::format_bytes(report.bytes_raw), " raw, ",
+                 longhaul::format_bytes(report.bytes_sent), " sent with codec ", report.codec, " (",
+                 format_fixed(ratio, 2), "x)");
+}
+
+std::string link_line(const Report& report) {
+  if (report.link_bytes_per_second <= 0) return "unknown: nothing that was sent filled it";
+  return str_cat(format_fixed(report.link_bytes_per_second * 8 / 1e6, 1),
+                 " Mbit/s while rank 0 was sending");
 }
 
 }  // namespace
@@ -55,30 +61,28 @@ std::string to_json(const Report& report) {
       .set("world_size", report.world_size)
       .set("codec", report.codec)
       .set("codec_in_use", report.codec_in_use)
-      .set("link_bytes_per_second", report.link_bytes_per_second)
+      .set("link_bytes_per_second", report.link_bytes_per_second > 0
+                                        ? report.link_bytes_per_second
+                                        : std::numeric_limits<double>::quiet_NaN())
       .str();
 }
 
 std::string to_text(const Report& report) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(4);
-  out << "held-out loss     " << report.held_out_loss
-      << " nats per byte (a bigram model: " << report.bigram_loss << ")\n";
-  out << "parameters        hash " << report.parameter_hashes.front() << " on "
-      << (report.world_size == 1 ? "the only rank"
-                                 : longhaul::str_cat("all ", report.world_size, " ranks"))
-      << "\n";
-  out << "gradient bytes    " << traffic_line(report) << "\n";
+  std::string text =
+      str_cat("held-out loss     ", format_fixed(report.held_out_loss, 4),
+              " nats per byte (a bigram model: ", format_fixed(report.bigram_loss, 4), ")\n");
+  text += str_cat(
+      "parameters        hash ", report.parameter_hashes.front(), " on ",
+      report.world_size == 1 ? "the only rank" : str_cat("all ", report.world_size, " ranks"),
+      "\n");
+  text += str_cat("gradient bytes    ", traffic_line(report), "\n");
   if (report.codec.starts_with("auto")) {
-    out << "codec             " << report.codec_in_use << "\n";
+    text += str_cat("codec             ", report.codec_in_use, "\n");
   }
-  if (report.link_bytes_per_second > 0) {
-    out << "link              " << std::setprecision(1) << report.link_bytes_per_second * 8 / 1e6
-        << " Mbit/s while rank 0 was sending\n";
-  }
-  out << "speed             " << std::setprecision(0) << report.tokens_per_second
-      << " tokens/s over " << longhaul::format_seconds(report.seconds) << "\n";
-  return out.str();
+  if (report.world_size > 1) text += str_cat("link              ", link_line(report), "\n");
+  text += str_cat("speed             ", format_fixed(report.tokens_per_second, 0),
+                  " tokens/s over ", longhaul::format_seconds(report.seconds), "\n");
+  return text;
 }
 
 std::string printable(std::string_view text) {

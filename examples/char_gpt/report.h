@@ -19,7 +19,7 @@ struct Report {
   int world_size = 1;
   std::string codec;                 // as asked for
   std::string codec_in_use;          // with `auto`: what was chosen, and why
-  double link_bytes_per_second = 0;  // what rank 0's connections carried; 0: too little was sent
+  double link_bytes_per_second = 0;  // what rank 0's connections carried; 0: unknown
 };
 
 std::string to_json(const Report& report);

@@ -7,4 +7,5 @@
 #include "longhaul/base/version.h"
 #include "longhaul/codec/codec_spec.h"
 #include "longhaul/ddp/distributed_data_parallel.h"
+#include "longhaul/ddp/join.h"
 #include "longhaul/runtime/world.h"

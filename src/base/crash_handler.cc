@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
@@ -107,12 +108,19 @@ void on_patience_over(int) {
   end_by(crash_signal);
 }
 
+// What was printed after the last line end. Not by fflush(): whoever crashed may hold the lock.
+void write_rest_of_stdout() {
+  const size_t size = static_cast<size_t>(stdout->_IO_write_ptr - stdout->_IO_write_base);
+  if (size > 0) (void)!::write(stdout->_fileno, stdout->_IO_write_base, size);
+}
+
 void on_crash(int signal_number, siginfo_t* info, void*) {
   // Another thread is at it and ends this one too.
   while (crashing.exchange(true)) ::pause();
   crash_signal = signal_number;
   (void)::signal(SIGALRM, on_patience_over);
   ::alarm(kPatienceSeconds);
+  write_rest_of_stdout();
   Line line;
   line.add(kCrashHeader).add("SIG").add(::sigabbrev_np(signal_number));
   if (info->si_code <= 0) {

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <memory>
 
+#include "longhaul/base/printable.h"
+
 namespace longhaul {
 namespace {
 
@@ -71,7 +73,8 @@ bool parse_log_level(std::string_view text, LogLevel* level) {
 }
 
 void write_log_line(LogLevel level, std::string_view who, std::string_view message) {
-  logger().log(to_spdlog(level), "{:<7} {}", who, message);
+  // Others' words are in it: one line stays one line.
+  logger().log(to_spdlog(level), "{:<7} {}", who, printable_line(message));
 }
 
 }  // namespace longhaul

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
+#include <charconv>
 #include <numeric>
 
 namespace longhaul {
@@ -23,11 +23,15 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-template <typename... Args>
-std::string format(const char* pattern, Args... args) {
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), pattern, args...);
-  return text.data();
+std::string format(double value, std::chars_format format, int digits) {
+  std::array<char, 400> text{};  // the longest double has 309 digits before its point
+  const auto [end, error] =
+      std::to_chars(text.data(), text.data() + text.size(), value, format, digits);
+  return error == std::errc() ? std::string(text.data(), end) : "?";
+}
+
+std::string two_digits(long number) {
+  return str_cat(number < 10 ? "0" : "", number);
 }
 
 }  // namespace
@@ -53,6 +57,14 @@ std::vector<std::string> split(std::string_view text, char separator) {
   return parts;
 }
 
+std::string format_fixed(double value, int digits) {
+  return format(value, std::chars_format::fixed, digits);
+}
+
+std::string format_general(double value, int digits) {
+  return format(value, std::chars_format::general, digits);
+}
+
 std::string format_bytes(uint64_t bytes) {
   constexpr std::array kUnits = {"B", "kB", "MB", "GB", "TB", "PB"};
   if (bytes < 1000) return str_cat(bytes, " B");
@@ -62,17 +74,15 @@ std::string format_bytes(uint64_t bytes) {
     value /= 1000;
     ++unit;
   }
-  return format(value < 9.995   ? "%.2f %s"
-                : value < 99.95 ? "%.1f %s"
-                                : "%.0f %s",
-                value, kUnits[unit]);
+  const int digits = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  return str_cat(format_fixed(value, digits), " ", kUnits[unit]);
 }
 
 std::string format_seconds(double seconds) {
-  if (seconds < 60) return format("%.1fs", seconds);
+  if (seconds < 60) return str_cat(format_fixed(seconds, 1), "s");
   const auto whole = static_cast<long>(seconds + 0.5);
-  if (whole < 3600) return format("%ldm%02lds", whole / 60, whole % 60);
-  return format("%ldh%02ldm", whole / 3600, whole / 60 % 60);
+  if (whole < 3600) return str_cat(whole / 60, "m", two_digits(whole % 60), "s");
+  return str_cat(whole / 3600, "h", two_digits(whole / 60 % 60), "m");
 }
 
 std::string closest_match(std::string_view word, const std::vector<std::string>& candidates) {

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "collectives/meeting.h"
 #include "collectives/operation_watch.h"
 #include "collectives/process_groups.h"
 #include "collectives/watched_communicator.h"
@@ -52,42 +53,80 @@ std::vector<Rank> missing_ranks(const StorePtr& store, const std::vector<std::st
   return missing;
 }
 
-CollectiveError did_not_come(const CommunicatorOptions& options, const std::vector<Rank>& missing) {
+CollectiveError did_not_come(const CommunicatorOptions& options, milliseconds patience,
+                             const std::vector<Rank>& missing) {
   std::vector<std::string> names;
   names.reserve(missing.size());
   for (const Rank rank : missing) names.push_back(std::to_string(rank));
-  return {
-      ErrorKind::kDeadline,
-      str_cat("rank ", options.rank, " waited ", format_seconds(options.timeout.count() / 1000.0),
-              " for a world of ", options.size, ", and ", missing.size() > 1 ? "ranks " : "rank ",
-              join(names, ", "), " did not come"),
-      missing[0]};
+  return {ErrorKind::kDeadline,
+          str_cat("rank ", options.rank, " waited ",
+                  format_seconds(static_cast<double>(patience.count()) / 1000), " for a world of ",
+                  options.size, ", and ", missing.size() > 1 ? "ranks " : "rank ",
+                  join(names, ", "), " did not come"),
+          missing[0]};
 }
 
-// Says that this rank is here and waits for all others.
-void meet(const StorePtr& store, const CommunicatorOptions& options) {
-  const std::vector<std::string> keys = keys_of_all("joined/", options.size);
-  std::string reason;
-  try {
-    store->set(keys[options.rank], std::string("1"));
-    store->wait(keys, options.timeout);
-    return;
-  } catch (const Error& error) {
-    // Our own stores say what they know: the job is failing, and why.
-    if (error.kind() != ErrorKind::kDeadline) throw CollectiveError(error.kind(), error.what(), -1);
-  } catch (const std::exception& error) {
-    reason = error.what();
-  }
-  std::vector<Rank> missing;
-  try {
-    missing = missing_ranks(store, keys);
-  } catch (const std::exception& error) {
-    reason = error.what();
-  }
-  if (!missing.empty()) throw did_not_come(options, missing);
-  throw CollectiveError(ErrorKind::kUnavailable,
-                        str_cat("rank ", options.rank, " lost the rendezvous store: ", reason), -1);
+std::string lost_store(const CommunicatorOptions& options, const std::string& reason) {
+  return str_cat("rank ", options.rank, " lost the rendezvous store: ", reason);
 }
+
+// One meeting of all ranks. A store may see several, one after the other: of this process, or of
+// programs that one rank runs in turn. A rank's first belongs to the others' first, its second to
+// their second; each has keys of its own, so that none finds what another one has left behind.
+class Meeting {
+ public:
+  Meeting(const StorePtr& store, const CommunicatorOptions& options, milliseconds patience)
+      : options_(options),
+        patience_(patience),
+        root_(c10::make_intrusive<c10d::PrefixStore>(str_cat("longhaul/", options.generation),
+                                                     store)) {}
+
+  // Says that this rank is here and waits for all others; the store of this meeting alone.
+  StorePtr meet() {
+    std::string reason;
+    try {
+      come();
+      return keys_;
+    } catch (const Error& error) {
+      // Our own stores say what they know: the job is failing, and why.
+      if (error.kind() != ErrorKind::kDeadline) {
+        throw CollectiveError(error.kind(), error.what(), -1);
+      }
+    } catch (const std::exception& error) {
+      reason = error.what();
+    }
+    std::vector<Rank> missing;
+    try {
+      if (keys_) missing = missing_ranks(keys_, names_);
+      if (keys_) withdraw();
+    } catch (const std::exception& error) {
+      reason = error.what();
+      missing.clear();
+    }
+    if (!missing.empty()) throw did_not_come(options_, patience_, missing);
+    throw CollectiveError(ErrorKind::kUnavailable, lost_store(options_, reason), -1);
+  }
+
+ private:
+  void come() {
+    const int64_t number = root_->add(counter_, 1);
+    keys_ = c10::make_intrusive<c10d::PrefixStore>(std::to_string(number), root_);
+    keys_->set(names_[static_cast<size_t>(options_.rank)], std::string("1"));
+    keys_->wait(names_, patience_);
+  }
+  // Nothing has come of it: when this rank tries again it is this same meeting that it wants.
+  void withdraw() {
+    keys_->deleteKey(names_[static_cast<size_t>(options_.rank)]);
+    root_->add(counter_, -1);
+  }
+
+  const CommunicatorOptions options_;
+  const milliseconds patience_;
+  const StorePtr root_;
+  const std::string counter_ = str_cat("meetings/", options_.rank);
+  const std::vector<std::string> names_ = keys_of_all("joined/", options_.size);
+  StorePtr keys_;
+};
 
 Token share_token(const StorePtr& store, const CommunicatorOptions& options) {
   Token token;
@@ -111,7 +150,7 @@ Token share_token(const StorePtr& store, const CommunicatorOptions& options) {
 std::vector<PeerMonitor::Endpoint> share_endpoints(const StorePtr& store,
                                                    const CommunicatorOptions& options,
                                                    const PeerMonitor::Endpoint& own) {
-  store->set(str_cat("monitor/", options.rank), str_cat(own.port, " ", own.address));
+  store->set(str_cat("monitor/", options.rank), std::to_string(own.port) + " " + own.address);
   std::vector<PeerMonitor::Endpoint> endpoints;
   for (Rank rank = 0; rank < options.size; ++rank) {
     const std::string text = store->get_to_str(str_cat("monitor/", rank));
@@ -138,15 +177,6 @@ void start_monitor(const StorePtr& store, const std::string& host_address,
   monitor_options.beat_interval =
       std::clamp(options.timeout / 10, milliseconds(50), milliseconds(1000));
   monitor_options.silence_limit = 3 * monitor_options.beat_interval;
-  monitor_options.progress = [weak = std::weak_ptr<OperationWatch>(watch)]() -> uint64_t {
-    const auto strong = weak.lock();
-    return strong ? strong->traffic().counts().operations : 0;
-  };
-  monitor_options.on_note = [weak = std::weak_ptr<OperationWatch>(watch)](Rank rank,
-                                                                          std::string_view text) {
-    const auto strong = weak.lock();
-    return !strong || strong->notes().hear(rank, text);
-  };
   const auto fail = [](const Failure& failure) {
     throw CollectiveError(failure.kind, failure.message, -1);
   };
@@ -209,14 +239,19 @@ class CommunicatorImpl final : public WatchedCommunicator {
 
 std::shared_ptr<Communicator> Communicator::create(c10::intrusive_ptr<c10d::Store> store,
                                                    const CommunicatorOptions& options) {
+  return create_communicator(std::move(store), options, options.timeout);
+}
+
+std::shared_ptr<Communicator> create_communicator(c10::intrusive_ptr<c10d::Store> store,
+                                                  const CommunicatorOptions& options,
+                                                  milliseconds patience) {
   check_options(store, options);
   if (!store) store = c10::make_intrusive<c10d::HashStore>();
-  const auto prefixed =
-      c10::make_intrusive<c10d::PrefixStore>(str_cat("longhaul/", options.generation), store);
   const std::string host_address = host_address_of(options).value_or_throw();
   auto watch = std::make_shared<OperationWatch>(options);
+  StorePtr prefixed = store;
   if (options.size > 1) {
-    meet(prefixed, options);
+    prefixed = Meeting(store, options, patience).meet();
     start_monitor(prefixed, host_address, watch);
   }
   GroupPtr group = make_process_group(c10::make_intrusive<c10d::PrefixStore>("group", prefixed),

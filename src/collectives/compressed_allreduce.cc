@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/Event.h>
+#include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
@@ -51,6 +52,13 @@ ElementType element_type_of(const at::Tensor& tensor) {
 MutableByteSpan memory_of(const at::Tensor& tensor) {
   return {static_cast<uint8_t*>(tensor.data_ptr()),
           static_cast<size_t>(tensor.numel() * tensor.element_size())};
+}
+
+// Where a device tensor is copied from and to the host. On the default stream, which this thread
+// has from the start, a copy would wait for all of backward that is queued there by now.
+c10::Stream copy_stream(const at::Tensor& tensor) {
+  return c10::impl::VirtualGuardImpl(tensor.device().type())
+      .getStreamFromGlobalPool(tensor.device());
 }
 
 // Counts the processor time of the thread while it lives: what coding costs, whatever else runs.
@@ -343,6 +351,7 @@ void CompressedAllreduce::State::send(Flight& flight) {
       bucket.ready->synchronize();
       const at::TensorOptions pinned = bucket.tensor.options().device(at::kCPU).pinned_memory(true);
       bucket.host = at::empty(bucket.tensor.sizes(), pinned);
+      const c10::StreamGuard beside_backward(copy_stream(bucket.tensor));
       bucket.host.copy_(bucket.tensor);
     }
   }
@@ -379,7 +388,10 @@ void CompressedAllreduce::State::apply(Flight& flight) {
   watch->traffic().add_bytes(flight.raw_bytes, flight.exchange->bytes_sent());
   flight.exchange->finish();
   if (!flight.last) return;
-  if (!flight.bucket->tensor.is_cpu()) flight.bucket->tensor.copy_(flight.bucket->host);
+  const at::Tensor& tensor = flight.bucket->tensor;
+  if (tensor.is_cpu()) return;
+  const c10::StreamGuard beside_backward(copy_stream(tensor));
+  tensor.copy_(flight.bucket->host);  // has arrived when this returns
 }
 
 // The end of a flight, good or bad.

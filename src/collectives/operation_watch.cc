@@ -1,5 +1,6 @@
 #include "collectives/operation_watch.h"
 
+#include <thread>
 #include <utility>
 
 #include "collectives/verdict.h"
@@ -14,6 +15,30 @@ constexpr milliseconds kPatience(500);
 // How long severed operations get to end by themselves, so that nothing writes into their tensors
 // any more when the error is reported.
 constexpr milliseconds kGrace(1000);
+
+// Whether this thread is a monitor's, inside one of its callbacks.
+thread_local bool in_callback = false;
+
+class CallbackMark {
+ public:
+  CallbackMark() = default;
+  CallbackMark(const CallbackMark&) = delete;
+  CallbackMark& operator=(const CallbackMark&) = delete;
+  ~CallbackMark() { in_callback = before_; }
+
+ private:
+  const bool before_ = std::exchange(in_callback, true);  // one may call the other
+};
+
+// A callback on the monitor's own thread may be the last to hold it: an operation that it has ended
+// held this world, and the world the monitor. No thread can wait for itself, so another one does.
+void end_monitor(PeerMonitor* monitor) {
+  if (!in_callback) {
+    delete monitor;
+    return;
+  }
+  std::thread([monitor] { delete monitor; }).detach();
+}
 
 std::string text_of(const std::exception_ptr& error) {
   try {
@@ -31,8 +56,21 @@ std::string text_of(const std::exception_ptr& error) {
 
 Result<std::shared_ptr<PeerMonitor>> OperationWatch::start_monitor(
     const PeerMonitor::Options& options) {
+  // In each callback the mark outlives the reference.
+  PeerMonitor::Options ours = options;
+  ours.progress = [weak = weak_from_this()]() -> uint64_t {
+    const CallbackMark mark;
+    const auto watch = weak.lock();
+    return watch ? watch->traffic().counts().operations : 0;
+  };
+  ours.on_note = [weak = weak_from_this()](Rank rank, std::string_view text) {
+    const CallbackMark mark;
+    const auto watch = weak.lock();
+    return !watch || watch->notes().hear(rank, text);
+  };
   Result<std::unique_ptr<PeerMonitor>> monitor =
-      PeerMonitor::start(options, [weak = weak_from_this()](const PeerFault& fault) {
+      PeerMonitor::start(ours, [weak = weak_from_this()](const PeerFault& fault) {
+        const CallbackMark mark;
         if (const auto watch = weak.lock()) watch->on_fault(fault);
       });
   if (!monitor) return monitor.failure();
@@ -46,7 +84,7 @@ Result<std::shared_ptr<PeerMonitor>> OperationWatch::start_monitor(
         if (const auto watch = weak.lock()) watch->on_difference(what, culprit);
       });
   MutexLock lock(mutex_);
-  monitor_ = std::move(*monitor);
+  monitor_ = std::shared_ptr<PeerMonitor>(monitor->release(), end_monitor);
   return monitor_;
 }
 

@@ -27,6 +27,12 @@ constexpr size_t kMaxStrangers = 64;
 
 enum class RecordType : uint8_t { kBeat = 1, kGoodbye = 2, kFault = 3, kNote = 4 };
 
+// One that a newer version knows and we do not is heard as well as we can.
+ErrorKind kind_of(uint8_t number) {
+  constexpr auto kLast = static_cast<uint8_t>(ErrorKind::kDenied);
+  return number <= kLast ? static_cast<ErrorKind>(number) : ErrorKind::kInternal;
+}
+
 void append_record(std::vector<uint8_t>& out, RecordType type, const PeerFault& fault) {
   const size_t text_bytes = std::min(fault.message.size(), kMaxTextBytes);
   uint8_t record[kRecordBytes];
@@ -325,7 +331,7 @@ bool PeerMonitor::parse(Peer& peer) {
     const size_t text_bytes = load<uint16_t>(record + 2);
     const Rank culprit = load<int32_t>(record + 4);
     if (record[0] < 1 || record[0] > 4 || text_bytes > kMaxTextBytes || culprit < -1 ||
-        culprit >= options_.size || record[1] > static_cast<uint8_t>(ErrorKind::kInternal)) {
+        culprit >= options_.size) {
       return false;
     }
     if (peer.in.size() - at < kRecordBytes + text_bytes) break;
@@ -336,7 +342,7 @@ bool PeerMonitor::parse(Peer& peer) {
       changed_.notify_all();
     } else if (type == RecordType::kFault) {
       const std::string text(reinterpret_cast<const char*>(record) + kRecordBytes, text_bytes);
-      raise({static_cast<ErrorKind>(record[1]), culprit, text});
+      raise({kind_of(record[1]), culprit, text});
     } else if (type == RecordType::kNote) {
       const std::string_view text(reinterpret_cast<const char*>(record) + kRecordBytes, text_bytes);
       if (options_.on_note && !options_.on_note(peer.rank, text)) return false;

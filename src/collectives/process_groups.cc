@@ -34,18 +34,19 @@ std::string interface_wanted() {
   return names == nullptr ? "" : split(names, ',')[0];
 }
 
-Result<std::string> address_of_interface(const std::string& name) {
+// Of an interface, in the kernel's order.
+Result<std::vector<std::string>> addresses_of_interface(const std::string& name) {
   ifaddrs* all = nullptr;
   if (getifaddrs(&all) != 0) return Failure{ErrorKind::kInternal, "getifaddrs failed"};
-  std::string found;
-  for (const ifaddrs* one = all; one != nullptr && found.empty(); one = one->ifa_next) {
+  std::vector<std::string> found;
+  for (const ifaddrs* one = all; one != nullptr; one = one->ifa_next) {
     if (one->ifa_addr == nullptr || name != one->ifa_name) continue;
     const int family = one->ifa_addr->sa_family;
     if (family != AF_INET && family != AF_INET6) continue;
     char text[NI_MAXHOST];
     const socklen_t length = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
     if (getnameinfo(one->ifa_addr, length, text, sizeof(text), nullptr, 0, NI_NUMERICHOST) == 0) {
-      found = text;
+      found.emplace_back(text);
     }
   }
   freeifaddrs(all);
@@ -63,11 +64,8 @@ void ignore_broken_pipes() {
 }
 
 GlooDevice make_device(const std::string& host_address) {
-  const std::string interface = interface_wanted();
-  return make_gloo_device([&] {
-    return interface.empty() ? c10d::ProcessGroupGloo::createDeviceForHostname(host_address)
-                             : c10d::ProcessGroupGloo::createDeviceForInterface(interface);
-  });
+  return make_gloo_device(
+      [&] { return c10d::ProcessGroupGloo::createDeviceForHostname(host_address); });
 }
 
 // Every rank says where its Gloo device listens, so that its connections can be told from others.
@@ -120,8 +118,13 @@ c10::intrusive_ptr<c10d::ProcessGroup> make_group_of_one(
 }  // namespace
 
 Result<std::string> host_address_of(const CommunicatorOptions& options) {
-  const std::string interface = interface_wanted();
-  if (!interface.empty()) return address_of_interface(interface);
+  if (const std::string interface = interface_wanted(); !interface.empty()) {
+    const Result<std::vector<std::string>> addresses = addresses_of_interface(interface);
+    if (!addresses) return addresses.failure();
+    // An interface may have several, and this is the one that the others were told.
+    const bool has_own = std::count(addresses->begin(), addresses->end(), options.host_address) > 0;
+    return has_own ? options.host_address : addresses->front();
+  }
   if (!options.host_address.empty()) return options.host_address;
   if (!options.rendezvous_address.empty()) {
     // Any port: nothing is sent.

@@ -73,7 +73,7 @@ CodecPlan plan_codecs(std::span<const CodecCandidate> candidates, const StepDema
   LONGHAUL_CHECK(!candidates.empty());
   const std::span<const BucketDemand> buckets = step.buckets;
   if (link.bytes_per_second <= 0 || ranks < 2 || buckets.empty()) {
-    return {{0}, str_cat(candidates[0].spec.str(), ": no traffic seen yet")};
+    return {{0}, str_cat(candidates[0].spec.str(), ": the rate of the link is unknown")};
   }
   const auto exposed = [&](const CodecPlan& plan) {
     return exposed_seconds(candidates, buckets, plan, ranks, link);

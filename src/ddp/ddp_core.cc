@@ -6,8 +6,11 @@
 #include <optional>
 
 #include "collectives/watched_communicator.h"
+#include "ddp/delayed_reduction.h"
+#include "ddp/join_group.h"
 #include "ddp/model_signature.h"
 #include "ddp/model_states.h"
+#include "ddp/names.h"
 #include "ddp/output_sink.h"
 #include "ddp/reduction.h"
 #include "ddp/start_check.h"
@@ -41,13 +44,12 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
 
   // Once, right after construction.
   void start() {
-    const TrainedParameters trained = trained_parameters(*module_);
+    const TrainedParameters trained = bucket_parameters();
     agree(trained);
     if (communicator_->size() == 1) return;  // gradients are their own average
-    if (options_.init_sync) {
-      broadcast(*communicator_, parameters_of(*module_));
-      if (options_.broadcast_buffers) broadcast(*communicator_, buffers_of(*module_));
-    }
+    if (options_.init_sync) sync_from(0);
+    if (!options_.delay_all_reduce.empty())
+      delayed_ = std::make_unique<DelayedReduction>(*communicator_);
     if (options_.error_feedback && communicator_->rank() == 0)
       log(LogLevel::kWarning, "ddp", kErrorFeedbackWarning);
     hook(trained);
@@ -55,6 +57,7 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
 
   void before_forward() override {
     check_not_spent();
+    if (join_ && reduction_) announce_pass();
     if (!reduction_ || !at::GradMode::is_enabled()) return sync_buffers();
     check_order();
     follow_changes();
@@ -109,7 +112,84 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
   }
   const std::shared_ptr<Communicator>& communicator() const override { return communicator_; }
 
+  void register_comm_hook(CommHook hook) override {
+    const auto refuse = [](const std::string& why) { throw Error(ErrorKind::kInvalid, why); };
+    if (!hook) refuse("register_comm_hook() needs a hook, not an empty function");
+    if (comm_hook_) refuse("there can be one hook, and one is registered");
+    if (options_.codec.kind != CodecSpec::Kind::kNone)
+      refuse(str_cat("a hook takes the place of codec ", options_.codec.str(), ": use codec none"));
+    if (options_.reduce_dtype) refuse("a hook takes the place of reduce_dtype: leave it unset");
+    if (step_ > 0) refuse("a hook must be registered before the first step");
+    comm_hook_ = std::move(hook);
+    check_divisor(join_.get());
+    this->hook(bucket_parameters());
+  }
+
+  void set_join(std::shared_ptr<JoinGroup> group, size_t number) override {
+    check_divisor(group.get());
+    join_ = std::move(group);
+    number_in_join_ = number;
+    if (reduction_) reduction_->reducer->set_forward_pass_work_handle(nullptr, true);
+  }
+
+  // In the order of before_forward(), after_forward() and the backward pass of the others.
+  void shadow(const JoinedPass& pass) override {
+    check_not_spent();
+    if (!reduction_) return;
+    if (pass.learns_graph)
+      throw Error(ErrorKind::kInvalid,
+                  "static_graph needs at least one batch on every rank within a Join");
+    if (pass.with_gradients) reduction_->reducer->rebuild_buckets();
+    sync_buffers(Phase::kShadow, pass.authority);
+    forward_syncs_ = pass.reduces;
+    if (!pass.reduces) return;
+    communicator_->begin_step(++step_);
+    say(Phase::kShadow, step_, 0, "");
+    reduction_->reduce_zeros(*communicator_, options_);
+    if (delayed_) delayed_->reduce_zeros(delayed_parameters());
+    check_values_unless(await_others(str_cat("the backward pass of step ", step_)));
+  }
+
+  void sync_from(Rank from) override {
+    if (communicator_->size() == 1) return;
+    broadcast(*communicator_, parameters_of(*module_, ignored()), from);
+    if (options_.broadcast_buffers)
+      broadcast(*communicator_, buffers_of(*module_, ignored()), from);
+    if (reduction_) reduction_->parameters.count_changes();  // all ranks are alike again
+  }
+
  private:
+  const std::vector<std::string>& ignored() const { return options_.params_and_buffers_to_ignore; }
+  TrainedParameters bucket_parameters() const {
+    return trained_parameters(*module_, joined(ignored(), options_.delay_all_reduce));
+  }
+  std::vector<at::Tensor> delayed_parameters() const {
+    std::vector<at::Tensor> parameters;
+    const auto named = module_->named_parameters();
+    for (const std::string& name : options_.delay_all_reduce)
+      if (const at::Tensor* found = named.find(name)) parameters.push_back(*found);
+    return parameters;
+  }
+
+  // Who divides by the ranks that still have inputs is the Reducer.
+  void check_divisor(const JoinGroup* join) const {
+    const bool plain = options_.codec.kind == CodecSpec::Kind::kNone && !comm_hook_ &&
+                       !options_.reduce_dtype && !delayed_;
+    if (join != nullptr && !join->options().divide_by_initial_world_size && !plain)
+      throw Error(ErrorKind::kInvalid,
+                  "a Join without divide_by_initial_world_size takes codec none, no hook, no "
+                  "reduce_dtype and no delay_all_reduce");
+  }
+
+  void announce_pass() {
+    const bool with_gradients = at::GradMode::is_enabled();
+    const JoinedPass pass = join_->announce(number_in_join_, with_gradients, reduces_now(),
+                                            reduces_now() && learns_graph());
+    authority_ = pass.authority;
+    if (!join_->options().divide_by_initial_world_size)
+      reduction_->reducer->set_forward_pass_work_handle(count_as_work(pass.active), false);
+  }
+
   bool reduces_now() const {
     return sync_gradients_ && !trains_nothing_ && at::GradMode::is_enabled();
   }
@@ -143,7 +223,7 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
         [core = weak_from_this()](size_t parameter) {
           if (const auto alive = core.lock()) alive->on_gradient(parameter);
         },
-        before.get());
+        comm_hook_, before.get());
   }
 
   void check_not_spent() const {
@@ -164,15 +244,16 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     const auto change = reduction_->parameters.change(*module_);
     trains_nothing_ = change && change->trains_nothing;
     if (!change || trains_nothing_) return;
+    if (join_) throw Error(ErrorKind::kInvalid, "the model changed within a Join: " + change->what);
     say(Phase::kRehook, step_ + 1, 0, change->what);
     await_others(str_cat("hooking the changed model before step ", step_ + 1));
-    const TrainedParameters trained = trained_parameters(*module_);
+    const TrainedParameters trained = bucket_parameters();
     agree(trained);
     size_t differed = 0;
     if (options_.init_sync) {
-      differed = broadcast_differing(*communicator_, parameters_of(*module_));
+      differed = broadcast_differing(*communicator_, parameters_of(*module_, ignored()));
       if (options_.broadcast_buffers)
-        differed += broadcast_differing(*communicator_, buffers_of(*module_));
+        differed += broadcast_differing(*communicator_, buffers_of(*module_, ignored()));
     }
     hook(trained);
     log(LogLevel::kInfo, "ddp", "the model was hooked anew before step ", step_ + 1, ": ",
@@ -181,17 +262,19 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
 
   // Buffers are collected anew: modules may replace them. As in PyTorch, only the first of several
   // forward passes without gradients (an evaluation) communicates.
-  void sync_buffers() {
+  void sync_buffers() { sync_buffers(Phase::kForward, join_ ? authority_ : 0); }
+
+  void sync_buffers(Phase phase, Rank from) {
     if (!reduction_ || !forward_syncs_ || !options_.broadcast_buffers) return;
-    const NamedTensors buffers = buffers_of(*module_);
+    const NamedTensors buffers = buffers_of(*module_, ignored());
     if (buffers.empty()) return;
     const std::string problem = find_buffer_problem(buffers);
     if (!problem.empty()) throw Error(ErrorKind::kInvalid, problem);
     // Rank 0 only sends, and must not run ahead of the others for ever.
     if (last_note_) await_others(str_cat("the forward pass after step ", step_));
-    say(Phase::kForward, step_ + 1, layout_hash(buffers), "");
+    say(phase, step_ + 1, layout_hash(buffers), "");
     torch::NoGradGuard no_grad;
-    broadcast_quietly(*communicator_, buffers);
+    broadcast_quietly(*communicator_, buffers, from);
   }
 
   void check_outputs_are_known(const detail::FoundTensors& outputs) const {
@@ -294,12 +377,17 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
   }
 
   void on_reduced() {
+    if (delayed_) delayed_->reduce(delayed_parameters());
     const bool same_changes = await_others(str_cat("the backward pass of step ", step_));
     if (clock_armed_.exchange(false))
       communicator_->traffic().add_wait(seconds_between(computed_, SystemClock().now()));
-    // A load on some ranks only leaves different parameters behind: looked at where ranks changed
-    // theirs differently.
-    if (!same_changes) check_same_values(*communicator_, parameters_of(*module_), step_);
+    check_values_unless(same_changes);
+  }
+
+  // A load on some ranks only leaves different parameters behind: looked at where ranks changed
+  // theirs differently.
+  void check_values_unless(bool same_changes) {
+    if (!same_changes) check_same_values(*communicator_, parameters_of(*module_, ignored()), step_);
   }
 
   void say(Phase phase, uint64_t step, uint64_t layout, std::string why, uint64_t changes = 0) {
@@ -320,11 +408,17 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
   bool forward_syncs_ = true;  // PyTorch's require_forward_param_sync
   bool trains_nothing_ = false;
   bool delayed_allreduce_queued_ = false;
-  std::atomic<bool> clock_armed_ = false;  // the next backward pass is to be measured
-  Instant computed_;                       // when its last gradient was there
-  std::optional<uint64_t> last_note_;      // its number
-  Mutex order_mutex_;                      // guards reduction_->order
-  std::unique_ptr<Reduction> reduction_;   // none in a world of one
+  std::atomic<bool> clock_armed_ = false;      // the next backward pass is to be measured
+  Instant computed_;                           // when its last gradient was there
+  std::optional<uint64_t> last_note_;          // its number
+  Mutex order_mutex_;                          // guards reduction_->order
+  CommHook comm_hook_;                         // empty: none
+  std::unique_ptr<DelayedReduction> delayed_;  // null: not asked for
+  std::shared_ptr<JoinGroup> join_;            // null: within none
+  size_t number_in_join_ = 0;
+  Rank authority_ = 0;  // within a Join: whose buffers hold in this pass
+  // None in a world of one, but for one with a hook.
+  std::unique_ptr<Reduction> reduction_;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ddp/names.h"
 #include "longhaul/base/bytes.h"
 #include "longhaul/base/check.h"
 #include "longhaul/base/strings.h"
@@ -103,10 +104,14 @@ ModelSignature describe(const torch::nn::Module& module,
   add_option("skip_all_reduce_unused_params", options.skip_all_reduce_unused_params);
   add_option("static_graph", options.static_graph);
   add_option("broadcast_buffers", options.broadcast_buffers);
+  add_option("reduce_dtype", options.reduce_dtype ? at::toString(*options.reduce_dtype) : "unset");
+  add_option("delay_all_reduce", str_cat("[", join(options.delay_all_reduce, ", "), "]"));
+  const std::vector<std::string>& ignored = options.params_and_buffers_to_ignore;
   for (const auto& item : module.named_parameters())
-    signature.entries.push_back({"parameter", item.key(), describe_tensor(item.value(), true)});
+    if (!is_among(ignored, item.key()))
+      signature.entries.push_back({"parameter", item.key(), describe_tensor(item.value(), true)});
   for (const auto& item : module.named_buffers())
-    if (item.value().defined())
+    if (item.value().defined() && !is_among(ignored, item.key()))
       signature.entries.push_back({"buffer", item.key(), describe_tensor(item.value(), false)});
   return signature;
 }

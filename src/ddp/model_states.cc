@@ -10,6 +10,7 @@
 #include <optional>
 #include <unordered_set>
 
+#include "ddp/names.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/ddp/model_mismatch_error.h"
 
@@ -22,10 +23,12 @@ constexpr size_t kBroadcastBytes = size_t{250} * 1024 * 1024;
 constexpr uint64_t kHashStart = 0xcbf29ce484222325;
 constexpr uint64_t kHashFactor = 0x100000001b3;
 
-NamedTensors each_once(const torch::OrderedDict<std::string, at::Tensor>& named) {
+NamedTensors each_once(const torch::OrderedDict<std::string, at::Tensor>& named,
+                       const std::vector<std::string>& ignored) {
   NamedTensors tensors;
   std::unordered_set<c10::TensorImpl*> seen;
   for (const auto& item : named) {
+    if (is_among(ignored, item.key())) continue;
     if (item.value().defined() && seen.insert(item.value().unsafeGetTensorImpl()).second)
       tensors.emplace_back(item.key(), item.value());
   }
@@ -91,12 +94,13 @@ bool has_gloo_type(at::ScalarType type) {
 
 }  // namespace
 
-NamedTensors parameters_of(const torch::nn::Module& module) {
-  return each_once(module.named_parameters());
+NamedTensors parameters_of(const torch::nn::Module& module,
+                           const std::vector<std::string>& ignored) {
+  return each_once(module.named_parameters(), ignored);
 }
 
-NamedTensors buffers_of(const torch::nn::Module& module) {
-  return each_once(module.named_buffers());
+NamedTensors buffers_of(const torch::nn::Module& module, const std::vector<std::string>& ignored) {
+  return each_once(module.named_buffers(), ignored);
 }
 
 std::string why_not_broadcast(const at::Tensor& tensor) {
@@ -114,20 +118,20 @@ std::string why_not_broadcast(const at::Tensor& tensor) {
   return "";
 }
 
-void broadcast(Communicator& communicator, const NamedTensors& tensors) {
+void broadcast(Communicator& communicator, const NamedTensors& tensors, Rank from) {
   std::vector<at::Tensor> states;
   states.reserve(tensors.size());
   for (const auto& [name, tensor] : tensors) states.push_back(tensor.detach());
   if (!states.empty())
-    c10d::broadcast_coalesced(communicator.process_group(), states, kBroadcastBytes);
+    c10d::broadcast_coalesced(communicator.process_group(), states, kBroadcastBytes, from);
 }
 
 // variable_data() has a version counter of its own, which is where a change would show.
-void broadcast_quietly(Communicator& communicator, const NamedTensors& tensors) {
+void broadcast_quietly(Communicator& communicator, const NamedTensors& tensors, Rank from) {
   NamedTensors quiet;
   quiet.reserve(tensors.size());
   for (const auto& [name, tensor] : tensors) quiet.emplace_back(name, tensor.variable_data());
-  broadcast(communicator, quiet);
+  broadcast(communicator, quiet, from);
 }
 
 size_t broadcast_differing(Communicator& communicator, const NamedTensors& tensors) {

@@ -14,19 +14,21 @@ class Module;
 
 namespace longhaul {
 
-// Each tensor once, detached (a broadcast writes into leaves), by name.
-NamedTensors parameters_of(const torch::nn::Module& module);
-NamedTensors buffers_of(const torch::nn::Module& module);
+// Each tensor once, by name, without those named in `ignored`.
+NamedTensors parameters_of(const torch::nn::Module& module,
+                           const std::vector<std::string>& ignored = {});
+NamedTensors buffers_of(const torch::nn::Module& module,
+                        const std::vector<std::string>& ignored = {});
 
 // Why a tensor cannot take rank 0's values; empty when it can: "is Short, which ... ".
 std::string why_not_broadcast(const at::Tensor& tensor);
 
-// Sets all to rank 0's. Collective.
-void broadcast(Communicator& communicator, const NamedTensors& tensors);
+// Sets all to those of `from`. Collective.
+void broadcast(Communicator& communicator, const NamedTensors& tensors, Rank from = 0);
 // As broadcast(), but backward passes of earlier forward passes may still use the tensors: they are
 // not told, as in PyTorch since 2.15. Batch norm saves its running statistics, and in training does
 // not read them in backward.
-void broadcast_quietly(Communicator& communicator, const NamedTensors& tensors);
+void broadcast_quietly(Communicator& communicator, const NamedTensors& tensors, Rank from = 0);
 // As broadcast(), of those that differ from rank 0's on any rank only. Returns their number.
 size_t broadcast_differing(Communicator& communicator, const NamedTensors& tensors);
 

@@ -13,17 +13,22 @@
 #include "ddp/reducer_factory.h"
 #include "ddp/wrapped_parameters.h"
 #include "longhaul/collectives/communicator.h"
+#include "longhaul/ddp/comm_hook.h"
 #include "longhaul/ddp/options.h"
 
 namespace longhaul {
 
 struct Reduction {
   // Collective. `on_gradient` as GradientWatch's; `step` is the owner's counter, which lives
-  // longer. `before` may be null.
+  // longer. `hook` may be empty, `before` null.
   Reduction(const torch::nn::Module& module, const TrainedParameters& trained,
             const std::shared_ptr<Communicator>& communicator,
             const DistributedDataParallelOptions& options, const std::atomic<uint64_t>& step,
-            const std::function<void(size_t)>& on_gradient, const ErrorFeedback* before);
+            const std::function<void(size_t)>& on_gradient, const CommHook& hook,
+            const ErrorFeedback* before);
+
+  // What a backward pass exchanges, from a rank that has no gradients. Collective.
+  void reduce_zeros(Communicator& communicator, const DistributedDataParallelOptions& options);
 
   // In this order: our hooks come before the Reducer's, and its Logger goes before it.
   GradientWatch watch;

@@ -7,6 +7,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "ddp/names.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
@@ -47,11 +48,12 @@ const void* memory_of(const at::Tensor& tensor) {
 
 }  // namespace
 
-TrainedParameters trained_parameters(const Module& root) {
+TrainedParameters trained_parameters(const Module& root, const std::vector<std::string>& left_out) {
   TrainedParameters trained;
   std::unordered_set<c10::TensorImpl*> seen;
   visit_named_parameters(
       root, [&](const Module& module, const std::string& name, const at::Tensor& parameter) {
+        if (is_among(left_out, name)) return;
         if (!parameter.requires_grad() || !seen.insert(parameter.unsafeGetTensorImpl()).second)
           return;
         trained.tensors.push_back(parameter);
@@ -61,11 +63,12 @@ TrainedParameters trained_parameters(const Module& root) {
   return trained;
 }
 
-HookedParameters::HookedParameters(const Module& root) {
+HookedParameters::HookedParameters(const Module& root, const std::vector<std::string>& left_out) {
   visit_named_parameters(root,
                          [&](const Module&, const std::string& name, const at::Tensor& parameter) {
                            entries_.push_back(entry_of(parameter));
                            entries_.back().name = name;
+                           entries_.back().left_out = is_among(left_out, name);
                          });
 }
 
@@ -105,7 +108,7 @@ std::optional<HookedParameters::Change> HookedParameters::change(const Module& r
   visit_parameters(root, [&](const at::Tensor& parameter) {
     trains = trains || parameter.requires_grad();
     const size_t i = count++;
-    if (what || i >= entries_.size()) return;
+    if (what || i >= entries_.size() || entries_[i].left_out) return;
     const Entry& before = entries_[i];
     const bool same_tensor =
         parameter.is_same(before.tensor) && parameter.requires_grad() == before.trained &&
@@ -126,6 +129,7 @@ uint64_t HookedParameters::count_changes() {
   constexpr uint64_t kReplaced = uint64_t{1} << 32;
   uint64_t changes = 0;
   for (Entry& entry : entries_) {
+    if (entry.left_out) continue;
     const uint32_t version = version_of(entry.tensor);
     const void* memory = memory_of(entry.tensor);
     changes += version - std::exchange(entry.version, version);

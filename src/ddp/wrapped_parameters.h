@@ -22,13 +22,17 @@ struct TrainedParameters {
   std::vector<std::string> names;
 };
 
-TrainedParameters trained_parameters(const torch::nn::Module& root);
+// Without those named in `left_out`.
+TrainedParameters trained_parameters(const torch::nn::Module& root,
+                                     const std::vector<std::string>& left_out = {});
 
 class HookedParameters {
  public:
   // Remembers what the model has now. Call it when hooks are in place, which keep gradient
   // accumulators alive.
-  explicit HookedParameters(const torch::nn::Module& root);
+  // Those named in `left_out` may change as they like.
+  explicit HookedParameters(const torch::nn::Module& root,
+                            const std::vector<std::string>& left_out = {});
 
   struct Change {
     std::string what;             // "parameter 'fc.weight' was frozen"
@@ -45,6 +49,7 @@ class HookedParameters {
   struct Entry {
     std::string name;
     at::Tensor tensor;
+    bool left_out = false;
     bool trained = false;
     at::TensorOptions options;
     std::vector<int64_t> sizes;

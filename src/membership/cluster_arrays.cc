@@ -11,6 +11,8 @@ namespace {
 
 // In the status, for people; all of them are in the table.
 constexpr size_t kShownGivenUp = 20;
+// From an input that could not be read to the next try.
+constexpr milliseconds kInputPause{1'000};
 
 // A failed attempt, whose fault it was, in one line.
 struct Fault {
@@ -59,6 +61,9 @@ void ClusterState::make_tasks(Job& job) {
   options.stall_after = options_.stall_after;
   if (array.max_at_once > 0) options.max_leased = array.max_at_once;
   job.tasks.emplace(array.tasks, options);
+  if (const Result<ArraySpec> indices = ArraySpec::parse(array.indices); indices) {
+    if (indices->size() == array.tasks) job.indices = *indices;
+  }
   count_tasks(job);
 }
 
@@ -72,10 +77,14 @@ void ClusterState::count_tasks(Job& job) {
   } else if (given_up > 0) {
     for (const TaskIndex task : job.tasks->quarantined()) {
       if (status.given_up.size() == kShownGivenUp) break;
-      status.given_up.push_back({task, job.tasks->record(task).reason});
+      status.given_up.push_back({job.called(task), job.tasks->record(task).reason});
     }
   }
   job.status.array = std::move(status);
+}
+
+uint64_t ClusterState::Job::called(TaskIndex task) const {
+  return indices ? indices->index(task) : task;
 }
 
 // Leases for so many slots of a worker, as far as there are tasks.
@@ -94,7 +103,6 @@ void ClusterState::grant_tasks(Job& job, const WorkerRecord& worker, int slots, 
   }
   if (batches.empty()) return;
   if (job.status.state == JobState::kPending) {
-    job.status.unix_ms_started = now.unix_ms;
     start_clock(job, now);
     advance(job, JobEvent::kTasksGranted, now);
     happened(EventKind::kJobStarted, job, str_cat("the first of ", job.tasks->size(), " tasks"));
@@ -138,6 +146,7 @@ void ClusterState::refill(const WorkerId& id, Now now) {
     Job& job = jobs_.at(job_id);
     const JobState state = job.status.state;
     if (state != JobState::kPending && state != JobState::kRunning) continue;
+    if (job.retry_at) continue;
     const Resources free = free_of(*worker);
     if (free.slots == 0) return;
     grant_tasks(job, *worker, how_many(free, job.status.spec.demand().each), now);
@@ -147,10 +156,15 @@ void ClusterState::refill(const WorkerId& id, Now now) {
 CommitOutcome ClusterState::end_task(Job& job, const TaskEndedMessage& message, Now now) {
   CommitOutcome outcome = CommitOutcome::kStale;
   const std::optional<Fault> fault = fault_of(message);
+  if (message.exit.launch_error.empty()) {
+    job.some_task_ran = true;
+  } else {
+    job.start_code = message.exit.exit_code;
+  }
   if (!fault) {
-    outcome = job.tasks->commit(message.lease);
-  } else if (job.tasks->fail(message.lease, fault->kind, fault->reason, now.instant) !=
-             FailOutcome::kStale) {
+    outcome = job.tasks->commit(message.lease, message.ran_ms);
+  } else if (job.tasks->fail(message.lease, fault->kind, fault->reason, now.instant,
+                             message.ran_ms) != FailOutcome::kStale) {
     outcome = CommitOutcome::kRepeated;  // taken; there is no result
     job.last_fault = fault->reason;
   }
@@ -170,7 +184,7 @@ std::vector<CommitOutcome> ClusterState::tasks_ended(SessionId session,
   for (const TaskEndedMessage& message : messages) {
     CommitOutcome outcome = CommitOutcome::kUnknown;
     const auto found = jobs_.find(message.launch.job);
-    if (found != jobs_.end() && found->second.tasks &&
+    if (found != jobs_.end() && found->second.tasks && message.launch.life == life_ &&
         message.lease.incarnation == worker->registration.incarnation) {
       outcome = end_task(found->second, message, now);
       jobs.insert(found->first);
@@ -190,6 +204,25 @@ std::vector<CommitOutcome> ClusterState::tasks_ended(SessionId session,
   return outcomes;
 }
 
+void ClusterState::input_missing(const LaunchId& launch, const Lease& lease, const Failure& why,
+                                 Now now) {
+  Job* job = job_of(launch);
+  if (job == nullptr || !job->tasks || job->tasks->standing(lease) != LeaseStanding::kCurrent) {
+    return;
+  }
+  if (why.kind == ErrorKind::kCorrupt) {
+    job->last_fault = why.message;
+    job->tasks->fail(lease, FaultKind::kApplication, why.message, now.instant);
+  } else {
+    job->tasks->release(lease);
+    job->retry_at = now.instant + kInputPause;
+    note("job ", job->status.id, ": an input cannot be read now: ", why.message);
+  }
+  close_lease(*job, lease.epoch);
+  tasks_changed(*job, /*urgent=*/false);
+  review_array(*job, now);
+}
+
 void ClusterState::review_array(Job& job, Now now) {
   if (job.status.state == JobState::kStopping) {
     review_stopping(job, now);
@@ -198,6 +231,9 @@ void ClusterState::review_array(Job& job, Now now) {
   if (job.status.state != JobState::kRunning) return;
   const TaskCounts counts = job.tasks->counts();
   const TaskIndex given_up = counts.in(TaskState::kQuarantined);
+  // A program that was never started: as a shell says it.
+  const bool ran = job.some_task_ran || counts.in(TaskState::kDone) > 0;
+  const int exit_code = ran ? 0 : job.start_code;
   if (job.tasks->ended() && given_up == 0) {
     advance(job, JobEvent::kAllSucceeded, now);
   } else if (job.tasks->ended()) {
@@ -207,14 +243,14 @@ void ClusterState::review_array(Job& job, Now now) {
          {FailureClass::kTasks, std::nullopt, "",
           str_cat(given_up, " of ", job.tasks->size(), given_up == 1 ? " tasks was" : " tasks were",
                   " given up; task ", first.task, ": ", first.reason),
-          false},
+          false, exit_code},
          now);
   } else if (job.tasks->stalled()) {
     fail(job,
          {FailureClass::kTasks, std::nullopt, "",
           str_cat("none of the last ", options_.stall_after,
                   " attempts succeeded; the last one: ", job.last_fault),
-          false},
+          false, exit_code},
          now);
   }
 }
@@ -292,8 +328,11 @@ void ClusterState::restore_tasks(Job& job, const std::vector<TaskRecord>& rows, 
   make_tasks(job);
   if (const Result<void> restored = job.tasks->restore(rows, now.instant); !restored) {
     note("job ", job.status.id, ": ", restored.failure().message);
+    if (job.damage.empty()) job.damage = restored.failure().message;
+    make_tasks(job);  // half a table is worse than none
   }
-  if (has_ended(job.status.state) || job.status.state == JobState::kStopping) {
+  if (has_ended(job.status.state) || job.status.state == JobState::kStopping ||
+      !job.damage.empty()) {
     job.tasks->cancel_all();
   }
   count_tasks(job);

@@ -1,4 +1,6 @@
 // The part of ClusterState that collects what explain() needs to know.
+#include <algorithm>
+
 #include "longhaul/membership/cluster_state.h"
 
 namespace longhaul {
@@ -39,6 +41,9 @@ Explanation ClusterState::explain(const JobId& id, Now now) const {
   }
   facts.acts_in = left(job.give_up_at);
   facts.killed = job.killed;
+  if (job.status.hang) {
+    facts.quiet = milliseconds(now.unix_ms - std::min(now.unix_ms, job.status.hang->unix_ms_since));
+  }
   return longhaul::explain(facts);
 }
 

@@ -1,18 +1,53 @@
 // The part of ClusterState that takes a job through its table, from the first question to the
 // workers to the report.
 #include <algorithm>
+#include <array>
 #include <set>
 #include <type_traits>
 
+#include "longhaul/base/capped.h"
 #include "longhaul/base/mix.h"
 #include "longhaul/membership/backoff.h"
 #include "longhaul/membership/cluster_state.h"
+#include "longhaul/membership/hang.h"
 
 namespace longhaul {
 namespace {
 
 constexpr size_t kKeepFailures = 20;
 constexpr size_t kNamedShares = 8;
+// While nothing moves.
+constexpr milliseconds kLookAgain{5'000};
+constexpr size_t kLargeGang = 64;
+constexpr std::chrono::microseconds kPauseForEachRank{10};
+
+// What the ranks of one attempt say is kept as it is up to so many bytes; of those who come after,
+// a line each must do. A status is a message, and a row.
+constexpr size_t kMaxSaidBytes = size_t{4} << 20;
+constexpr size_t kBriefBytes = 200;
+
+size_t bytes_of(const std::vector<std::string>& lines) {
+  size_t bytes = 0;
+  for (const std::string& line : lines) bytes += line.size();
+  return bytes;
+}
+
+void be_brief_beyond(size_t max_bytes, size_t* said_bytes, RankFault* fault) {
+  *said_bytes += fault->message.size();
+  if (*said_bytes > max_bytes) fault->message = capped(std::move(fault->message), kBriefBytes);
+}
+
+void be_brief_beyond(size_t max_bytes, size_t* said_bytes, RankExit* exit) {
+  ExitEvidence& evidence = exit->evidence;
+  const std::array sentences = {&exit->launch_error, &evidence.exception, &evidence.cannot_run,
+                                &evidence.out_of_memory};
+  for (const std::string* sentence : sentences) *said_bytes += sentence->size();
+  *said_bytes += bytes_of(exit->last_lines) + bytes_of(evidence.backtrace);
+  if (*said_bytes <= max_bytes) return;
+  for (std::string* sentence : sentences) *sentence = capped(std::move(*sentence), kBriefBytes);
+  exit->last_lines = capped(std::move(exit->last_lines), 1, kBriefBytes);
+  evidence.backtrace.clear();
+}
 
 // "gpu-a (4 ranks), gpu-b (4 ranks), ...".
 std::string describe(const std::vector<RankShare>& shares) {
@@ -109,7 +144,6 @@ void ClusterState::launch(Job& job, Now now) {
   const WorkerId& first = job.shares.front().worker;
   job.launched = true;
   job.give_up_at.reset();
-  if (job.status.unix_ms_started == 0) job.status.unix_ms_started = now.unix_ms;
   start_clock(job, now);
   job.master_addr = workers_.find(first)->registration.address;
   job.master_port = job.prepared.at(first).port;
@@ -178,6 +212,7 @@ void ClusterState::end(Job& job, JobState state, Now now) {
   job.give_up_at.reset();
   job.retry_at.reset();
   job.time_is_up.reset();
+  job.look_at.reset();
   job.missing_since.clear();
   answer(job.store.fail("the job has ended"));
   effects_.emplace_back(StoreDroppedEffect{job.status.id});
@@ -198,16 +233,25 @@ void ClusterState::end(Job& job, JobState state, Now now) {
       job.status.exit_code = 128 + 15;  // as after SIGTERM
       break;
   }
+  job.status.hang.reset();
   note("job ", job.status.id, " ", to_string(state), ": ", job.status.reason);
   happened(EventKind::kJobEnded, job, str_cat(to_string(state), ": ", job.status.reason));
 }
 
-// Set again after a restart of the master: what counts is when the job was first started.
+// What counts is when the job was first started, by a clock that nobody sets.
 void ClusterState::start_clock(Job& job, Now now) {
+  if (!job.started_at) {
+    job.started_at = now.instant;
+    if (job.status.unix_ms_started == 0) job.status.unix_ms_started = now.unix_ms;
+  }
   const milliseconds limit = job.status.spec.time_limit;
-  if (limit.count() <= 0 || job.status.unix_ms_started == 0) return;
-  const milliseconds ran(now.unix_ms - std::min(now.unix_ms, job.status.unix_ms_started));
-  job.time_is_up = now.instant + std::max(milliseconds(0), limit - ran);
+  if (limit.count() > 0) job.time_is_up = *job.started_at + limit;
+}
+
+milliseconds ClusterState::restart_delay(const Job& job) const {
+  const auto restarts = static_cast<uint32_t>(job.status.all_restarts());
+  const Backoff backoff{options_.restart_delay, options_.max_restart_delay};
+  return backoff.delay(restarts, mix64(job.number ^ mix64(restarts)));
 }
 
 bool ClusterState::may_restart(const Job& job) const {
@@ -218,6 +262,7 @@ bool ClusterState::may_restart(const Job& job) const {
     case FailureClass::kNoRoom:
     case FailureClass::kTimeLimit:
     case FailureClass::kTasks:
+    case FailureClass::kStateDamaged:
       return false;
     default:
       break;
@@ -257,8 +302,11 @@ void ClusterState::form_again(Job& job, Now now) {
   job.lost_workers.clear();
   job.status.ranks.clear();
   job.status.failure.reset();
+  job.status.hang.reset();
+  job.look_at.reset();
   job.verdict.reset();
   job.launched = job.killed = false;
+  job.said_bytes = 0;
   job.decide_at.reset();
   job.give_up_at.reset();
   release_shards(job);
@@ -267,9 +315,7 @@ void ClusterState::form_again(Job& job, Now now) {
   effects_.emplace_back(StoreDroppedEffect{job.status.id});
   ++job.status.generation;
 
-  const auto restarts = static_cast<uint32_t>(job.status.all_restarts());
-  const Backoff backoff{options_.restart_delay, options_.max_restart_delay};
-  const milliseconds delay = backoff.delay(restarts, mix64(job.number ^ mix64(restarts)));
+  const milliseconds delay = restart_delay(job);
   job.retry_at = now.instant + delay;
   job.status.reason = str_cat("starts again: ", earlier.back().message);
   // Nothing takes its room before the next plan.
@@ -294,6 +340,10 @@ void ClusterState::report(Job& job) {
     }
   }
   job.status.failure = make_report(*job.verdict, job.status.ranks, workers);
+  const std::optional<Hang>& hang = job.status.hang;
+  if (hang && hang->rank == job.verdict->rank && job.status.failure->backtrace.empty()) {
+    job.status.failure->backtrace = hang->stack;
+  }
   for (RankRecord& rank : job.status.ranks) rank.victim = false;
   for (const Rank victim : job.status.failure->victims) {
     job.status.ranks[static_cast<size_t>(victim)].victim = true;
@@ -334,23 +384,36 @@ void ClusterState::apply(Job& job, RankRecord& rank, const RankChange& change, N
           rank.state = RankState::kSpawned;
           rank.unix_ms_started = now.unix_ms;
         } else if constexpr (std::is_same_v<Event, RankJoined>) {
-          if (rank.joined()) return;
-          rank.joined_at = now.instant;
-          rank.state = RankState::kJoined;
+          if (rank.joined() && !rank.left && !rank.fault) return;  // sent again after a reconnect
+          rank_joined(job, rank, now);
         } else if constexpr (std::is_same_v<Event, RankProgress>) {
-          const bool moved = !rank.progress || rank.progress->step != event.step ||
-                             rank.progress->collective_sequence != event.collective_sequence;
-          if (moved) rank.moved_at = now.instant;
+          const bool is_new = !rank.progress || rank.progress->step != event.step ||
+                              rank.progress->collective_sequence != event.collective_sequence;
+          if (is_new) {
+            rank.moved_at = now.instant;
+            moved(job, now);
+          }
+          if (job.status.hang && job.status.hang->rank == rank.rank && !event.stack.empty()) {
+            job.status.hang->stack = event.stack;
+            changed(job);
+          }
           rank.progress = event;
+          rank.progress->stack.clear();  // the hang's
           rank.progress_at = now.instant;
         } else if constexpr (std::is_same_v<Event, RankFault>) {
           if (rank.fault) return;  // the first one counts, the rest follow from it
           rank.fault = event;
+          be_brief_beyond(kMaxSaidBytes, &job.said_bytes, &*rank.fault);
           rank.fault_at = now.instant;
           rank.fault_order = ++order_;
         } else if constexpr (std::is_same_v<Event, RankLeft>) {
           rank.left = true;
           rank.state = RankState::kLeft;
+        } else if constexpr (std::is_same_v<Event, RankLook>) {
+          if (job.status.hang && job.status.hang->rank == rank.rank) {
+            job.status.hang->process_state = event.process_state;
+            changed(job);
+          }
         } else {
           rank_exited(job, rank, event, now);
         }
@@ -358,7 +421,59 @@ void ClusterState::apply(Job& job, RankRecord& rank, const RankChange& change, N
       change);
 }
 
-void ClusterState::rank_exited(Job& job, RankRecord& rank, const RankExit& exit, Now now) {
+// The rank's first init(), or one after it had left or failed: another World of its process, or the
+// next program of its script. What the one before said counts no more.
+void ClusterState::rank_joined(Job& job, RankRecord& rank, Now now) {
+  rank.joined_at = now.instant;
+  rank.state = RankState::kJoined;
+  rank.left = false;
+  rank.fault.reset();
+  rank.progress.reset();
+  moved(job, now);
+}
+
+// Looked at no more often than it could be said.
+void ClusterState::moved(Job& job, Now now) {
+  if (job.status.state == JobState::kStopping) return;
+  if (!job.look_at) job.look_at = now.instant + options_.hang_after;
+  if (!job.status.hang) return;
+  job.status.hang.reset();
+  job.look_at = now.instant + options_.hang_after;
+  note("job ", job.status.id, " goes on");
+}
+
+void ClusterState::look_for_hang(Job& job, Now now) {
+  const bool starts = job.status.state == JobState::kStarting;
+  if (job.tasks || (!starts && job.status.state != JobState::kRunning)) {
+    job.look_at.reset();
+    return;
+  }
+  const Instant since = last_move(job.status.ranks);
+  if (since + options_.hang_after > now.instant) {
+    job.look_at = since + options_.hang_after;
+    return;
+  }
+  job.look_at = now.instant + kLookAgain;
+  for (RankRecord& rank : job.status.ranks) {
+    rank.waits_in_store_since = job.store.waits_since(rank.rank);
+  }
+  std::optional<Hang> hang = find_hang(job.status.ranks, now.instant);
+  std::optional<Hang>& known = job.status.hang;
+  if (hang && known && hang->rank == known->rank && hang->waiting == known->waiting) return;
+  if (!hang && !known) return;
+  known = std::move(hang);
+  changed(job);
+  if (!known) return;
+  const auto quiet = std::chrono::duration_cast<milliseconds>(now.instant - since);
+  known->unix_ms_since = now.unix_ms - std::min(now.unix_ms, static_cast<uint64_t>(quiet.count()));
+  note("job ", job.status.id, " does not move: ", known->message);
+  if (!known->rank) return;
+  const RankRecord& behind = job.status.ranks[static_cast<size_t>(*known->rank)];
+  send(behind.worker, LookAtRankMessage{job.launch(), behind.rank});
+}
+
+void ClusterState::rank_exited(Job& job, RankRecord& rank, RankExit exit, Now now) {
+  be_brief_beyond(kMaxSaidBytes, &job.said_bytes, &exit);
   rank.state = RankState::kExited;
   rank.exit = exit;
   rank.exited_at = now.instant;
@@ -402,8 +517,25 @@ std::vector<WorkerEvidence> ClusterState::worker_evidence(const Job& job, Now no
   return evidence;
 }
 
+// A look at all ranks costs their number, and each rank brings several events: a look for each
+// event would cost the square. So a large gang is looked at from time to time, and what came
+// meanwhile is seen together.
+bool ClusterState::may_review(Job& job, Now now) {
+  const size_t ranks = job.status.ranks.size();
+  const Instant due = job.reviewed_at + (ranks > kLargeGang ? ranks * kPauseForEachRank
+                                                            : std::chrono::nanoseconds(0));
+  if (due > now.instant) {
+    job.review_at = due;
+    return false;
+  }
+  job.review_at.reset();
+  job.reviewed_at = now.instant;
+  return true;
+}
+
 // Looks at everything known about the job and moves it on if that is enough.
 void ClusterState::review(Job& job, Now now) {
+  if (!may_review(job, now)) return;
   if (job.status.state == JobState::kStopping) {
     review_stopping(job, now);
     return;
@@ -437,8 +569,12 @@ void ClusterState::review_stopping(Job& job, Now now) {
 
 // What time alone brings about.
 void ClusterState::expire(Job& job, Now now) {
-  if (job.retry_at && *job.retry_at <= now.instant) job.retry_at.reset();  // it may wait for room
+  if (job.retry_at && *job.retry_at <= now.instant) {
+    job.retry_at.reset();  // it may wait for room
+    if (job.tasks) schedule_at_ = now.instant;
+  }
   answer(job.store.expire(now.instant));
+  if (job.look_at && *job.look_at <= now.instant) look_for_hang(job, now);
   if (job.tasks) {
     job.tasks->tick(now.instant);
     effects_.emplace_back(TasksChangedEffect{job.status.id});
@@ -531,10 +667,12 @@ void ClusterState::answer(const std::vector<StoreReply>& replies) {
 bool ClusterState::rank_output(SessionId session, const LaunchId& launch, Rank rank, Now now) {
   heard(session, now);
   const WorkerRecord* worker = workers_.by_session(session);
-  if (worker == nullptr || !may_have_run(worker->id, launch)) return false;
-  const JobStatus& job = jobs_.at(launch.job).status;
+  const auto found = jobs_.find(launch.job);
+  if (worker == nullptr || found == jobs_.end()) return false;
+  const JobStatus& job = found->second.status;
   if (rank < 0 || rank >= job.spec.ranks) return false;
-  if (launch.generation < job.generation) return true;
+  // Who ran an older one, may_have_run() says.
+  if (launch.generation != job.generation) return launch.generation < job.generation;
   return rank < static_cast<int>(job.ranks.size()) &&
          job.ranks[static_cast<size_t>(rank)].worker == worker->id;
 }

@@ -67,7 +67,7 @@ PlacementInput ClusterState::placement_input(Now now) const {
   for (const auto& [place, id] : active_) started.push_back(&jobs_.at(id));
   std::sort(started.begin(), started.end(), [](const Job* a, const Job* b) {
     const auto order = [](const Job& job) {
-      return std::tuple(job.status.unix_ms_started == 0, job.status.unix_ms_started, job.number);
+      return std::tuple(!job.started_at, job.started_at.value_or(Instant()), job.number);
     };
     return order(*a) < order(*b);
   });
@@ -86,6 +86,7 @@ std::optional<WaitingJob> ClusterState::waiting(const Job& job, Now now) const {
                      job.retry_at};
   if (!job.tasks) return pending ? std::optional(std::move(waiting)) : std::nullopt;
   if (!pending && job.status.state != JobState::kRunning) return std::nullopt;
+  if (job.retry_at) return std::nullopt;
   const auto batch = static_cast<size_t>(std::max(1, spec.array->batch));
   const TaskCounts counts = job.tasks->counts();
   const size_t all = counts.in(TaskState::kWaiting) + counts.in(TaskState::kBackingOff);
@@ -152,11 +153,10 @@ void ClusterState::wait(Job& job, const std::string& reason, uint64_t expected_s
 // What was lost a moment ago may come back, as a worker that is started again does.
 std::optional<Failure> ClusterState::why_it_never_fits(const JobSpec& spec, Now now) const {
   if (spec.wait_for_nodes) return std::nullopt;
-  const auto may_return = static_cast<uint64_t>(options_.lost_may_return.count());
   std::vector<WorkerRoom> known;
   for (const auto& [id, worker] : workers_.all()) {
-    const bool gone =
-        worker.state == WorkerState::kLost && worker.unix_ms_last_heard + may_return < now.unix_ms;
+    const bool gone = worker.state == WorkerState::kLost &&
+                      worker.lost_at + options_.lost_may_return < now.instant;
     if (!gone) known.push_back({id, worker.registration.room(), {}, false});
   }
   // Before the first worker has come nobody can tell.
@@ -191,12 +191,14 @@ void ClusterState::take_slots(Job& job) {
   job.holds_slots = true;
   const Resources each = job.status.spec.demand().each;
   for (const RankShare& share : job.shares) {
+    job.held_by.insert(share.worker);
     use_[share.worker].take(each * static_cast<int>(share.ranks.size()), share.gpus);
   }
 }
 
 void ClusterState::give_slots_back(Job& job) {
   if (!std::exchange(job.holds_slots, false)) return;
+  job.held_by.clear();
   const Resources each = job.status.spec.demand().each;
   for (const RankShare& share : job.shares) {
     use_[share.worker].give_back(each * static_cast<int>(share.ranks.size()), share.gpus);

@@ -66,6 +66,8 @@ void ClusterState::restore_shards(Job& job, const std::map<std::string, ShardMem
     const Result<void> restored = job.shards.restore(name, dataset.plan, dataset.rows, now.instant);
     if (!restored) {
       note("job ", job.status.id, " dataset '", name, "': ", restored.failure().message);
+      if (job.damage.empty())
+        job.damage = str_cat("dataset '", name, "': ", restored.failure().message);
     }
   }
 }

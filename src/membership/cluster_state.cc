@@ -1,6 +1,11 @@
 #include "longhaul/membership/cluster_state.h"
 
 #include <algorithm>
+#include <set>
+
+#include "longhaul/membership/user_text.h"
+
+#include "longhaul/base/capped.h"
 
 namespace longhaul {
 namespace {
@@ -9,6 +14,7 @@ constexpr int kMaxRanks = 65'536;
 constexpr int kMaxBatch = 10'000;
 constexpr int kMaxPriority = 1'000'000;
 constexpr int kMaxGpusPerRank = 1024;
+constexpr size_t kNamedJobs = 20;
 
 std::optional<Failure> why_invalid(const ArrayJobSpec& array) {
   if (array.tasks < 1 || array.tasks > kMaxTasks) {
@@ -25,10 +31,27 @@ std::optional<Failure> why_invalid(const ArrayJobSpec& array) {
   return std::nullopt;
 }
 
+// It travels in every message about the job, and execve() takes no more than that.
+constexpr size_t kMaxSpecBytes = size_t{2} << 20;
+
+std::optional<Failure> why_too_large(const JobSpec& spec) {
+  size_t bytes = spec.name.size() + spec.working_directory.size();
+  for (const std::string& word : spec.command) bytes += word.size() + 1;
+  for (const auto& [name, value] : spec.env) bytes += name.size() + value.size() + 2;
+  if (spec.array) bytes += spec.array->indices.size();
+  if (bytes <= kMaxSpecBytes) return std::nullopt;
+  return Failure{
+      ErrorKind::kInvalid,
+      str_cat("the command, its environment and folder have ", format_bytes(bytes), ", and ",
+              format_bytes(kMaxSpecBytes), " is the most: put what is long into a file")};
+}
+
 std::optional<Failure> why_invalid(const JobSpec& spec) {
+  if (const auto too_large = why_too_large(spec)) return too_large;
   if (spec.command.empty() || spec.command.front().empty()) {
     return Failure{ErrorKind::kInvalid, "a job needs a command"};
   }
+  if (auto unusable = why_unusable_text(spec)) return unusable;
   if (spec.gpus_per_rank < 0 || spec.gpus_per_rank > kMaxGpusPerRank) {
     return Failure{ErrorKind::kInvalid,
                    str_cat("a rank has 0 to ", kMaxGpusPerRank, " GPUs, not ", spec.gpus_per_rank)};
@@ -54,6 +77,10 @@ std::optional<Failure> why_invalid(const JobSpec& spec) {
 
 Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submission_key,
                                    Now now) {
+  if (submission_key.size() > kMaxNameBytes) {
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("a submission key has at most ", kMaxNameBytes, " bytes")};
+  }
   if (!submission_key.empty()) {
     if (const auto known = by_key_.find(submission_key); known != by_key_.end()) {
       return known->second;
@@ -67,6 +94,7 @@ Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submi
   job.number = last_job_;
   job.submission_key = submission_key;
   job.status.id = id;
+  job.status.life = job.life_now = life_;
   job.status.spec = spec;
   if (job.status.spec.grace.count() == 0) job.status.spec.grace = options_.grace;
   if (job.status.spec.join_timeout.count() == 0) {
@@ -111,16 +139,41 @@ std::optional<Failure> ClusterState::why_name_is_taken(const std::string& name) 
 }
 
 Result<JobId> ClusterState::stop(const std::string& job_name, milliseconds grace, bool force,
-                                 Now now) {
+                                 Now now, const StopOrigin& by) {
   Result<JobId> id = find(job_name);
   if (!id) return id;
   Job& job = jobs_.at(*id);
   if (has_ended(job.status.state)) return id;
   job.stop_grace = force ? milliseconds(0) : grace.count() > 0 ? grace : job.status.spec.grace;
-  if (job.stop_reason.empty()) job.stop_reason = "stopped by a user";
+  if (job.stop_reason.empty()) {
+    job.stop_reason = "stopped by " + by.text();
+    job.status.stopped_by = by;
+    job.status.stopped_by->unix_ms = now.unix_ms;
+  } else {
+    happened(EventKind::kJobStopping, job,
+             str_cat(force ? "to be killed at once, says " : "asked again by ", by.text()));
+  }
   advance(job, JobEvent::kStopRequested, now);
   schedule(now);
   return id;
+}
+
+void ClusterState::withdraw(const JobId& id, const std::string& reason, Now now) {
+  const auto job = jobs_.find(id);
+  if (job == jobs_.end()) return;
+  by_key_.erase(job->second.submission_key);
+  if (has_ended(job->second.status.state)) return;
+  job->second.stop_reason = reason;
+  job->second.stop_grace = milliseconds(0);
+  advance(job->second, JobEvent::kStopRequested, now);
+}
+
+void ClusterState::postpone(milliseconds gap) {
+  for (auto& [id, job] : jobs_) {
+    if (has_ended(job.status.state)) continue;
+    if (job.give_up_at) *job.give_up_at += gap;
+    for (auto& [worker, since] : job.missing_since) since += gap;
+  }
 }
 
 void ClusterState::stop_all(const std::string& reason, Now now) {
@@ -133,30 +186,49 @@ void ClusterState::stop_all(const std::string& reason, Now now) {
 }
 
 bool ClusterState::has_active_jobs() const {
-  return std::any_of(jobs_.begin(), jobs_.end(),
-                     [](const auto& entry) { return !has_ended(entry.second.status.state); });
+  return !active_.empty();
+}
+
+bool ClusterState::counts_time() const {
+  return std::ranges::any_of(
+      active_, [this](const auto& one) { return jobs_.at(one.second).started_at.has_value(); });
 }
 
 Result<JobId> ClusterState::find(const std::string& job_name) const {
   if (submitted_.empty()) {
-    return Failure{ErrorKind::kInvalid, str_cat("no job '", job_name, "': there are none yet")};
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("no job '", capped(job_name, limits::kWord), "': there are none yet")};
   }
   if (job_name == "last") return submitted_.back();
   if (jobs_.contains(job_name)) return job_name;
   for (auto id = submitted_.rbegin(); id != submitted_.rend(); ++id) {
     if (!job_name.empty() && jobs_.at(*id).status.spec.name == job_name) return *id;
   }
+  const std::string shown = capped(job_name, limits::kWord);
   std::vector<std::string> prefixed;
   for (const JobId& id : submitted_) {
     if (!job_name.empty() && id.starts_with(job_name)) prefixed.push_back(id);
   }
   if (prefixed.size() == 1) return prefixed.front();
+  if (prefixed.size() > kNamedJobs) {
+    prefixed.resize(kNamedJobs);
+    prefixed.emplace_back("...");
+  }
   if (prefixed.size() > 1) {
     return Failure{ErrorKind::kInvalid,
-                   str_cat("'", job_name, "' may be any of ", join(prefixed, ", "))};
+                   str_cat("'", shown, "' may be any of ", join(prefixed, ", "))};
   }
   return Failure{ErrorKind::kInvalid,
-                 str_cat("no job '", job_name, "'; the last one is ", submitted_.back())};
+                 str_cat("no job '", shown, "'; the last one is ", submitted_.back())};
+}
+
+Result<JobId> ClusterState::find(const std::string& job_name, uint64_t life) const {
+  Result<JobId> id = find(job_name);
+  if (!id || life == 0 || jobs_.at(*id).status.life == life) return id;
+  return Failure{ErrorKind::kStale,
+                 str_cat("job ", *id,
+                         " is another one than was meant: the master's state was wiped "
+                         "or put back from a backup since, and gave its number again")};
 }
 
 const JobStatus* ClusterState::status(const JobId& id) const {
@@ -164,29 +236,32 @@ const JobStatus* ClusterState::status(const JobId& id) const {
   return found == jobs_.end() ? nullptr : &found->second.status;
 }
 
-std::vector<const JobStatus*> ClusterState::list(bool include_ended) const {
+std::vector<const JobStatus*> ClusterState::list(bool include_ended, const JobId& after) const {
+  // "j9" comes before "j10".
+  const auto earlier = [](const JobId& a, const JobId& b) {
+    return std::pair(a.size(), a) < std::pair(b.size(), b);
+  };
   std::vector<const JobStatus*> listed;
-  for (const JobId& id : submitted_) {
-    const JobStatus& status = jobs_.at(id).status;
+  auto id = std::upper_bound(submitted_.begin(), submitted_.end(), after, earlier);
+  for (; id != submitted_.end(); ++id) {
+    const JobStatus& status = jobs_.at(*id).status;
     if (include_ended || !has_ended(status.state)) listed.push_back(&status);
   }
   return listed;
 }
 
 std::vector<NodeStatus> ClusterState::nodes() const {
+  std::unordered_map<WorkerId, std::vector<JobId>> jobs_on;
+  for (const JobStatus* job : list(false)) {
+    std::unordered_set<WorkerId> on;
+    for (const RankRecord& rank : job->ranks) on.insert(rank.worker);
+    for (const auto& [id, batch] : jobs_.at(job->id).batches) on.insert(batch.holder.worker);
+    for (const WorkerId& worker : on) jobs_on[worker].push_back(job->id);
+  }
   std::vector<NodeStatus> nodes;
+  nodes.reserve(workers_.all().size());
   for (const auto& [id, worker] : workers_.all()) {
-    NodeStatus node{worker, used_of(id), {}};
-    for (const JobStatus* job : list(false)) {
-      const Job& whole = jobs_.at(job->id);
-      const bool here =
-          std::any_of(job->ranks.begin(), job->ranks.end(),
-                      [&](const RankRecord& rank) { return rank.worker == id; }) ||
-          std::any_of(whole.batches.begin(), whole.batches.end(),
-                      [&](const auto& one) { return one.second.holder.worker == id; });
-      if (here) node.jobs.push_back(job->id);
-    }
-    nodes.push_back(std::move(node));
+    nodes.push_back({worker, used_of(id), std::move(jobs_on[id])});
   }
   return nodes;
 }
@@ -199,47 +274,83 @@ const JobRecord* ClusterState::record(const JobId& id) const {
 void ClusterState::restore(ClusterMemory memory, Now now) {
   last_job_ = memory.last_job;
   epochs_ = LeaseEpochs(memory.boot);
+  life_ = memory.life;
   for (WorkerRecord& worker : memory.workers) workers_.restore(std::move(worker), now);
-  for (JobRecord& record : memory.jobs) {
-    const JobId id = record.status.id;
-    last_job_ = std::max(last_job_, record.number);
-    submitted_.push_back(id);
-    if (!record.submission_key.empty()) by_key_[record.submission_key] = id;
-    Job& job = jobs_[id];
-    static_cast<JobRecord&>(job) = std::move(record);
-    // The clock of the life before means nothing now; the order of what was seen still does.
-    for (RankRecord& rank : job.status.ranks) {
-      if (rank.joined()) rank.joined_at = now.instant;
-      rank.exited_at = rank.fault_at = rank.progress_at = rank.moved_at = now.instant;
-      order_ = std::max({order_, rank.exit_order, rank.fault_order});
-    }
-    for (const auto& [worker, lost] : job.lost_workers) order_ = std::max(order_, lost.lost_order);
-    if (job.status.spec.array) restore_tasks(job, memory.tasks[id], now);
-    if (const auto shards = memory.shards.find(id); shards != memory.shards.end()) {
-      restore_shards(job, shards->second, now);
-    }
-    if (has_ended(job.status.state)) continue;
-    active_[job.place()] = id;
-    if (job.tasks) active_arrays_[job.place()] = id;
-    if (!job.shares.empty()) take_slots(job);
-    start_clock(job, now);
-    if (const auto values = memory.stores.find(id); values != memory.stores.end()) {
-      job.store.restore(values->second);
-    }
-    if (job.status.state == JobState::kStarting) {
-      job.give_up_at = now.instant + options_.workers.return_grace + options_.prepare_timeout;
-    } else if (job.status.state == JobState::kStopping) {
-      job.store.fail(job.status.reason);
-      job.give_up_at =
-          now.instant + options_.workers.return_grace + job.stop_grace + options_.stop_margin;
-    }
-    note("job ", id, " is taken up again: ", to_string(job.status.state));
+  for (JobRecord& record : memory.jobs) restore_job(std::move(record), memory, now);
+  if (!memory.new_life.empty()) end_earlier_life(memory.new_life, now);
+}
+
+void ClusterState::restore_job(JobRecord record, ClusterMemory& memory, Now now) {
+  const JobId id = record.status.id;
+  last_job_ = std::max(last_job_, record.number);
+  submitted_.push_back(id);
+  if (!record.submission_key.empty()) by_key_[record.submission_key] = id;
+  Job& job = jobs_[id];
+  static_cast<JobRecord&>(job) = std::move(record);
+  job.life_now = life_;
+  // The clock of the life before means nothing now; the order of what was seen still does.
+  job.status.hang.reset();
+  if (job.status.state == JobState::kRunning) job.look_at = now.instant + options_.hang_after;
+  for (RankRecord& rank : job.status.ranks) {
+    if (rank.joined()) rank.joined_at = now.instant;
+    rank.exited_at = rank.fault_at = rank.progress_at = rank.moved_at = now.instant;
+    order_ = std::max({order_, rank.exit_order, rank.fault_order});
   }
+  for (const auto& [worker, lost] : job.lost_workers) order_ = std::max(order_, lost.lost_order);
+  if (job.status.spec.array) restore_tasks(job, memory.tasks[id], now);
+  if (const auto shards = memory.shards.find(id); shards != memory.shards.end()) {
+    restore_shards(job, shards->second, now);
+  }
+  if (has_ended(job.status.state)) return;
+  active_[job.place()] = id;
+  if (job.tasks) active_arrays_[job.place()] = id;
+  if (!job.shares.empty()) take_slots(job);
+  if (job.status.unix_ms_started != 0) start_clock(job, now);
+  // Once more from now: a restart of the master prolongs a wait and never skips it.
+  if (job.status.state == JobState::kPending && job.status.all_restarts() > 0) {
+    job.retry_at = now.instant + restart_delay(job);
+  }
+  if (const auto values = memory.stores.find(id); values != memory.stores.end()) {
+    job.store.restore(values->second);
+  }
+  if (job.status.state == JobState::kStarting) {
+    job.give_up_at = now.instant + options_.workers.return_grace + options_.prepare_timeout;
+  } else if (job.status.state == JobState::kStopping) {
+    job.store.fail(job.status.reason);
+    job.give_up_at =
+        now.instant + options_.workers.return_grace + job.stop_grace + options_.stop_margin;
+  }
+  note("job ", id, " is taken up again: ", to_string(job.status.state));
+  if (!job.damage.empty()) set_aside(job, now);
+}
+
+// Some of what it stands on cannot be read: going on would be guessing.
+void ClusterState::set_aside(Job& job, Now now) {
+  const std::string why = str_cat("its rows in the master's database cannot be read: ", job.damage);
+  note("job ", job.status.id, ": ", why);
+  if (job.status.state == JobState::kStopping) return;
+  fail(job, {FailureClass::kStateDamaged, std::nullopt, "", why, false}, now);
+}
+
+// What ran is nobody's: its workers may have done since what this state knows nothing of. They are
+// lost to it, and whoever may be tried again is tried again.
+void ClusterState::end_earlier_life(const std::string& why, Now now) {
+  note("a new life of this state begins: ", why);
+  std::set<WorkerId> holders;
+  for (const auto& [id, worker] : workers_.all()) holders.insert(id);
+  for (const auto& [id, job] : jobs_) {
+    for (const RankRecord& rank : job.status.ranks) holders.insert(rank.worker);
+    for (const auto& [epoch, batch] : job.batches) holders.insert(batch.holder.worker);
+  }
+  const std::string lost = str_cat("the master's state has begun a new life (", why, ")");
+  for (const WorkerId& id : workers_.lose_all(lost, now))
+    effects_.emplace_back(WorkerChangedEffect{id});
+  for (const WorkerId& id : holders) worker_lost(id, lost, now);
 }
 
 ClusterState::Job* ClusterState::job_of(const LaunchId& launch) {
   const auto found = jobs_.find(launch.job);
-  if (found == jobs_.end() || found->second.status.generation != launch.generation) return nullptr;
+  if (found == jobs_.end() || found->second.launch() != launch) return nullptr;
   return &found->second;
 }
 
@@ -249,13 +360,17 @@ std::vector<TaskRecord> ClusterState::take_task_rows(const JobId& id) {
   return found->second.tasks->take_changes();
 }
 
+const TaskTable* ClusterState::tasks(const LaunchId& launch) const {
+  return launch.life == life_ ? tasks(launch.job) : nullptr;
+}
+
 const TaskTable* ClusterState::tasks(const JobId& id) const {
   const auto found = jobs_.find(id);
   return found == jobs_.end() || !found->second.tasks ? nullptr : &*found->second.tasks;
 }
 
 void ClusterState::forget_old_jobs() {
-  size_t ended = list(true).size() - list(false).size();
+  size_t ended = submitted_.size() - active_.size();
   for (auto id = submitted_.begin(); id != submitted_.end() && ended > options_.keep_ended_jobs;) {
     const Job& job = jobs_.at(*id);
     if (!has_ended(job.status.state)) {
@@ -274,7 +389,11 @@ void ClusterState::tick(Now now) {
   for (const WorkerId& id : workers_.sweep(now.instant)) {
     const WorkerRecord* worker = workers_.find(id);
     effects_.emplace_back(WorkerChangedEffect{id});
-    if (worker == nullptr) continue;
+    if (worker == nullptr) {
+      note("worker ", id, " is forgotten: it was lost long ago");
+      happened(EventKind::kWorkerForgotten, id, "it was lost long ago");
+      continue;
+    }
     if (worker->state == WorkerState::kLost) {
       worker_lost(id, worker->why_lost, now);
     } else {
@@ -282,8 +401,11 @@ void ClusterState::tick(Now now) {
       happened(EventKind::kWorkerUnreachable, id, "it is silent");
     }
   }
-  for (auto& [id, job] : jobs_) {
-    if (!has_ended(job.status.state)) expire(job, now);
+  std::vector<JobId> active;  // some of them end meanwhile
+  active.reserve(active_.size());
+  for (const auto& [place, id] : active_) active.push_back(id);
+  for (const JobId& id : active) {
+    if (Job& job = jobs_.at(id); !has_ended(job.status.state)) expire(job, now);
   }
   schedule_soon(now);
   forget_old_jobs();
@@ -295,6 +417,7 @@ void ClusterState::happened(EventKind kind, const Job& job, std::string text) {
     event.worker = job.status.failure->worker;
     event.rank = job.status.failure->rank;
   }
+  event.text = capped(std::move(event.text), limits::kSentence);
   effects_.emplace_back(JournalEffect{std::move(event)});
 }
 
@@ -308,12 +431,13 @@ std::optional<Instant> ClusterState::next_wakeup() const {
     if (at && (!next || *at < *next)) next = at;
   };
   consider(schedule_at_);
-  for (const auto& [id, job] : jobs_) {
-    if (has_ended(job.status.state)) continue;
-    consider(job.decide_at);
+  for (const auto& [place, id] : active_) {
+    const Job& job = jobs_.at(id);
+    consider(job.review_at ? job.review_at : job.decide_at);
     consider(job.give_up_at);
     consider(job.retry_at);
     consider(job.time_is_up);
+    consider(job.look_at);
     consider(job.store.next_deadline());
     if (job.tasks) consider(job.tasks->next_wakeup());
     for (const auto& [worker, since] : job.missing_since)

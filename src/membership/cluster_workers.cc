@@ -34,7 +34,7 @@ void ClusterState::register_worker(SessionId session, const WorkerRegistration& 
   const WorkerRecord& worker = *workers_.find(result.id);
   effects_.emplace_back(WorkerChangedEffect{result.id});
   RegisteredMessage registered{
-      result.id, options_.workers.heartbeat_interval, options_.workers.lease, {}, {}};
+      result.id, life_, options_.workers.heartbeat_interval, options_.workers.lease, {}, {}};
   for (const LaunchId& launch : registration.inventory) {
     if (runs(result.id, launch)) continue;
     (may_have_run(result.id, launch) ? registered.over : registered.unknown).push_back(launch);
@@ -76,7 +76,7 @@ bool ClusterState::runs(const WorkerId& worker, const LaunchId& launch) const {
 // launched once, so nobody but the worker that ran a rank has anything that it printed.
 bool ClusterState::may_have_run(const WorkerId& worker, const LaunchId& launch) const {
   const auto found = jobs_.find(launch.job);
-  if (found == jobs_.end()) return false;
+  if (found == jobs_.end() || launch.life != life_) return false;
   const JobStatus& job = found->second.status;
   if (launch.generation != job.generation) return launch.generation < job.generation;
   return std::any_of(job.ranks.begin(), job.ranks.end(),
@@ -119,7 +119,7 @@ void ClusterState::session_closed(SessionId session, bool goodbye, Now now) {
   for (auto& [id, job] : jobs_) job.store.drop_session(session);
   if (worker == nullptr) return;
   const WorkerId id = worker->id;
-  workers_.session_closed(session, goodbye);
+  workers_.session_closed(session, goodbye, now);
   if (goodbye) {
     effects_.emplace_back(WorkerChangedEffect{id});
     worker_lost(id, "it was shut down", now, /*preempted=*/true);
@@ -171,16 +171,32 @@ bool ClusterState::heard(SessionId session, Now now, bool is_heartbeat) {
   return worker != nullptr && worker->state != WorkerState::kLost;
 }
 
-Result<void> ClusterState::drain(const WorkerId& id, bool drained, Now now) {
-  if (!workers_.drain(id, drained)) {
-    std::vector<std::string> ids;
-    for (const auto& [known, worker] : workers_.all()) ids.push_back(known);
-    const std::string near = closest_match(id, ids);
+Failure ClusterState::no_such_worker(const WorkerId& id) const {
+  std::vector<std::string> ids;
+  for (const auto& [known, worker] : workers_.all()) ids.push_back(known);
+  const std::string near = closest_match(id, ids);
+  return {ErrorKind::kInvalid, str_cat("no worker '", id, "'",
+                                       near.empty() ? "; `longhaul nodes` lists them"
+                                                    : str_cat(": did you mean '", near, "'?"))};
+}
+
+Result<void> ClusterState::forget_worker(const WorkerId& id) {
+  const WorkerRecord* worker = workers_.find(id);
+  if (worker == nullptr) return no_such_worker(id);
+  if (worker->state != WorkerState::kLost) {
     return Failure{ErrorKind::kInvalid,
-                   str_cat("no worker '", id, "'",
-                           near.empty() ? "; `longhaul nodes` lists them"
-                                        : str_cat(": did you mean '", near, "'?"))};
+                   str_cat("worker ", id, " is ", to_string(worker->state),
+                           ", and only one that is lost is forgotten: stop it first")};
   }
+  workers_.forget(id);
+  note("worker ", id, " is forgotten");
+  happened(EventKind::kWorkerForgotten, id, "an operator had it forgotten");
+  effects_.emplace_back(WorkerChangedEffect{id});
+  return {};
+}
+
+Result<void> ClusterState::drain(const WorkerId& id, bool drained, Now now) {
+  if (!workers_.drain(id, drained)) return no_such_worker(id);
   note("worker ", id, drained ? " is drained" : " takes new work again");
   happened(drained ? EventKind::kWorkerDrained : EventKind::kWorkerUndrained, id,
            drained ? "it gets no new work" : "it takes new work again");
@@ -201,10 +217,7 @@ ClusterState::Job* ClusterState::job_on(SessionId session, const LaunchId& launc
   *worker = workers_.by_session(session);
   Job* job = job_of(launch);
   if (*worker == nullptr || job == nullptr || has_ended(job->status.state)) return nullptr;
-  const bool holds_some =
-      std::any_of(job->shares.begin(), job->shares.end(),
-                  [&](const RankShare& share) { return share.worker == (*worker)->id; });
-  return holds_some ? job : nullptr;
+  return job->held_by.contains((*worker)->id) ? job : nullptr;
 }
 
 void ClusterState::send(const WorkerId& worker, ToWorker message) {

@@ -34,6 +34,8 @@ std::string_view to_string(EventKind kind) {
       return "worker drained";
     case EventKind::kWorkerUndrained:
       return "worker undrained";
+    case EventKind::kWorkerForgotten:
+      return "worker forgotten";
   }
   return "unknown";
 }

@@ -4,10 +4,9 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cstdlib>
 #include <initializer_list>
-#include <optional>
+#include <span>
 
 #include "longhaul/base/crash_handler.h"
 #include "longhaul/base/strings.h"
@@ -23,11 +22,27 @@ constexpr int kNotFoundCode = 127;
 
 using Lines = std::vector<std::string_view>;
 
+// Without escape sequences for colours: a program that is told to use them uses them in a pipe,
+// too.
+std::string plain(std::string_view text) {
+  std::string kept;
+  while (!text.empty()) {
+    const size_t escape = text.find("\x1b[");
+    kept += text.substr(0, escape);
+    if (escape == std::string_view::npos) break;
+    const size_t end = text.find_first_not_of("0123456789;:", escape + 2);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+  }
+  return kept;
+}
+
 Lines lines_of(std::string_view text) {
   Lines lines;
   while (!text.empty()) {
     const size_t end = text.find('\n');
-    lines.push_back(text.substr(0, end));
+    std::string_view line = text.substr(0, end);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    lines.push_back(line);
     if (end == std::string_view::npos) break;
     text.remove_prefix(end + 1);
   }
@@ -44,12 +59,50 @@ std::string cut(std::string_view text) {
   return std::string(text.substr(0, kMaxTextBytes));
 }
 
-// Of the last line that begins so.
-std::optional<size_t> find_last(const Lines& lines, std::string_view beginning) {
+// What is put before every line by whoever passes output on: PyTorch's "[rank1]: ", torchrun's
+// "[default1]:", mpirun's "[1,1]<stderr>:", "1: ". Longer ones, or ones that go on, are text.
+bool may_be_prefix(std::string_view text) {
+  constexpr size_t kMaxPrefixBytes = 80;
+  return text.empty() ||
+         (text.size() <= kMaxPrefixBytes && contains_any(text, {":", "]", ">", "|"}) &&
+          text.find('"') == std::string_view::npos && text.find('\'') == std::string_view::npos);
+}
+
+// The same but for digits: a line further on has another time in it.
+bool looks_like(std::string_view text, std::string_view prefix) {
+  const auto is_digit = [](char letter) { return letter >= '0' && letter <= '9'; };
+  return text.size() == prefix.size() &&
+         std::equal(text.begin(), text.end(), prefix.begin(),
+                    [&](char a, char b) { return a == b || (is_digit(a) && is_digit(b)); });
+}
+
+// How the lines after one with a prefix are told from those of others, and where their text begins.
+enum class Prefix { kNone, kExact, kAlike };
+
+Prefix prefix_of_next(std::string_view prefix, std::string_view next) {
+  const std::string_view bare = prefix.substr(0, prefix.find_last_not_of(' ') + 1);
+  if (next.starts_with(bare)) return Prefix::kExact;
+  if (looks_like(next.substr(0, bare.size()), bare)) return Prefix::kAlike;
+  return Prefix::kNone;  // logging puts its prefix before the first line of a record alone
+}
+
+// The lines from the last one that begins so on, without the prefix that they share; the first is
+// without one in any case. Empty: there is none.
+Lines passage(const Lines& lines, std::string_view beginning) {
   for (size_t i = lines.size(); i > 0; --i) {
-    if (lines[i - 1].starts_with(beginning)) return i - 1;
+    const size_t at = lines[i - 1].find(beginning);
+    if (at == std::string_view::npos || !may_be_prefix(lines[i - 1].substr(0, at))) continue;
+    const std::string_view prefix = lines[i - 1].substr(0, at);
+    const Prefix kind = i < lines.size() ? prefix_of_next(prefix, lines[i]) : Prefix::kNone;
+    Lines found = {lines[i - 1].substr(at)};
+    for (const std::string_view line : std::span(lines).subspan(i)) {
+      const bool ours = kind == Prefix::kNone || prefix_of_next(prefix, line) == kind;
+      if (!ours) continue;
+      found.push_back(line.substr(kind == Prefix::kNone ? 0 : std::min(at, line.size())));
+    }
+    return found;
   }
-  return std::nullopt;
+  return {};
 }
 
 std::string demangle(const std::string& name) {
@@ -71,11 +124,9 @@ std::string readable_frame(std::string_view frame) {
 
 std::vector<std::string> our_backtrace(const Lines& lines) {
   std::vector<std::string> frames;
-  const std::optional<size_t> first = find_last(lines, kCrashHeader);
-  if (!first) return frames;
-  for (size_t i = *first + 1; i < lines.size() && frames.size() < kMaxFrames; ++i) {
-    if (lines[i].starts_with(kCrashFrame)) {
-      frames.push_back(cut(readable_frame(lines[i].substr(kCrashFrame.size()))));
+  for (const std::string_view line : passage(lines, kCrashHeader)) {
+    if (line.starts_with(kCrashFrame) && frames.size() < kMaxFrames) {
+      frames.push_back(cut(readable_frame(line.substr(kCrashFrame.size()))));
     }
   }
   return frames;
@@ -84,29 +135,32 @@ std::vector<std::string> our_backtrace(const Lines& lines) {
 // "Current thread 0x... (most recent call first):", then a frame a line until an empty one.
 std::vector<std::string> python_backtrace(const Lines& lines) {
   std::vector<std::string> frames;
-  if (!find_last(lines, "Fatal Python error: ")) return frames;
-  const std::optional<size_t> first = find_last(lines, "Current thread ");
-  if (!first) return frames;
-  for (size_t i = *first + 1; i < lines.size() && frames.size() < kMaxFrames; ++i) {
-    if (!lines[i].starts_with("  File ")) break;
-    frames.push_back(cut(lines[i].substr(2)));
+  if (passage(lines, "Fatal Python error: ").empty()) return frames;
+  const Lines thread = passage(lines, "Current thread ");
+  for (size_t i = 1; i < thread.size() && frames.size() < kMaxFrames; ++i) {
+    if (!thread[i].starts_with("  File ")) break;
+    frames.push_back(cut(thread[i].substr(2)));
   }
   return frames;
 }
 
+// A class with its module and whatever holds it: `torch.OutOfMemoryError`, `__main__.f.<locals>.E`.
+bool is_class_name(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char letter) {
+    const bool is_ascii = static_cast<unsigned char>(letter) < 0x80;
+    return !is_ascii || (letter >= 'a' && letter <= 'z') || (letter >= 'A' && letter <= 'Z') ||
+           (letter >= '0' && letter <= '9') || contains_any({&letter, 1}, {".", "_", "<", ">"});
+  });
+}
+
 // After the last traceback, the first line that is not part of it: "ValueError: bad shape".
 std::string python_exception(const Lines& lines) {
-  const std::optional<size_t> first = find_last(lines, "Traceback (most recent call last):");
-  if (!first) return "";
-  for (size_t i = *first + 1; i < lines.size(); ++i) {
-    const std::string_view line = lines[i];
+  const Lines traceback = passage(lines, "Traceback (most recent call last):");
+  for (size_t i = 1; i < traceback.size(); ++i) {
+    const std::string_view line = traceback[i];
     if (line.empty() || line.front() == ' ') continue;
-    // A module's path, then a colon or the end: `torch.OutOfMemoryError: CUDA out of memory`.
-    const std::string_view name = line.substr(0, line.find(':'));
-    const bool is_name = std::all_of(name.begin(), name.end(), [](unsigned char letter) {
-      return std::isalnum(letter) || letter == '.' || letter == '_';
-    });
-    return is_name ? cut(line) : "";
+    // The class, then a colon or the end.
+    return is_class_name(line.substr(0, line.find(':'))) ? cut(line) : "";
   }
   return "";
 }
@@ -115,13 +169,12 @@ std::string python_exception(const Lines& lines) {
 std::string uncaught_exception(const Lines& lines) {
   constexpr std::string_view kBeginning = "terminate called after throwing an instance of '";
   constexpr std::string_view kWhat = "  what():  ";
-  const std::optional<size_t> at = find_last(lines, kBeginning);
-  if (!at) return "";
-  std::string_view type = lines[*at].substr(kBeginning.size());
+  const Lines words = passage(lines, kBeginning);
+  if (words.empty()) return "";
+  std::string_view type = words[0].substr(kBeginning.size());
   type = type.substr(0, type.rfind('\''));
-  const bool has_what = *at + 1 < lines.size() && lines[*at + 1].starts_with(kWhat);
-  return cut(has_what ? str_cat(type, ": ", lines[*at + 1].substr(kWhat.size()))
-                      : std::string(type));
+  const bool has_what = words.size() > 1 && words[1].starts_with(kWhat);
+  return cut(has_what ? str_cat(type, ": ", words[1].substr(kWhat.size())) : std::string(type));
 }
 
 // "libfoo.so.1: cannot open shared object file: No such file or directory", of the dynamic linker
@@ -172,7 +225,8 @@ bool says_peer_failed(std::string_view exception) {
 ExitEvidence read_last_output(std::string_view text, int exit_code, int signal) {
   ExitEvidence evidence;
   if (exit_code == 0 && signal == 0) return evidence;
-  const Lines lines = lines_of(text);
+  const std::string bare = plain(text);
+  const Lines lines = lines_of(bare);
   evidence.backtrace = our_backtrace(lines);
   if (evidence.backtrace.empty()) evidence.backtrace = python_backtrace(lines);
   if (signal != 0 && signal != SIGABRT) return evidence;  // what it printed before is another story

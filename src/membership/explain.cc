@@ -177,6 +177,14 @@ void explain_running(const ExplainFacts& facts, Explanation* made) {
         "silence is not failure: their ranks count as lost when the lease of "
         "the worker has run out");
   }
+  if (job.hang) {
+    made->reason +=
+        str_cat("; nothing has moved for ", seconds(facts.quiet), ": ", job.hang->message);
+    made->details = job.hang->stack;
+    if (job.hang->process_state == "T") {
+      made->help.emplace_back("its process is stopped (state T): SIGCONT lets it go on");
+    }
+  }
   made->help.push_back(str_cat("`longhaul logs ", job.id, " -f` shows what its ranks print"));
 }
 

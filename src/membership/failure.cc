@@ -5,12 +5,18 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
+#include <string_view>
 #include <utility>
 
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
 namespace {
+
+// In a report: what was seen, in order. The first of it says most.
+constexpr size_t kMaxEvidence = 100;
+constexpr size_t kNamedRanks = 32;
 
 std::string who(const RankRecord& rank) {
   return str_cat("rank ", rank.rank, " on ", rank.worker,
@@ -103,17 +109,29 @@ std::optional<Candidate> own_reason(const RankRecord& rank, Instant now,
                    blame(rank, cause.failure_class, str_cat(who(rank), " ", cause.text))};
 }
 
-std::optional<Candidate> worker_reason(const WorkerEvidence& worker,
-                                       std::span<const RankRecord> ranks, Instant now) {
-  if (!worker.lost) return std::nullopt;
-  std::vector<std::string> held;
+// Ranks that went with their workers.
+using LostRanks = std::map<std::string_view, std::vector<std::string>>;
+
+LostRanks lost_ranks(std::span<const RankRecord> ranks) {
+  LostRanks lost;
   for (const RankRecord& rank : ranks) {
-    if (rank.worker == worker.id && rank.state == RankState::kLost) {
-      held.push_back(std::to_string(rank.rank));
-    }
+    if (rank.state == RankState::kLost) lost[rank.worker].push_back(std::to_string(rank.rank));
   }
+  return lost;
+}
+
+std::optional<Candidate> worker_reason(const WorkerEvidence& worker, const LostRanks& lost,
+                                       Instant now) {
+  if (!worker.lost) return std::nullopt;
   // Its ranks had all ended before: their own ends say more.
-  if (held.empty()) return std::nullopt;
+  const auto found = lost.find(worker.id);
+  if (found == lost.end()) return std::nullopt;
+  std::vector<std::string> held = found->second;
+  const size_t count = held.size();
+  if (count > kNamedRanks) {
+    held.resize(kNamedRanks);
+    held.emplace_back("...");
+  }
   return Candidate{1,
                    worker.lost_order,
                    now,
@@ -121,38 +139,50 @@ std::optional<Candidate> worker_reason(const WorkerEvidence& worker,
                     std::nullopt, worker.id,
                     str_cat("worker ", worker.id, " on ", worker.host,
                             worker.preempted ? " was told to stop (" : " was lost (", worker.why,
-                            ") with rank", held.size() == 1 ? " " : "s ", join(held, ", ")),
+                            ") with rank", count == 1 ? " " : "s ", join(held, ", ")),
                     false}};
 }
 
-// It sits in the store or in an operation, and began to after `since`.
-bool waits_for_others(const RankRecord& rank, Instant since) {
-  if (rank.accounted() || rank.left) return false;
-  if (rank.waits_in_store_since) return true;
-  return rank.progress && !rank.progress->operation.empty() && rank.progress_at > since;
+// Ranks that joined and still need the others, and those of them that surely wait for one.
+struct Needy {
+  const RankRecord* any = nullptr;       // the first
+  const RankRecord* in_store = nullptr;  // the first that waits in the store
+  const RankRecord* last_in = nullptr;   // in an operation, which it began last of all
+};
+
+Needy needy(std::span<const RankRecord> ranks) {
+  Needy found;
+  for (const RankRecord& rank : ranks) {
+    if (!rank.joined() || rank.left || rank.accounted()) continue;
+    if (found.any == nullptr) found.any = &rank;
+    if (rank.waits_in_store_since && found.in_store == nullptr) found.in_store = &rank;
+    const bool in_one = rank.progress && !rank.progress->operation.empty();
+    const bool later = found.last_in == nullptr || rank.progress_at > found.last_in->progress_at;
+    if (in_one && later) found.last_in = &rank;
+  }
+  return found;
 }
 
 // Class 1: exited 0 although the others cannot go on without it.
-std::optional<Candidate> early_exit(const RankRecord& rank, std::span<const RankRecord> ranks,
+std::optional<Candidate> early_exit(const RankRecord& rank, const Needy& needy,
                                     const FailureOptions& options) {
   if (!exited_zero(rank) || rank.left || is_victim(rank)) return std::nullopt;
-  for (const RankRecord& other : ranks) {
-    if (other.rank == rank.rank || !other.joined() || other.left || other.accounted()) continue;
-    if (!rank.joined()) {
-      return Candidate{1, rank.exit_order, rank.exited_at,
-                       blame(rank, FailureClass::kEarlyExit,
-                             str_cat(who(rank), " exited with code 0 before it joined, and rank ",
-                                     other.rank, " waits for it"))};
-    }
-    if (waits_for_others(other, rank.exited_at)) {
-      return Candidate{1, rank.exit_order, rank.exited_at + options.settle,
-                       blame(rank, FailureClass::kEarlyExit,
-                             str_cat(who(rank), " exited with code 0 while rank ", other.rank,
-                                     " still needed it")),
-                       false};
-    }
+  if (!rank.joined() && needy.any != nullptr) {
+    return Candidate{1, rank.exit_order, rank.exited_at,
+                     blame(rank, FailureClass::kEarlyExit,
+                           str_cat(who(rank), " exited with code 0 before it joined, and rank ",
+                                   needy.any->rank, " waits for it"))};
   }
-  return std::nullopt;
+  // An operation that began before may still end without it.
+  const bool began_after = needy.last_in != nullptr && needy.last_in->progress_at > rank.exited_at;
+  const RankRecord* other = began_after ? needy.last_in : nullptr;
+  if (needy.in_store != nullptr) other = needy.in_store;
+  if (other == nullptr) return std::nullopt;
+  return Candidate{
+      1, rank.exit_order, rank.exited_at + options.settle,
+      blame(rank, FailureClass::kEarlyExit,
+            str_cat(who(rank), " exited with code 0 while rank ", other->rank, " still needed it")),
+      false};
 }
 
 // Class 1: others joined long ago and this one never did.
@@ -294,14 +324,16 @@ std::optional<Candidate> victims_reason(std::span<const RankRecord> ranks,
     deadline |= rank.fault->kind == ErrorKind::kDeadline;
   }
   if (!first) return std::nullopt;
+  std::set<std::string_view> holding;  // workers with ranks that may still say something
+  for (const RankRecord& rank : ranks) {
+    if (!rank.accounted()) holding.insert(rank.worker);
+  }
   Instant ready = *first + options.settle;
   const bool all_spoke = silent == 0 || (silent == 1 && deadline);
   if (all_spoke && ranks.size() > 2) ready = std::min(ready, last + options.all_spoke);
   for (const WorkerEvidence& worker : workers) {
-    const bool holds_some = std::any_of(ranks.begin(), ranks.end(), [&](const RankRecord& rank) {
-      return rank.worker == worker.id && !rank.accounted();
-    });
-    if (worker.lease_ends && holds_some) ready = std::max(ready, *worker.lease_ends);
+    if (!worker.lease_ends || !holding.contains(worker.id)) continue;
+    ready = std::max(ready, *worker.lease_ends);
   }
   return Candidate{3, 0, ready, from_victims(ranks)};
 }
@@ -347,11 +379,13 @@ FailureDecision decide_culprit(std::span<const RankRecord> ranks,
   const auto consider = [&](std::optional<Candidate> candidate) {
     if (candidate) candidates.push_back(std::move(*candidate));
   };
+  const Needy waiting = needy(ranks);
   for (const RankRecord& rank : ranks) {
     consider(own_reason(rank, now, options));
-    consider(early_exit(rank, ranks, options));
+    consider(early_exit(rank, waiting, options));
   }
-  for (const WorkerEvidence& worker : workers) consider(worker_reason(worker, ranks, now));
+  const LostRanks lost = lost_ranks(ranks);
+  for (const WorkerEvidence& worker : workers) consider(worker_reason(worker, lost, now));
   consider(join_timeout(ranks, options));
   consider(victims_reason(ranks, workers, options));
 
@@ -424,7 +458,10 @@ FailureReport make_report(const Verdict& verdict, std::span<const RankRecord> ra
   }
   std::stable_sort(lines.begin(), lines.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
+  const size_t left_out = lines.size() - std::min(lines.size(), kMaxEvidence);
+  lines.resize(lines.size() - left_out);
   for (auto& line : lines) report.evidence.push_back(std::move(line.second));
+  if (left_out > 0) report.evidence.push_back(str_cat("and ", left_out, " more lines"));
   return report;
 }
 
@@ -434,6 +471,7 @@ int job_exit_code(const FailureReport& report) {
   }
   if (report.failure_class == FailureClass::kTimeLimit) return kTimeLimitCode;
   const bool own_code = report.failure_class == FailureClass::kExitCode ||
+                        report.failure_class == FailureClass::kTasks ||
                         report.failure_class == FailureClass::kSignal ||
                         report.failure_class == FailureClass::kKilled ||
                         report.failure_class == FailureClass::kOutOfMemory ||

@@ -18,6 +18,12 @@ int JobStatus::* counter_of(FaultKind kind) {
 
 }  // namespace
 
+std::string StopOrigin::text() const {
+  std::string who = user.empty() ? "a user" : user;
+  if (!host.empty()) who += " on " + host;
+  return command.empty() ? who : who + " (" + command + ")";
+}
+
 std::string_view to_string(JobState state) {
   switch (state) {
     case JobState::kPending:
@@ -66,6 +72,8 @@ std::string_view to_string(FailureClass failure_class) {
       return "out of memory";
     case FailureClass::kKilled:
       return "kill -9";
+    case FailureClass::kStateDamaged:
+      return "state damaged";
     case FailureClass::kPreempted:
       return "preempted";
   }

@@ -49,6 +49,12 @@ std::string answer_row(const std::string& worker, uint64_t call_id) {
   return str_cat("a", worker, std::string(1, '\0'), call_id);
 }
 
+size_t bytes_of(const std::vector<std::string>& texts) {
+  size_t bytes = 0;
+  for (const std::string& text : texts) bytes += text.size();
+  return bytes;
+}
+
 StoreResult failed(ErrorKind kind, std::string message) {
   return {Failure{kind, std::move(message)}, "", 0};
 }
@@ -75,8 +81,7 @@ std::optional<Failure> RendezvousStore::refuse(const StoreCommand& command) cons
   }
   size_t more = 0;
   if (writes(command.operation)) {
-    for (const std::string& key : command.keys) more += key.size();
-    for (const std::string& value : command.values) more += value.size();
+    more = bytes_of(command.keys) + bytes_of(command.values);
   }
   if (bytes_ + more > kMaxBytes) {
     return Failure{ErrorKind::kInvalid, str_cat("store: full, ", format_bytes(bytes_), " of ",
@@ -90,16 +95,16 @@ std::vector<StoreReply> RendezvousStore::call(const StoreCaller& caller,
   if (const auto refused = refuse(command)) return {{caller, {refused, "", 0}}};
   if (waits(command.operation) && !has_all(command.keys)) {
     if (failing_) return {{caller, failed(ErrorKind::kPeerLost, *failing_)}};
-    if (waits_.size() >= kMaxWaits) {
+    if (waits_.size() >= kMaxWaits || wait_bytes_ + bytes_of(command.keys) > kMaxBytes) {
       return {{caller, failed(ErrorKind::kInvalid, "store: too many calls wait")}};
     }
-    waits_.push_back({caller, command, now, now + command.timeout});
+    add_wait({caller, command, now, now + command.timeout});
     return {};
   }
   if (const auto before = answered_before(caller)) return {{caller, *before}};
   std::vector<StoreReply> replies{{caller, apply(command)}};
   if (counts_once(command.operation)) keep_answer(caller, replies.front().result);
-  if (writes(command.operation)) answer_ready(replies);
+  if (writes(command.operation)) answer_waiting_for(command.keys[0], replies);
   return replies;
 }
 
@@ -207,27 +212,68 @@ void RendezvousStore::restore(const std::map<std::string, std::string>& rows) {
   }
 }
 
-void RendezvousStore::answer_ready(std::vector<StoreReply>& replies) {
-  std::erase_if(waits_, [&](const Wait& wait) {
-    if (!has_all(wait.command.keys)) return false;
-    replies.push_back({wait.caller, apply(wait.command)});
-    return true;
-  });
+const std::string* RendezvousStore::missing_key(Wait* wait) const {
+  const std::vector<std::string>& keys = wait->command.keys;
+  for (; wait->seen < keys.size(); ++wait->seen) {
+    if (!values_.contains(keys[wait->seen])) return &keys[wait->seen];
+  }
+  // One that was there may have been deleted since.
+  const auto missing = std::find_if(keys.begin(), keys.end(),
+                                    [&](const std::string& key) { return !values_.contains(key); });
+  return missing == keys.end() ? nullptr : &*missing;
+}
+
+void RendezvousStore::add_wait(Wait wait) {
+  const WaitId id = ++last_wait_;
+  wait.missing = *missing_key(&wait);
+  by_missing_key_[wait.missing].insert(id);
+  by_deadline_.insert({wait.deadline, id});
+  by_rank_.insert({wait.caller.rank, id});
+  wait_bytes_ += bytes_of(wait.command.keys);
+  waits_.emplace(id, std::move(wait));
+}
+
+RendezvousStore::Wait RendezvousStore::take_wait(WaitId id) {
+  const auto found = waits_.find(id);
+  Wait wait = std::move(found->second);
+  waits_.erase(found);
+  by_deadline_.erase({wait.deadline, id});
+  by_rank_.erase({wait.caller.rank, id});
+  wait_bytes_ -= bytes_of(wait.command.keys);
+  if (const auto key = by_missing_key_.find(wait.missing); key != by_missing_key_.end()) {
+    key->second.erase(id);
+    if (key->second.empty()) by_missing_key_.erase(key);
+  }
+  return wait;
+}
+
+void RendezvousStore::answer_waiting_for(const std::string& key, std::vector<StoreReply>& replies) {
+  if (!values_.contains(key)) return;
+  const auto found = by_missing_key_.find(key);
+  if (found == by_missing_key_.end()) return;
+  const std::set<WaitId> ids = std::move(found->second);
+  by_missing_key_.erase(found);
+  for (const WaitId id : ids) {
+    Wait& wait = waits_.at(id);
+    if (const std::string* missing = missing_key(&wait)) {
+      wait.missing = *missing;
+      by_missing_key_[wait.missing].insert(id);
+      continue;
+    }
+    const Wait answered = take_wait(id);
+    replies.push_back({answered.caller, apply(answered.command)});
+  }
 }
 
 std::vector<StoreReply> RendezvousStore::expire(Instant now) {
   std::vector<StoreReply> replies;
-  std::erase_if(waits_, [&](const Wait& wait) {
-    if (wait.deadline > now) return false;
-    const auto missing =
-        std::find_if(wait.command.keys.begin(), wait.command.keys.end(),
-                     [&](const std::string& key) { return !values_.contains(key); });
+  while (!by_deadline_.empty() && by_deadline_.begin()->first <= now) {
+    const Wait wait = take_wait(by_deadline_.begin()->second);
     replies.push_back(
         {wait.caller,
-         failed(ErrorKind::kDeadline, str_cat("store: nobody set '", shown(*missing), "' within ",
-                                              wait.command.timeout.count(), " ms"))});
-    return true;
-  });
+         failed(ErrorKind::kDeadline, str_cat("store: nobody set '", shown(wait.missing),
+                                              "' within ", wait.command.timeout.count(), " ms"))});
+  }
   return replies;
 }
 
@@ -235,30 +281,29 @@ std::vector<StoreReply> RendezvousStore::fail(const std::string& reason) {
   failing_ = reason;
   std::vector<StoreReply> replies;
   replies.reserve(waits_.size());
-  for (const Wait& wait : waits_) {
-    replies.push_back({wait.caller, failed(ErrorKind::kPeerLost, reason)});
+  while (!waits_.empty()) {
+    replies.push_back(
+        {take_wait(waits_.begin()->first).caller, failed(ErrorKind::kPeerLost, reason)});
   }
-  waits_.clear();
   return replies;
 }
 
 void RendezvousStore::drop_session(uint64_t session) {
-  std::erase_if(waits_, [&](const Wait& wait) { return wait.caller.session == session; });
+  std::vector<WaitId> gone;
+  for (const auto& [id, wait] : waits_) {
+    if (wait.caller.session == session) gone.push_back(id);
+  }
+  for (const WaitId id : gone) (void)take_wait(id);
 }
 
 std::optional<Instant> RendezvousStore::next_deadline() const {
-  std::optional<Instant> next;
-  for (const Wait& wait : waits_) {
-    if (!next || wait.deadline < *next) next = wait.deadline;
-  }
-  return next;
+  return by_deadline_.empty() ? std::nullopt : std::optional(by_deadline_.begin()->first);
 }
 
 std::optional<Instant> RendezvousStore::waits_since(Rank rank) const {
-  for (const Wait& wait : waits_) {
-    if (wait.caller.rank == rank) return wait.since;
-  }
-  return std::nullopt;
+  const auto first = by_rank_.lower_bound({rank, 0});
+  if (first == by_rank_.end() || first->first != rank) return std::nullopt;
+  return waits_.at(first->second).since;
 }
 
 }  // namespace longhaul

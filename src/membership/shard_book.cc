@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "longhaul/base/strings.h"
+#include "longhaul/membership/user_text.h"
 
 namespace longhaul {
 namespace {
@@ -36,10 +37,7 @@ Result<ShardBook::Dataset*> ShardBook::open(const std::string& dataset, const Sh
                    str_cat("dataset '", dataset, "' was opened with ", text(found->second.plan),
                            ", and now with ", text(plan))};
   }
-  if (dataset.empty() || dataset.size() > kMaxNameBytes) {
-    return Failure{ErrorKind::kInvalid,
-                   str_cat("the name of a dataset has 1 to ", kMaxNameBytes, " bytes")};
-  }
+  if (auto bad = why_no_name("the name of a dataset", dataset, kMaxNameBytes)) return *bad;
   if (ledgers_.size() == kMaxDatasets) {
     return Failure{ErrorKind::kInvalid, str_cat("a job has at most ", kMaxDatasets, " datasets")};
   }

@@ -91,10 +91,11 @@ LeaseStanding TaskTable::standing(const Lease& lease) const {
   return LeaseStanding::kStale;
 }
 
-CommitOutcome TaskTable::commit(const Lease& lease) {
+CommitOutcome TaskTable::commit(const Lease& lease, uint32_t ran_ms) {
   switch (standing(lease)) {
     case LeaseStanding::kCurrent:
       reasons_.erase(lease.task);
+      tasks_[lease.task].ran_ms = ran_ms;
       failures_since_commit_ = 0;
       end_lease(lease.task, kDone);
       return CommitOutcome::kCommitted;
@@ -108,15 +109,17 @@ CommitOutcome TaskTable::commit(const Lease& lease) {
   return CommitOutcome::kUnknown;
 }
 
-FailOutcome TaskTable::fail(const Lease& lease, FaultKind kind, std::string reason, Instant now) {
+FailOutcome TaskTable::fail(const Lease& lease, FaultKind kind, std::string reason, Instant now,
+                            uint32_t ran_ms) {
   if (standing(lease) != LeaseStanding::kCurrent) return FailOutcome::kStale;
+  tasks_[lease.task].ran_ms = ran_ms;
   return fail_attempt(lease.task, kind, std::move(reason), now);
 }
 
 size_t TaskTable::worker_lost(const std::string& incarnation, const std::string& reason,
                               Instant now) {
   const std::vector<Lease> leases = leases_of(incarnation);
-  for (const Lease& lease : leases) fail_attempt(lease.task, FaultKind::kNode, reason, now);
+  for (const Lease& lease : leases) fail(lease, FaultKind::kNode, reason, now);
   return leases.size();
 }
 
@@ -261,6 +264,7 @@ TaskRecord TaskTable::record(TaskIndex index) const {
   if (task.attempt > 0) record.holder = holders_[task.holder].holder;
   record.failures = task.failures;
   record.last_fault = task.last_fault;
+  record.ran_ms = task.ran_ms;
   const auto reason = reasons_.find(index);
   if (reason != reasons_.end()) record.reason = reason->second;
   return record;
@@ -347,6 +351,7 @@ Result<void> TaskTable::restore_row(const TaskRecord& row, Instant now) {
   if (row.attempt > 0) task.holder = intern(row.holder);
   task.failures = row.failures;
   task.last_fault = row.last_fault;
+  task.ran_ms = row.ran_ms;
   task.state = row.state;
   for (size_t kind = 0; kind < kFaultKinds; ++kind) {
     touched_counts_.failures[kind] += row.failures[kind];

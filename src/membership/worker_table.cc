@@ -1,8 +1,11 @@
 #include "longhaul/membership/worker_table.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "longhaul/base/strings.h"
+#include "longhaul/membership/user_text.h"
 
 namespace longhaul {
 namespace {
@@ -15,7 +18,21 @@ std::string why_refused(const WorkerRegistration& registration) {
   if (registration.slots < 1 || registration.slots > kMaxSlots) {
     return str_cat("a worker offers 1 to ", kMaxSlots, " slots, not ", registration.slots);
   }
-  if (registration.wanted_id.size() > 128) return "a worker's id has at most 128 bytes";
+  // An id may get a suffix.
+  constexpr size_t kMaxIdBytes = kMaxNameBytes - 8;
+  if (registration.wanted_id.size() > kMaxIdBytes) {
+    return str_cat("a worker's id has at most ", kMaxIdBytes, " bytes");
+  }
+  const std::pair<const char*, const std::string&> texts[] = {
+      {"a worker's id", registration.wanted_id},
+      {"a worker's host name", registration.host},
+      {"a worker's address", registration.address},
+      {"a worker's incarnation", registration.incarnation},
+      {"a worker's version", registration.version}};
+  for (const auto& [what, text] : texts) {
+    const std::optional<Failure> bad = text.empty() ? std::nullopt : why_no_name(what, text);
+    if (bad) return bad->message;
+  }
   return "";
 }
 
@@ -59,8 +76,13 @@ WorkerTable::Registration WorkerTable::register_worker(SessionId session,
   }
   if (worker->session) by_session_.erase(*worker->session);
   const bool drained = worker->drained;
-  *worker = {result.id, registration, WorkerState::kReady, session, now.instant, now.unix_ms, "",
-             {},        drained};
+  *worker = {};
+  worker->id = result.id;
+  worker->registration = registration;
+  worker->session = session;
+  worker->last_heard = now.instant;
+  worker->unix_ms_last_heard = now.unix_ms;
+  worker->drained = drained;
   by_session_[session] = worker;
   return result;
 }
@@ -74,6 +96,9 @@ bool WorkerTable::drain(const WorkerId& id, bool drained) {
 
 void WorkerTable::restore(WorkerRecord worker, Now now) {
   worker.session.reset();
+  if (worker.state == WorkerState::kLost && worker.lost_at == Instant()) {
+    worker.lost_at = now.instant;
+  }
   if (worker.state != WorkerState::kLost) {
     worker.state = WorkerState::kUnreachable;
     // As if heard in the future: its lease ends with the grace.
@@ -81,6 +106,34 @@ void WorkerTable::restore(WorkerRecord worker, Now now) {
         now.instant + std::max(milliseconds(0), options_.return_grace - options_.lease);
   }
   workers_[worker.id] = std::move(worker);
+}
+
+bool WorkerTable::forget(const WorkerId& id) {
+  const auto worker = workers_.find(id);
+  if (worker == workers_.end() || worker->second.state != WorkerState::kLost) return false;
+  erase(worker);
+  return true;
+}
+
+WorkerTable::Workers::iterator WorkerTable::erase(Workers::iterator worker) {
+  if (worker->second.session) by_session_.erase(*worker->second.session);
+  return workers_.erase(worker);
+}
+
+void WorkerTable::lose(WorkerRecord& worker, std::string why, Instant now) {
+  worker.state = WorkerState::kLost;
+  worker.why_lost = std::move(why);
+  worker.lost_at = now;
+}
+
+std::vector<WorkerId> WorkerTable::lose_all(const std::string& why, Now now) {
+  std::vector<WorkerId> lost;
+  for (auto& [id, worker] : workers_) {
+    if (worker.state == WorkerState::kLost) continue;
+    lose(worker, why, now.instant);
+    lost.push_back(id);
+  }
+  return lost;
 }
 
 WorkerId WorkerTable::free_id(const WorkerRegistration& registration) const {
@@ -120,14 +173,14 @@ milliseconds WorkerTable::lost_after(const WorkerRecord& worker) const {
   return options_.lease + worker.jitter.margin(options_.most_margin);
 }
 
-void WorkerTable::session_closed(SessionId session, bool goodbye) {
+void WorkerTable::session_closed(SessionId session, bool goodbye, Now now) {
   WorkerRecord* worker = session_owner(session);
   if (worker == nullptr) return;
   worker->session.reset();
   by_session_.erase(session);
   if (worker->state == WorkerState::kLost) return;
-  worker->state = goodbye ? WorkerState::kLost : WorkerState::kUnreachable;
-  if (goodbye) worker->why_lost = "it said goodbye";
+  worker->state = WorkerState::kUnreachable;
+  if (goodbye) lose(*worker, "it said goodbye", now.instant);
 }
 
 std::vector<WorkerId> WorkerTable::sweep(Instant now) {
@@ -139,13 +192,14 @@ std::vector<WorkerId> WorkerTable::sweep(Instant now) {
       worker.state = WorkerState::kUnreachable;
     }
     if (worker.state == WorkerState::kUnreachable && silence >= lost_after(worker)) {
-      worker.state = WorkerState::kLost;
-      worker.why_lost =
-          str_cat("silent for ", format_seconds(static_cast<double>(silence.count()) / 1000),
-                  ", its lease was ", lost_after(worker).count(), " ms");
+      lose(worker,
+           str_cat("silent for ", format_seconds(static_cast<double>(silence.count()) / 1000),
+                   ", its lease was ", lost_after(worker).count(), " ms"),
+           now);
     }
     if (worker.state != before) changed.push_back(id);
   }
+  forget_long_lost(now, changed);
   forget_oldest_lost(changed);
   return changed;
 }
@@ -169,12 +223,22 @@ void WorkerTable::forgive_silence(milliseconds gap) {
   }
 }
 
+void WorkerTable::forget_long_lost(Instant now, std::vector<WorkerId>& forgotten) {
+  for (auto worker = workers_.begin(); worker != workers_.end();) {
+    const WorkerRecord& record = worker->second;
+    const bool long_lost =
+        record.state == WorkerState::kLost && now - record.lost_at >= options_.forget_lost_after;
+    if (long_lost) forgotten.push_back(worker->first);
+    worker = long_lost ? erase(worker) : std::next(worker);
+  }
+}
+
 void WorkerTable::forget_oldest_lost(std::vector<WorkerId>& forgotten) {
   while (true) {
     size_t lost = 0;
     auto oldest = workers_.end();
     for (auto it = workers_.begin(); it != workers_.end(); ++it) {
-      // That a worker is drained must be known when it comes back.
+      // That a worker is drained must be known when it comes back, unless that takes too long.
       if (it->second.state != WorkerState::kLost || it->second.drained) continue;
       ++lost;
       if (oldest == workers_.end() || it->second.last_heard < oldest->second.last_heard)
@@ -182,8 +246,7 @@ void WorkerTable::forget_oldest_lost(std::vector<WorkerId>& forgotten) {
     }
     if (lost <= options_.keep_lost) return;
     forgotten.push_back(oldest->first);
-    if (oldest->second.session) by_session_.erase(*oldest->second.session);
-    workers_.erase(oldest);
+    erase(oldest);
   }
 }
 

@@ -9,6 +9,7 @@
 #include <thread>
 #include <typeinfo>
 #include <utility>
+#include <vector>
 
 #include "longhaul/base/mutex.h"
 #include "longhaul/base/strings.h"
@@ -20,12 +21,16 @@ namespace {
 constexpr std::chrono::seconds kPatience{2};
 
 Mutex speaker_mutex;
-std::weak_ptr<Speaker> latest_speaker LONGHAUL_GUARDED_BY(speaker_mutex);
+std::vector<std::weak_ptr<Speaker>> speakers LONGHAUL_GUARDED_BY(speaker_mutex);
 std::terminate_handler handler_before = nullptr;
 
+// The latest of those that are still there.
 std::shared_ptr<Speaker> current_speaker() {
   MutexLock lock(speaker_mutex);
-  return latest_speaker.lock();
+  for (size_t i = speakers.size(); i > 0; --i) {
+    if (std::shared_ptr<Speaker> speaker = speakers[i - 1].lock()) return speaker;
+  }
+  return nullptr;
 }
 
 std::string type_name(const std::type_info& type) {
@@ -121,7 +126,8 @@ void report_fault_briefly(Speaker& speaker, const RankFault& fault) {
 
 void speak_at_terminate(const std::shared_ptr<Speaker>& speaker) {
   MutexLock lock(speaker_mutex);
-  latest_speaker = speaker;
+  std::erase_if(speakers, [](const auto& before) { return before.expired(); });
+  speakers.push_back(speaker);
   static const bool installed = [] {
     handler_before = std::set_terminate(on_terminate);
     return true;

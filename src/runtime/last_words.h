@@ -33,7 +33,7 @@ void report_fault_briefly(Speaker& speaker, const RankFault& fault);
 
 // From now on until the speaker is gone, an exception that nobody catches is reported by it.
 // Installs the std::terminate handler the first time. A process may only have one such handler, so
-// this one piece of state is global; the latest speaker speaks.
+// this one piece of state is global; of several speakers the latest one speaks.
 void speak_at_terminate(const std::shared_ptr<Speaker>& speaker);
 
 }  // namespace longhaul

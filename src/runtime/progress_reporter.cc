@@ -6,6 +6,11 @@
 #include "longhaul/base/log.h"
 
 namespace longhaul {
+namespace {
+
+constexpr milliseconds kStackPatience{2'000};
+
+}  // namespace
 
 double WaitShare::update(int64_t step, double wait_seconds, Instant now) {
   if (started_ && step == step_) return share_;
@@ -21,10 +26,12 @@ double WaitShare::update(int64_t step, double wait_seconds, Instant now) {
 
 ProgressReporter::ProgressReporter(std::shared_ptr<Coordinator> coordinator,
                                    std::shared_ptr<Communicator> communicator,
-                                   milliseconds interval)
+                                   milliseconds interval, std::function<bool()> may_speak)
     : coordinator_(std::move(coordinator)),
       communicator_(std::move(communicator)),
       interval_(interval),
+      may_speak_(std::move(may_speak)),
+      trainer_(this_thread()),
       thread_("lh-report", [this] { run(); }) {}
 
 ProgressReporter::~ProgressReporter() {
@@ -39,12 +46,13 @@ ProgressReporter::~ProgressReporter() {
 void ProgressReporter::update(const TrainingProgress& progress) {
   MutexLock lock(mutex_);
   latest_ = progress;
+  trainer_ = this_thread();
 }
 
 void ProgressReporter::run() {
   bool closed = false;
   while (!closed) {
-    send();
+    if (send()) send(look());
     const Instant next = std::chrono::steady_clock::now() + interval_;
     MutexLock lock(mutex_);
     while (!closed_ && changed_.wait_until(mutex_, next)) {
@@ -54,14 +62,30 @@ void ProgressReporter::run() {
   send();
 }
 
-void ProgressReporter::send() {
-  const Result<bool> stop = coordinator_->report(collect());
-  if (!stop) {
+bool ProgressReporter::send(std::vector<std::string> stack) {
+  if (may_speak_ && !may_speak_()) return false;
+  RankProgress progress = collect();
+  progress.stack = std::move(stack);
+  const Result<ReportAnswer> answer = coordinator_->report(progress);
+  if (!answer) {
     // The next report is the repeat; a worker that is gone ends this process by its own means.
-    log(LogLevel::kDebug, "report", stop.failure().message);
-  } else if (*stop && !stop_requested_.exchange(true)) {
+    log(LogLevel::kDebug, "report", answer.failure().message);
+    return false;
+  }
+  if (answer->stop_requested && !stop_requested_.exchange(true)) {
     log(LogLevel::kInfo, "report", "rank ", communicator_->rank(), " is asked to stop");
   }
+  return answer->stack_wanted;
+}
+
+std::vector<std::string> ProgressReporter::look() {
+  pid_t trainer = 0;
+  {
+    MutexLock lock(mutex_);
+    trainer = trainer_;
+  }
+  const Result<std::vector<std::string>> stack = stack_of(trainer, kStackPatience);
+  return stack ? *stack : std::vector<std::string>{stack.failure().message};
 }
 
 RankProgress ProgressReporter::collect() {
@@ -78,6 +102,7 @@ RankProgress ProgressReporter::collect() {
   const TrafficCounts counts = communicator_->traffic().counts();
   progress.communication_share =
       wait_share_.update(progress.step, counts.wait_seconds, std::chrono::steady_clock::now());
+  if (progress.codec.empty()) progress.codec = counts.codec;
   progress.bytes_raw = counts.bytes_raw;
   progress.bytes_sent = counts.bytes_sent;
   progress.collective_sequence = counts.operations;

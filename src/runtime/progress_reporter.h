@@ -1,13 +1,18 @@
 // Tells the worker about once a second what this rank does: the training program's own numbers and
-// the communicator's counts. Its sign of life, and the way stop requests come in.
-// Thread safety: all methods from any thread.
+// the communicator's counts. Its sign of life, and the way in which the worker asks to stop, or,
+// when nothing moves any more, for the stack of the thread that trains. Thread safety: all methods
+// from any thread.
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "longhaul/base/mutex.h"
 #include "longhaul/base/thread.h"
+#include "longhaul/base/thread_stack.h"
 #include "longhaul/collectives/communicator.h"
 #include "longhaul/membership/coordinator.h"
 #include "longhaul/runtime/world.h"
@@ -30,9 +35,11 @@ class WaitShare {
 
 class ProgressReporter {
  public:
+  // `may_speak`: nothing is sent while it says no (another World of this process speaks for it).
   ProgressReporter(std::shared_ptr<Coordinator> coordinator,
                    std::shared_ptr<Communicator> communicator,
-                   milliseconds interval = milliseconds(1000));
+                   milliseconds interval = milliseconds(1000),
+                   std::function<bool()> may_speak = {});
   // Sends one last report, then joins the thread.
   ~ProgressReporter();
 
@@ -41,17 +48,21 @@ class ProgressReporter {
 
  private:
   void run();
-  void send();
+  // Returns whether the answer asks for a stack.
+  bool send(std::vector<std::string> stack = {});
+  std::vector<std::string> look();
   RankProgress collect();
 
   const std::shared_ptr<Coordinator> coordinator_;
   const std::shared_ptr<Communicator> communicator_;
   const milliseconds interval_;
+  const std::function<bool()> may_speak_;
   std::atomic<bool> stop_requested_ = false;
   WaitShare wait_share_;  // touched by the thread only
   Mutex mutex_;
   CondVar changed_;
   TrainingProgress latest_ LONGHAUL_GUARDED_BY(mutex_);
+  pid_t trainer_ LONGHAUL_GUARDED_BY(mutex_);  // the thread that made this, or reported last
   bool closed_ LONGHAUL_GUARDED_BY(mutex_) = false;
   Thread thread_;
 };

@@ -5,23 +5,34 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <exception>
+#include <map>
 #include <utility>
+#include <vector>
 
+#include "collectives/meeting.h"
 #include "longhaul/base/crash_handler.h"
 #include "longhaul/base/log.h"
+#include "longhaul/base/mutex.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/collectives/coordinator_store.h"
 #include "runtime/agent.h"
 #include "runtime/last_words.h"
 #include "runtime/launch_environment.h"
+#include "runtime/live_output.h"
+#include "runtime/live_worlds.h"
 #include "runtime/progress_reporter.h"
+#include "runtime/stop_signal.h"
 
 namespace longhaul {
 namespace {
 
 using StorePtr = c10::intrusive_ptr<c10d::Store>;
+
+constexpr milliseconds kReportInterval{1000};
 
 // Where this process stands, and the store it meets the others through.
 struct Rendezvous {
@@ -46,6 +57,38 @@ Rendezvous from_agent(std::shared_ptr<Coordinator> coordinator, milliseconds tim
   return rendezvous;
 }
 
+// A process keeps the store that it has met the others through, and serves it if it is its server,
+// until its end: a later init() finds it again, and other ranks may still be at it.
+class KeptStores {
+ public:
+  // Of the process, and never destroyed: threads of the store run until its end.
+  static KeptStores& instance() {
+    static auto* stores = new KeptStores;
+    return *stores;
+  }
+  StorePtr find(const std::string& address) {
+    const MutexLock lock(mutex_);
+    const auto found = stores_.find(address);
+    return found == stores_.end() ? nullptr : found->second;
+  }
+  void keep(const std::string& address, const StorePtr& store) {
+    const MutexLock lock(mutex_);
+    stores_[address] = store;
+  }
+  void drop(const std::string& address) {
+    const MutexLock lock(mutex_);
+    stores_.erase(address);
+  }
+
+ private:
+  Mutex mutex_;
+  std::map<std::string, StorePtr> stores_ LONGHAUL_GUARDED_BY(mutex_);
+};
+
+std::string address_of(const LaunchEnvironment& environment) {
+  return str_cat(environment.master_address, ":", environment.master_port);
+}
+
 StorePtr connect_store(const LaunchEnvironment& environment, milliseconds timeout) {
   c10d::TCPStoreOptions options;
   options.port = environment.master_port;
@@ -56,23 +99,27 @@ StorePtr connect_store(const LaunchEnvironment& environment, milliseconds timeou
     return c10::make_intrusive<c10d::TCPStore>(environment.master_address, options);
   } catch (const std::exception& error) {
     const std::string text = error.what();
-    throw Error(
-        ErrorKind::kUnavailable,
-        str_cat("rank ", environment.placement.rank,
-                environment.serves_store ? " cannot serve" : " cannot reach",
-                " the rendezvous store at MASTER_ADDR:MASTER_PORT ", environment.master_address,
-                ":", environment.master_port, ": ", text.substr(0, text.find('\n'))));
+    throw Error(ErrorKind::kUnavailable,
+                str_cat("rank ", environment.placement.rank,
+                        environment.serves_store ? " cannot serve" : " cannot reach",
+                        " the rendezvous store at MASTER_ADDR:MASTER_PORT ",
+                        address_of(environment), ": ", text.substr(0, text.find('\n'))));
   }
 }
 
-Rendezvous from_environment(milliseconds timeout) {
+Rendezvous from_environment(const LaunchEnvironment& environment, milliseconds timeout) {
   Rendezvous rendezvous;
-  const auto environment = read_launch_environment(read_variable).value_or_throw();
-  if (!environment) return rendezvous;
-  rendezvous.placement = environment->placement;
-  rendezvous.address = environment->master_address;
-  if (environment->placement.world_size > 1)
-    rendezvous.store = connect_store(*environment, timeout);
+  rendezvous.placement = environment.placement;
+  rendezvous.address = environment.master_address;
+  if (environment.placement.world_size == 1) return rendezvous;
+  const std::string address = address_of(environment);
+  rendezvous.store = KeptStores::instance().find(address);
+  if (rendezvous.store) {
+    rendezvous.store->setTimeout(timeout);
+    return rendezvous;
+  }
+  rendezvous.store = connect_store(environment, timeout);
+  KeptStores::instance().keep(address, rendezvous.store);
   return rendezvous;
 }
 
@@ -85,8 +132,10 @@ bool has_nccl() {
 }
 
 c10::Device choose_device(const InitOptions& options, int local_rank) {
-  if (options.device) return *options.device;
-  if (!has_nccl() || !torch::cuda::is_available()) return c10::Device(c10::DeviceType::CPU);
+  const bool any_cuda = options.device && options.device->is_cuda() && !options.device->has_index();
+  if (options.device && !any_cuda) return *options.device;
+  if (!any_cuda && (!has_nccl() || !torch::cuda::is_available()))
+    return c10::Device(c10::DeviceType::CPU);
   const auto count = static_cast<int>(torch::cuda::device_count());
   // Granted by our worker: this process sees its own GPUs alone.
   if (std::getenv("LONGHAUL_GPUS") != nullptr) local_rank = 0;
@@ -96,7 +145,8 @@ c10::Device choose_device(const InitOptions& options, int local_rank) {
   return c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(local_rank));
 }
 
-std::shared_ptr<Communicator> connect(const Rendezvous& rendezvous, const InitOptions& options) {
+std::shared_ptr<Communicator> connect(const Rendezvous& rendezvous, const InitOptions& options,
+                                      milliseconds patience) {
   CommunicatorOptions communicator;
   communicator.rank = rendezvous.placement.rank;
   communicator.size = rendezvous.placement.world_size;
@@ -108,15 +158,38 @@ std::shared_ptr<Communicator> connect(const Rendezvous& rendezvous, const InitOp
   communicator.timeout = options.timeout;
   if (communicator.device.has_index())
     c10::impl::VirtualGuardImpl(communicator.device.type()).setDevice(communicator.device);
-  return Communicator::create(rendezvous.store, communicator);
+  return create_communicator(rendezvous.store, communicator, patience);
+}
+
+milliseconds until(Instant deadline) {
+  const auto left = deadline - std::chrono::steady_clock::now();
+  return std::max(milliseconds(1), std::chrono::duration_cast<milliseconds>(left));
+}
+
+// Meets the others at MASTER_ADDR:MASTER_PORT. Who answers there may be rank 0's program before
+// this one, about to end and its store with it: then this rank comes again.
+std::shared_ptr<Communicator> connect(const LaunchEnvironment& environment,
+                                      const InitOptions& options) {
+  const Instant deadline = std::chrono::steady_clock::now() + options.timeout;
+  for (;;) {
+    try {
+      return connect(from_environment(environment, until(deadline)), options, until(deadline));
+    } catch (const CollectiveError& error) {
+      if (error.kind() != ErrorKind::kUnavailable) throw;
+      KeptStores::instance().drop(address_of(environment));
+      if (std::chrono::steady_clock::now() >= deadline) throw;
+    }
+  }
 }
 
 }  // namespace
 
 struct World::State {
+  const LiveWorld live;
   Placement placement;
   const std::shared_ptr<Speaker> speaker = std::make_shared<Speaker>();
   std::unique_ptr<ProgressReporter> reporter;  // null without a worker
+  std::atomic<bool> agreed_to_stop = false;
   const int exceptions_at_start = std::uncaught_exceptions();
 
   ~State() {
@@ -129,7 +202,9 @@ struct World::State {
     }
   }
 
+  // By the last World of the process: the others still need this rank.
   void say_goodbye() const {
+    if (!live.is_only()) return;
     const Result<void> left = speaker->coordinator->leave();
     if (!left) log(LogLevel::kDebug, "world", "goodbye not heard: ", left.failure().message);
   }
@@ -185,28 +260,54 @@ void World::report(const TrainingProgress& progress) {
 }
 
 bool World::should_stop() const {
-  return state_->reporter && state_->reporter->stop_requested();
+  const bool signalled = ask_for_sigterm();
+  return signalled || (state_->reporter && state_->reporter->stop_requested());
+}
+
+bool World::agree_to_stop() {
+  if (state_->agreed_to_stop) return true;
+  bool stop = should_stop();
+  if (size() > 1) {
+    std::vector<at::Tensor> votes = {at::full({1}, stop ? 1 : 0, at::kInt)};
+    c10d::AllreduceOptions options;
+    options.reduceOp = c10d::ReduceOp::MAX;
+    process_group()->allreduce(votes, options)->wait();
+    stop = votes[0].item<int>() != 0;
+  }
+  state_->agreed_to_stop = stop;
+  return stop;
 }
 
 World init(const InitOptions& options) {
   install_crash_handler();
+  heed_sigterm();
+  show_lines_as_they_come();
   auto state = std::make_unique<World::State>();
   Speaker& speaker = *state->speaker;
   speaker.coordinator = agent_from_environment();
   speak_at_terminate(state->speaker);
   try {
-    const Rendezvous rendezvous = speaker.coordinator
-                                      ? from_agent(speaker.coordinator, options.timeout)
-                                      : from_environment(options.timeout);
-    state->placement = rendezvous.placement;
-    speaker.rank = rendezvous.placement.rank;
-    speaker.communicator = connect(rendezvous, options);
+    if (speaker.coordinator) {
+      const Rendezvous rendezvous = from_agent(speaker.coordinator, options.timeout);
+      state->placement = rendezvous.placement;
+      speaker.rank = rendezvous.placement.rank;
+      speaker.communicator = connect(rendezvous, options, options.timeout);
+    } else if (const auto environment = read_launch_environment(read_variable).value_or_throw()) {
+      state->placement = environment->placement;
+      speaker.rank = environment->placement.rank;
+      speaker.communicator = connect(*environment, options);
+    } else {
+      speaker.communicator = connect(Rendezvous(), options, options.timeout);
+    }
   } catch (...) {
     report_fault_briefly(speaker, fault_of(std::current_exception(), speaker.rank));
     throw;
   }
-  if (speaker.coordinator)
-    state->reporter = std::make_unique<ProgressReporter>(speaker.coordinator, speaker.communicator);
+  if (speaker.coordinator) {
+    state->reporter = std::make_unique<ProgressReporter>(
+        speaker.coordinator, speaker.communicator, kReportInterval,
+        [&live = state->live] { return live.is_newest(); });
+  }
   return World(std::move(state));
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <locale>
 #include <nlohmann/json.hpp>
 
 #include "longhaul/base/check.h"
@@ -52,6 +53,35 @@ TEST(CheckTest, PrintsBothValues) {
     EXPECT_THAT(error.what(), HasSubstr("have == 4 (3 == 4)"));
     EXPECT_EQ(error.kind(), ErrorKind::kInternal);
   }
+}
+
+class EveryDigitApart : public std::numpunct<char> {
+ protected:
+  char do_thousands_sep() const override { return ','; }
+  char do_decimal_point() const override { return ','; }
+  std::string do_grouping() const override { return "\1"; }
+};
+
+// As a program around the library may set it.
+TEST(StringsTest, NoNumberDependsOnTheLocale) {
+  const std::locale before =
+      std::locale::global(std::locale(std::locale::classic(), new EveryDigitApart));
+  EXPECT_EQ(str_cat("127.0.0.1:", 41253, " ", 1234.5), "127.0.0.1:41253 1234.5");
+  EXPECT_EQ(format_bytes(123'400'000), "123 MB");
+  EXPECT_EQ(format_bytes(1'234'000), "1.23 MB");
+  EXPECT_EQ(format_seconds(12.34), "12.3s");
+  EXPECT_EQ(format_seconds(3723), "1h02m");
+  EXPECT_EQ(JsonObject().set("a", 12345).set("b", 0.25).str(), R"({"a":12345,"b":0.25})");
+  std::locale::global(before);
+}
+
+TEST(StringsTest, NumbersAsPrintfWritesThem) {
+  EXPECT_EQ(format_fixed(3.14159, 2), "3.14");
+  EXPECT_EQ(format_fixed(-0.5, 0), "-0");
+  EXPECT_EQ(format_fixed(1e300, 0).size(), 301U);
+  EXPECT_EQ(format_general(1234567, 4), "1.235e+06");
+  EXPECT_EQ(format_general(0.00012345, 3), "0.000123");
+  EXPECT_EQ(format_general(std::numeric_limits<double>::infinity(), 4), "inf");
 }
 
 TEST(StringsTest, SplitAndJoinAreInverse) {

@@ -8,6 +8,8 @@
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
+#include <future>
+
 #include "longhaul/base/strings.h"
 #include "tests/support/cluster.h"
 
@@ -62,6 +64,39 @@ TEST_P(WorldTest, EveryCollectiveUsersNeedGivesWhatItShould) {
     EXPECT_TRUE(exchanged.equal(torch::arange(n, torch::kFloat)));
 
     group->barrier()->wait();
+  }));
+}
+
+// One store sees several worlds: of one process, or of programs that come after each other.
+TEST_P(WorldTest, RanksMayMeetAgainInTheSameStore) {
+  expect_all_fine(run_ranks(GetParam(), [](RankContext& context) {
+    auto first = context.connect();
+    const auto second = context.connect();
+    EXPECT_TRUE(all_reduce(*second, torch::ones({3})).equal(torch::full({3}, context.size)));
+    EXPECT_TRUE(all_reduce(*first, torch::ones({3})).equal(torch::full({3}, context.size)));
+    first.reset();
+    const auto third = context.connect();
+    EXPECT_TRUE(all_reduce(*third, torch::ones({3})).equal(torch::full({3}, context.size)));
+  }));
+}
+
+TEST(MeetingTest, ARankThatCameForNothingMayComeAgain) {
+  std::promise<void> in_vain;
+  const std::shared_future<void> gave_up = in_vain.get_future().share();
+  expect_all_fine(run_ranks(2, [&](RankContext& context) {
+    if (context.rank == 0) {
+      const milliseconds usual = std::exchange(context.options.timeout, milliseconds(100));
+      try {
+        context.connect();
+        FAIL() << "nobody else was there";
+      } catch (const CollectiveError& error) {
+        EXPECT_EQ(error.peer(), 1);
+      }
+      context.options.timeout = usual;
+      in_vain.set_value();
+    }
+    gave_up.wait();
+    EXPECT_TRUE(all_reduce(*context.connect(), torch::ones({3})).equal(torch::full({3}, 2.0)));
   }));
 }
 

@@ -70,7 +70,7 @@ class MemoryCoordinator final : public Coordinator {
     changed_.notify_all();
     return values_.count(key) > 0 ? values_[key] : expected;
   }
-  Result<bool> report(const RankProgress&) override { return false; }
+  Result<ReportAnswer> report(const RankProgress&) override { return ReportAnswer(); }
   Result<void> report_fault(const RankFault&) override { return {}; }
   Result<void> leave() override { return {}; }
 

@@ -1,6 +1,11 @@
 #include "collectives/link_meter.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <vector>
+
+#include "longhaul/wire/socket.h"
 
 namespace longhaul {
 namespace {
@@ -35,7 +40,7 @@ TEST(LinkMeterTest, RoundTripsOfNewBurstsAreNoTimeOfFlow) {
 
 TEST(LinkMeterTest, ConnectionsThatTakeTurnsDoNotAddUpToMoreThanTheyDelivered) {
   LinkMeter meter;
-  EXPECT_NEAR(meter.update({reading(1, 1'000'000, 0.001, 0, 5e6)}, 1), 5e6, 1);
+  EXPECT_NEAR(meter.update({reading(1, 1'000'000, 0.15, 0, 5e6)}, 1), 5e6, 1);
 }
 
 TEST(LinkMeterTest, TooLittleTrafficTellsNothing) {
@@ -45,6 +50,35 @@ TEST(LinkMeterTest, TooLittleTrafficTellsNothing) {
   meter.update({reading(1, 1'000'000, 1.0, 0, 1e6)}, 1);
   EXPECT_NEAR(meter.update({reading(1, 1'001'000, 1.5, 0, 1e3)}, 1), 1e6, 1)
       << "the last one holds";
+}
+
+// What it shows is an acknowledgement that was held back, or a receiver that slept.
+TEST(LinkMeterTest, TrafficThatDidNotFillTheLinkTellsNothing) {
+  LinkMeter meter;
+  EXPECT_EQ(meter.update({reading(1, 300'000, 0.13, 5e-5, 0)}, 1), 0);
+  EXPECT_EQ(meter.update({reading(1, 600'000, 0.26, 5e-5, 0)}, 1), 0);
+}
+
+TEST(LinkMeterTest, WitnessesThatDisagreeTellNothing) {
+  LinkMeter slow;
+  EXPECT_EQ(slow.update({reading(1, 300'000, 0.13, 5e-5, 1e9)}, 1), 0) << "stalled";
+  LinkMeter fast;
+  EXPECT_EQ(fast.update({reading(1, 3'000'000, 0.01, 5e-5, 6.5e10)}, 1), 0) << "523864 Mbit/s";
+  fast.update({reading(1, 13'000'000, 1.01, 5e-5, 1e7)}, 1);
+  EXPECT_NEAR(fast.update({reading(1, 13'300'000, 1.51, 5e-5, 1e10)}, 1), 1e7, 1)
+      << "what was measured once holds";
+}
+
+// 18 Mbit/s were read off loopback, and 523864: both of them of processors.
+TEST(LinkMeterTest, AConnectionWithinAHostIsNoLink) {
+  const UniqueFd listening = *listen_tcp("127.0.0.1", 0);
+  const UniqueFd sender =
+      *connect_tcp("127.0.0.1", *local_port(listening.get()), milliseconds(5000));
+  const UniqueFd receiver(::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  const std::vector<uint8_t> bytes(200'000, 7);
+  ASSERT_GT(::send(sender.get(), bytes.data(), bytes.size(), 0), 0);
+  EXPECT_FALSE(read_connection(sender.get()));
+  EXPECT_FALSE(read_connection(receiver.get()));
 }
 
 TEST(LinkMeterTest, WhatIsNoTcpSocketHasNoReading) {

@@ -6,8 +6,10 @@
 
 #include <sys/socket.h>
 
+#include <future>
 #include <thread>
 
+#include "collectives/operation_watch.h"
 #include "collectives/verdict.h"
 #include "longhaul/wire/socket.h"
 
@@ -91,6 +93,70 @@ TEST_F(MonitorTest, WordOfAFaultReachesEverybodyAndTheFirstStands) {
   }
   monitors_[0]->announce({ErrorKind::kPeerLost, 3, "too late"});
   EXPECT_EQ(monitors_[0]->suspect(), 1);
+}
+
+// Not only those that the first version of this wire knew.
+TEST_F(MonitorTest, AFaultOfAnyKindArrivesAndItsSenderIsNoCulprit) {
+  for (const ErrorKind kind : {ErrorKind::kInvalid, ErrorKind::kExhausted, ErrorKind::kDenied}) {
+    monitors_.clear();
+    endpoints_.clear();
+    start(3);
+    connect();
+    monitors_[1]->announce({kind, 2, "rank 2's disk is full"});
+    for (const auto& monitor : monitors_) {
+      const auto fault = monitor->wait_for_fault(std::chrono::seconds(30));
+      ASSERT_TRUE(fault.has_value());
+      EXPECT_EQ(fault->kind, kind) << to_string(kind);
+      EXPECT_EQ(fault->culprit, 2) << fault->message;
+    }
+  }
+}
+
+// A newer version's: it is heard, as well as this one can.
+TEST_F(MonitorTest, AKindThatNobodyKnowsYetIsNoNonsense) {
+  start(2);
+  connect();
+  monitors_[0]->announce({static_cast<ErrorKind>(200), 1, "from the future"});
+  const auto fault = monitors_[1]->wait_for_fault(std::chrono::seconds(30));
+  ASSERT_TRUE(fault.has_value());
+  EXPECT_EQ(fault->kind, ErrorKind::kInternal);
+  EXPECT_EQ(fault->message, "from the future");
+}
+
+// An operation that a fault ends may be the last to hold the world that it ran in.
+class LastHolder final : public AbortableWork {
+ public:
+  LastHolder(std::shared_ptr<OperationWatch> world, std::future<void> others_gone)
+      : world_(std::move(world)), others_gone_(std::move(others_gone)) {}
+  // On the monitor's thread.
+  void wake() override {
+    if (!world_) return;
+    others_gone_.wait();
+    world_.reset();
+    woken_.set_value();
+  }
+  void wait_until_woken() { woken_.get_future().wait(); }
+
+ private:
+  std::shared_ptr<OperationWatch> world_;
+  std::future<void> others_gone_;
+  std::promise<void> woken_;
+};
+
+TEST(OperationWatchTest, TheLastReferenceMayGoOnTheMonitorsOwnThread) {
+  CommunicatorOptions options;
+  options.size = 2;
+  auto watch = std::make_shared<OperationWatch>(options);
+  ASSERT_TRUE(watch->start_monitor(options_of(0, 2)).ok());
+  std::promise<void> gone;
+  const auto work = c10::make_intrusive<LastHolder>(watch, gone.get_future());
+  watch->add(work);
+  watch->fail(CollectiveError(ErrorKind::kPeerLost, "rank 1 is gone", 1));
+  const std::weak_ptr<OperationWatch> weak = watch;
+  watch.reset();
+  gone.set_value();
+  work->wait_until_woken();
+  while (!weak.expired()) std::this_thread::yield();
 }
 
 TEST_F(MonitorTest, AFaultThatKnowsTheCulpritBeatsOneThatDoesNot) {

@@ -3,9 +3,15 @@
 #include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
 
+#include <arpa/inet.h>
+#include <sys/socket.h>
+
+#include "control/common/compression.h"
 #include "control/common/job_proto.h"
 #include "longhaul/base/mutex.h"
+#include "longhaul/base/strings.h"
 #include "longhaul/base/thread.h"
+#include "longhaul/base/unique_fd.h"
 #include "longhaul/control/job_client.h"
 #include "longhaul/v1/job_service.grpc.pb.h"
 
@@ -16,17 +22,19 @@ constexpr milliseconds kSoon{20'000};
 
 class HandMaster final : public v1::JobService::Service {
  public:
-  HandMaster() {
-    grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
-    builder.RegisterService(this);
-    server_ = builder.BuildAndStart();
-  }
+  HandMaster() { start(); }
   ~HandMaster() override { stop(); }
 
   void stop() {
     if (server_) server_->Shutdown(std::chrono::system_clock::now());
     server_.reset();
+  }
+  // On the port that it had before, if any.
+  void start() {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort(address(), grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(this);
+    server_ = builder.BuildAndStart();
   }
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
 
@@ -105,10 +113,28 @@ class HandMaster final : public v1::JobService::Service {
     }
     return grpc::Status::OK;
   }
+  // Results of three tasks, two pieces each. All but the last time it breaks off after the second
+  // task's first piece.
+  grpc::Status GetResults(grpc::ServerContext*, const v1::GetResultsRequest* request,
+                          grpc::ServerWriter<v1::TaskResult>* writer) override {
+    for (uint32_t task = request->first_task(); task < 3; ++task) {
+      for (const bool more : {true, false}) {
+        v1::TaskResult message;
+        message.set_task(task);
+        message.set_result(compress_piece(str_cat(task, more ? "first" : "second")));
+        message.set_result_bytes(13);
+        message.set_more(more);
+        writer->Write(message);
+        if (task == 1 && more && results_break-- > 0) return {grpc::StatusCode::UNAVAILABLE, ""};
+      }
+    }
+    return grpc::Status::OK;
+  }
 
   grpc::Status refusal;
   v1::SubmitJobRequest submitted;
   uint64_t output_pieces = 0;
+  int results_break = 0;
   bool end_watch = true;
   Mutex mutex;
   uint64_t written LONGHAUL_GUARDED_BY(mutex) = 0;
@@ -177,13 +203,8 @@ TEST(JobClient, ExplainsDrainsAndTellsEvents) {
   EXPECT_EQ(events[1].kind, EventKind::kWorkerLost);
   EXPECT_EQ(events[1].worker, "w");
   EXPECT_EQ(events[1].rank, 7);
-  // A quiet stream is left after its limit, and by a callback that has seen enough.
+  // A stream is left by a callback that has seen enough.
   options.follow = true;
-  options.limit = milliseconds(200);
-  const Result<void> quiet = client.events(options, keep);
-  ASSERT_FALSE(quiet);
-  EXPECT_EQ(quiet.failure().kind, ErrorKind::kDeadline);
-  options.limit = milliseconds(0);
   EXPECT_TRUE(client.events(options, [](const ClusterEvent&) { return false; }));
 }
 
@@ -215,6 +236,136 @@ TEST(JobClient, SaysWhichAddressItTried) {
   EXPECT_EQ(nodes.failure().kind, ErrorKind::kUnavailable);
   EXPECT_EQ(nodes.failure().message,
             "cannot reach the master at " + address + ": connection refused");
+}
+
+// --- The master goes away, and comes back --------------------------------------------------------
+
+TEST(LostMaster, ACallIsMadeAgainWithinItsTime) {
+  HandMaster master;
+  JobClient client(master.address(), {.call_timeout = kSoon});
+  ASSERT_TRUE(client.get("j1"));
+  master.stop();
+  Thread back("back", [&] {
+    std::this_thread::sleep_for(milliseconds(500));  // the outage itself
+    master.start();
+  });
+  EXPECT_TRUE(client.get("j1"));
+}
+
+TEST(LostMaster, ACallThatIsNotAnsweredInTimeSaysWhy) {
+  HandMaster master;
+  JobClient client(master.address(), {.call_timeout = milliseconds(700)});
+  ASSERT_TRUE(client.get("j1"));
+  master.stop();
+  const Result<JobStatus> gone = client.get("j1");
+  ASSERT_FALSE(gone);
+  EXPECT_EQ(gone.failure().kind, ErrorKind::kUnavailable) << gone.failure().message;
+}
+
+TEST(LostMaster, AHostThatTakesTheCallAndSaysNothingIsGivenUp) {
+  const UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  auto* const plain = reinterpret_cast<sockaddr*>(&address);
+  ASSERT_EQ(::bind(listener.get(), plain, size), 0);
+  ASSERT_EQ(::listen(listener.get(), 8), 0);
+  ASSERT_EQ(::getsockname(listener.get(), plain, &size), 0);
+  JobClient client(str_cat("127.0.0.1:", ntohs(address.sin_port)),
+                   {.call_timeout = milliseconds(500), .patience = kSoon});
+  EXPECT_EQ(client.get("j1").failure().kind, ErrorKind::kDeadline);
+  EXPECT_EQ(client.nodes().failure().kind, ErrorKind::kDeadline);
+  EXPECT_EQ(client.events({}, [](const ClusterEvent&) { return true; }).failure().kind,
+            ErrorKind::kDeadline);
+  const std::unique_ptr<JobWatch> watch = client.watch("j1", {});
+  EXPECT_EQ(std::get<WatchEnded>(*watch->next()).failure->kind, ErrorKind::kDeadline);
+}
+
+TEST(LostMaster, AWatchGoesOnWhereItWas) {
+  HandMaster master;
+  master.end_watch = false;
+  master.output_pieces = 3;
+  JobClient client(master.address(), {.patience = kSoon});
+  const std::unique_ptr<JobWatch> watch = client.watch("j1", {});
+  std::vector<uint64_t> offsets;
+  std::vector<bool> lost;
+  const auto take = [&] {
+    const std::optional<WatchEvent> event = watch->next_until(SystemClock().now() + kSoon);
+    ASSERT_TRUE(event);
+    if (const auto* piece = std::get_if<OutputPiece>(&*event)) offsets.push_back(piece->offset);
+    if (const auto* link = std::get_if<LinkChanged>(&*event))
+      lost.push_back(link->lost.has_value());
+    ASSERT_FALSE(std::holds_alternative<WatchEnded>(*event));
+  };
+  while (offsets.size() < 3 && !HasFatalFailure()) take();
+  master.stop();
+  while (lost.empty() && !HasFatalFailure()) take();
+  master.output_pieces = 5;
+  master.start();
+  while (offsets.size() < 5 && !HasFatalFailure()) take();
+  EXPECT_EQ(offsets, (std::vector<uint64_t>{0, 65536, 131072, 196608, 262144}));
+  EXPECT_EQ(lost, (std::vector<bool>{true, false}));
+}
+
+TEST(LostMaster, AWatchThatWaitsForItEndsWhenItIsCancelled) {
+  HandMaster master;
+  master.end_watch = false;
+  JobClient client(master.address(), {.patience = kSoon * 10});
+  const std::unique_ptr<JobWatch> watch = client.watch("j1", {});
+  ASSERT_TRUE(watch->next());
+  master.stop();
+  EXPECT_TRUE(std::get<LinkChanged>(*watch->next()).lost);
+  watch->cancel();
+  EXPECT_TRUE(std::get<WatchEnded>(*watch->next()).failure);
+}
+
+TEST(LostMaster, ResultsGoOnInTheMiddleOfOne) {
+  HandMaster master;
+  master.results_break = 3;
+  int links = 0;
+  JobClient client(master.address(), {.patience = kSoon, .on_link = [&](const auto&) { ++links; }});
+  std::vector<std::string> results;
+  const Result<void> read = client.results("j1", {}, [&](const TaskResult& result) {
+    results.push_back(result.data);
+    return true;
+  });
+  ASSERT_TRUE(read) << read.failure().message;
+  EXPECT_EQ(results, (std::vector<std::string>{"0first0second", "1first1second", "2first2second"}));
+  EXPECT_GT(links, 0);
+}
+
+TEST(LostMaster, WithoutPatienceAStreamThatBreaksHasFailed) {
+  HandMaster master;
+  master.results_break = 1;
+  JobClient client(master.address());
+  const Result<void> read = client.results("j1", {}, [](const TaskResult&) { return true; });
+  ASSERT_FALSE(read);
+  EXPECT_EQ(read.failure().kind, ErrorKind::kUnavailable);
+}
+
+TEST(JobClient, InputsThatCannotBeReadAreNotSubmitted) {
+  HandMaster master;
+  JobClient client(master.address());
+  JobSpec spec;
+  spec.command = {"x"};
+  spec.array.emplace();
+  int given = 0;
+  const Result<JobId> submitted =
+      client.submit_array(spec, [&](std::string* input) -> Result<bool> {
+        if (++given == 3) return Failure{ErrorKind::kInvalid, "line 3 cannot be read"};
+        *input = "x";
+        return true;
+      });
+  ASSERT_FALSE(submitted);
+  EXPECT_EQ(submitted.failure().message, "line 3 cannot be read");
+  given = 0;
+  const Result<JobId> too_long = client.submit_array(spec, [&](std::string* input) -> Result<bool> {
+    input->assign(size_t{16} << 20, 'x');
+    return ++given == 1;
+  });
+  ASSERT_FALSE(too_long);
+  EXPECT_EQ(too_long.failure().kind, ErrorKind::kInvalid);
 }
 
 TEST(JobWatch, EndsWithoutAFailureWhenTheMasterSaysSo) {

@@ -149,6 +149,7 @@ class FakeMaster final : private v1::WorkerService::Service {
     v1::OutputAck& ack = *answer.mutable_output_ack();
     ack.set_job_id(launch_.job_id());
     ack.set_generation(launch_.generation());
+    ack.set_life(launch_.life());
     ack.set_bytes(output_bytes_);
     stream_->Write(answer);
   }

@@ -14,6 +14,7 @@
 #include <fstream>
 #include <future>
 #include <iterator>
+#include <set>
 #include <thread>
 
 #include "control/ledger/schema.h"
@@ -25,6 +26,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Pair;
 
 std::unique_ptr<Ledger> open(const std::string& folder, LedgerContents* contents) {
@@ -110,21 +112,20 @@ TEST(LedgerTest, DatasetsAndSetsOfInputsGoWithTheirJob) {
     batch.plans = {{3, "train", "a plan"}};
     batch.shards = {{3, "train", shard}};
     write_and_wait(*ledger, std::move(batch));
-    InputReader reader = InputReader::open(folder.path()).value_or_throw();
+    InputReader reader(folder.path());
     EXPECT_EQ(reader.read(kSet, 9).value_or_throw().inputs, "first");
     EXPECT_EQ(reader.read(kSet, 10).value_or_throw().inputs, "second");
     EXPECT_FALSE(reader.read(kSet + 1, 0));
   }
   LedgerContents after = contents_of(folder.path().string());
   EXPECT_THAT(after.input_sets, ElementsAre(Pair(3u, kSet)));
-  EXPECT_TRUE(after.inputs.empty()) << "sets are read when they are needed";
   ASSERT_THAT(after.datasets, ElementsAre(Pair(3u, ElementsAre(Pair("train", ::testing::_)))));
   EXPECT_EQ(after.datasets[3]["train"].plan, "a plan");
   EXPECT_THAT(after.datasets[3]["train"].shards, ElementsAre(shard));
   {
     const auto ledger = open(folder.path().string(), &contents);
     write_and_wait(*ledger, job(3, std::nullopt));
-    EXPECT_FALSE(InputReader::open(folder.path()).value_or_throw().read(kSet, 0));
+    EXPECT_FALSE(InputReader(folder.path()).read(kSet, 0));
   }
   after = contents_of(folder.path().string());
   EXPECT_TRUE(after.input_sets.empty());
@@ -238,15 +239,18 @@ TEST(LedgerTest, TasksAndResultsOfVersion5AreKept) {
   EXPECT_EQ(after.tasks.at(8)[0].reason, "exited with code 1");
 
   ResultReader reader = ResultReader::open(folder.path()).value_or_throw();
-  const std::vector<ResultRow> results = reader.read(7, 0, 10'000'000, 10).value_or_throw();
-  ASSERT_EQ(results.size(), 2u) << "and none of job 8";
-  EXPECT_EQ(results[0].task, 0u);
-  EXPECT_EQ(results[0].epoch, 41u);
-  EXPECT_EQ(results[0].file_bytes, 300'000u);
-  EXPECT_EQ(results[1].task, 9'999'999u);
-  EXPECT_EQ(results[1].attempt, 1u);
-  EXPECT_EQ(results[1].bytes, 11u);
-  EXPECT_EQ(results[1].result, std::string("\xab\0\xcd", 3));
+  const std::vector<EndedRow> rows = reader.read(7, 0, 10'000'000, 10).value_or_throw();
+  ASSERT_EQ(rows.size(), 2u) << "and none of job 8";
+  EXPECT_EQ(rows[0].task, done);
+  ASSERT_TRUE(rows[0].result && rows[1].result);
+  EXPECT_EQ(rows[0].result->task, 0u);
+  EXPECT_EQ(rows[0].result->epoch, 41u);
+  EXPECT_EQ(rows[0].result->file_bytes, 300'000u);
+  EXPECT_EQ(rows[1].result->task, 9'999'999u);
+  EXPECT_EQ(rows[1].result->attempt, 1u);
+  EXPECT_EQ(rows[1].result->bytes, 11u);
+  EXPECT_EQ(rows[1].result->result, std::string("\xab\0\xcd", 3));
+  EXPECT_EQ(rows[1].task.ran_ms, kNotMeasured) << "nobody measured then";
 }
 
 TaskRecord leased(TaskIndex task, LeaseEpoch epoch, const LeaseHolder& holder) {
@@ -276,7 +280,7 @@ std::string trouble_of(const Ledger& ledger) {
   for (int i = 0; i < 600 && !ledger.trouble(); ++i) {
     std::this_thread::sleep_for(milliseconds(10));
   }
-  return ledger.trouble().value_or("");
+  return ledger.trouble().value_or(Failure()).message;
 }
 
 // Those that share a row come back one by one, and each as its own last row says.
@@ -335,13 +339,21 @@ TEST(LedgerTest, ASecondResultOfATaskIsRefused) {
   LedgerContents contents;
   const auto ledger = open(path, &contents);
   LedgerBatch batch;
-  batch.results = {{3, 7, 1, 100, 5, "first", 0}};
+  TaskRecord done = leased(7, 100, {"gpu-a", "a1"});
+  done.state = TaskState::kDone;
+  done.ran_ms = 1234;
+  batch.tasks = {{3, done}};
+  batch.results = {{3, 7, 1, 100, 5, "first", 0, ""}};
   write_and_wait(*ledger, batch);
   batch.results[0].result = "second";
   ledger->write(std::move(batch), [] {});
   EXPECT_THAT(trouble_of(*ledger), HasSubstr("UNIQUE"));
+  EXPECT_EQ(ledger->trouble()->kind, ErrorKind::kInternal) << "not a disk that may have room later";
   ResultReader reader = ResultReader::open(path).value_or_throw();
-  EXPECT_EQ(reader.read(3, 0, 10, 10).value_or_throw().at(0).result, "first");
+  const std::vector<EndedRow> rows = reader.read(3, 0, 10, 10).value_or_throw();
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].task, done);
+  EXPECT_EQ(rows[0].result.value().result, "first");
 }
 
 TEST(LedgerTest, ANewerSchemaIsRefusedUntouched) {
@@ -434,6 +446,7 @@ TEST(LedgerTest, AFullDiskLosesNothingAndSaysSo) {
     std::future<void> written = durable.get_future();
     ledger->write(job(2, std::string(100'000, 'y')), [&] { durable.set_value(); });
     EXPECT_THAT(trouble_of(*ledger), HasSubstr("full"));
+    EXPECT_EQ(ledger->trouble()->kind, ErrorKind::kExhausted);
     EXPECT_EQ(written.wait_for(milliseconds(0)), std::future_status::timeout);
     std::filesystem::remove(filler);
     EXPECT_EQ(written.wait_for(std::chrono::seconds(60)), std::future_status::ready);
@@ -442,6 +455,179 @@ TEST(LedgerTest, AFullDiskLosesNothingAndSaysSo) {
   EXPECT_THAT(contents_of(mount + "/state").jobs,
               ElementsAre(Pair(1u, "one"), Pair(2u, std::string(100'000, 'y'))));
   ::umount(mount.c_str());
+}
+
+// A master that was killed, or ended well, on a disk that is full to the last byte is started
+// again.
+TEST(LedgerTest, ItIsOpenedOnAFullDiskAndWritesWhenThereIsRoom) {
+  for (const bool killed : {false, true}) {
+    TempDir folder;
+    const std::string mount = folder.path().string();
+    if (::mount("tmpfs", mount.c_str(), "tmpfs", 0, "size=2m") != 0) {
+      GTEST_SKIP() << "mounting a tmpfs needs root";
+    }
+    const std::string state = mount + "/state";
+    const pid_t child = ::fork();
+    if (child == 0) {
+      LedgerContents contents;
+      auto ledger = open(state, &contents);
+      write_and_wait(*ledger, job(1, "one"));
+      if (!killed) ledger.reset();
+      ::_exit(0);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ASSERT_EQ(status, 0);
+    const std::string filler = mount + "/filler";
+    {
+      std::ofstream file(filler, std::ios::binary);
+      while (file << std::string(4096, 'x') << std::flush) {
+      }
+    }
+    {
+      LedgerContents contents;
+      const auto ledger = open(state, &contents);
+      EXPECT_THAT(contents.jobs, ElementsAre(Pair(1u, "one"))) << killed;
+      EXPECT_FALSE(contents.new_life);
+      std::promise<void> durable;
+      std::future<void> written = durable.get_future();
+      ledger->write(job(2, "two"), [&] { durable.set_value(); });
+      EXPECT_THAT(trouble_of(*ledger), ::testing::Not(IsEmpty()));
+      EXPECT_EQ(ledger->trouble()->kind, ErrorKind::kExhausted);
+      std::filesystem::remove(filler);
+      ASSERT_EQ(written.wait_for(std::chrono::seconds(60)), std::future_status::ready);
+    }
+    const LedgerContents after = contents_of(state);
+    EXPECT_EQ(after.boot, 3u);
+    EXPECT_FALSE(after.new_life);
+    EXPECT_THAT(after.jobs, ElementsAre(Pair(1u, "one"), Pair(2u, "two")));
+    ::umount(mount.c_str());
+  }
+}
+
+TEST(LedgerTest, ADamagedDatabaseIsNoFullDisk) {
+  TempDir folder;
+  const std::string path = folder.path().string();
+  LedgerContents contents;
+  {
+    const auto ledger = open(path, &contents);
+    for (uint64_t number = 1; number <= 200; ++number) {
+      write_and_wait(*ledger, job(number, std::string(2000, 'x')));
+    }
+  }
+  const auto ledger = open(path, &contents);
+  std::promise<Failure> broken;
+  ledger->on_broken([&](const Failure& failure) { broken.set_value(failure); });
+  {
+    // All but the header and the schema.
+    std::fstream file(path + "/master.db", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(3 * 4096);
+    for (int page = 3; page < 100; ++page) file << std::string(4096, '\xff');
+  }
+  ledger->write(job(7, std::string(2000, 'y')), [] { ADD_FAILURE() << "it is not durable"; });
+  EXPECT_EQ(broken.get_future().get().kind, ErrorKind::kCorrupt);
+}
+
+// --- Rows that cannot be read ------------------------------------------------------------------
+
+void change(const std::string& folder, const std::string& sql) {
+  auto database =
+      std::move(Database::open(folder + "/master.db", Database::Mode::kReadWrite)).value_or_throw();
+  const Result<void> done = database.execute(sql.c_str());
+  ASSERT_TRUE(done) << done.failure().message;
+}
+
+TEST(LedgerTest, ADamagedRowIsNamedAndHidesNoOther) {
+  TempDir folder;
+  const std::string path = folder.path().string();
+  LedgerContents contents;
+  {
+    const auto ledger = open(path, &contents);
+    LedgerBatch batch = job(1, "one");
+    batch.jobs[2] = "two";
+    batch.jobs[3] = "three";
+    batch.jobs[4] = "four";
+    batch.tasks = {{2, leased(0, 7, {"w", "i"})}, {3, leased(0, 8, {"w", "i"})}};
+    batch.store = {{4, "key", "value"}};
+    batch.workers["w"] = "a worker";
+    batch.events[1] = "an event";
+    write_and_wait(*ledger, std::move(batch));
+  }
+  change(path, "UPDATE tasks SET state=99 WHERE job=2");
+  change(path, "UPDATE jobs SET record=7 WHERE number=1");
+  change(path, "UPDATE store SET value=1.5 WHERE job=4");
+  change(path, "UPDATE workers SET record=3");
+  change(path, "UPDATE events SET record=3");
+  const LedgerContents after = contents_of(path);
+  EXPECT_EQ(after.jobs.size(), 4u);
+  EXPECT_THAT(after.damaged,
+              ElementsAre(Pair(1u, "its own row"), Pair(4u, "a value of its rendezvous store")));
+  EXPECT_GE(static_cast<size_t>(after.tasks.at(2).at(0).state), kTaskStates);
+  EXPECT_EQ(after.tasks.at(3).at(0), leased(0, 8, {"w", "i"}));
+  EXPECT_EQ(after.unreadable.size(), 2u);
+}
+
+TEST(LedgerTest, ADamagedResultIsNamedAndHidesNoOther) {
+  TempDir folder;
+  const std::string path = folder.path().string();
+  LedgerContents contents;
+  {
+    const auto ledger = open(path, &contents);
+    LedgerBatch batch;
+    for (TaskIndex task = 0; task < 5; ++task) {
+      batch.results.push_back({3, task, 1, 100 + task, 5, "result", 0, ""});
+    }
+    write_and_wait(*ledger, std::move(batch));
+  }
+  change(path, "UPDATE results SET result=1 WHERE task=1");
+  change(path, "UPDATE results SET epoch='x' WHERE task=3");
+  ResultReader reader = ResultReader::open(path).value_or_throw();
+  const std::vector<ResultRow> rows = reader.read(3, 0, 5, 10).value_or_throw();
+  ASSERT_EQ(rows.size(), 5u);
+  for (const ResultRow& row : rows) {
+    const bool damaged = row.task == 1 || row.task == 3;
+    EXPECT_EQ(row.damaged.empty(), !damaged) << row.task;
+  }
+}
+
+// A page of results is overwritten: those on other pages are there.
+TEST(LedgerTest, ADamagedPageHidesOnlyWhatIsOnIt) {
+  TempDir folder;
+  const std::string path = folder.path().string();
+  LedgerContents contents;
+  {
+    const auto ledger = open(path, &contents);
+    LedgerBatch batch;
+    for (TaskIndex task = 0; task < 40; ++task) {
+      batch.results.push_back(
+          {3, task, 1, 100 + task, 5, std::string(900, static_cast<char>('a' + task % 26)), 0, ""});
+    }
+    write_and_wait(*ledger, std::move(batch));
+  }
+  std::string bytes = bytes_of(path + "/master.db");
+  const size_t at = bytes.find(std::string(900, 't'));  // of task 19
+  ASSERT_NE(at, std::string::npos);
+  {
+    std::fstream file(path + "/master.db", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(at / 4096 * 4096));
+    file << std::string(4096, '\xff');
+  }
+  ResultReader reader = ResultReader::open(path).value_or_throw();
+  const std::vector<ResultRow> rows = reader.read(3, 0, 40, 40).value_or_throw();
+  size_t damaged = 0;
+  std::set<TaskIndex> whole;
+  for (const ResultRow& row : rows) {
+    if (row.damaged.empty()) {
+      whole.insert(row.task);
+    } else {
+      ++damaged;
+    }
+  }
+  EXPECT_GE(damaged, 1u);
+  EXPECT_EQ(damaged + whole.size(), 40u);
+  EXPECT_TRUE(whole.contains(0));
+  EXPECT_TRUE(whole.contains(39));
+  EXPECT_FALSE(whole.contains(19));
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "control/common/credentials.h"
+#include "longhaul/base/strings.h"
 #include "tests/support/temp_dir.h"
 
 namespace longhaul {
@@ -72,6 +73,7 @@ class FakeWorker {
     v1::WorkerMessage message;
     message.mutable_prepared()->set_job_id(asked.job_id());
     message.mutable_prepared()->set_generation(asked.generation());
+    message.mutable_prepared()->set_life(asked.life());
     message.mutable_prepared()->set_error(error);
     message.mutable_prepared()->set_port(asked.want_port() ? 29'500 : 0);
     stream_->Write(message);
@@ -85,6 +87,7 @@ class FakeWorker {
     v1::WorkerMessage message;
     message.mutable_rank_event()->set_job_id(launched.job_id());
     message.mutable_rank_event()->set_generation(launched.generation());
+    message.mutable_rank_event()->set_life(launched.life());
     message.mutable_rank_event()->set_rank(rank);
     return message;
   }
@@ -97,10 +100,12 @@ class FakeWorker {
     exited->add_last_lines("last words");
     stream_->Write(message);
   }
+  void say(const v1::WorkerMessage& message) { stream_->Write(message); }
   void prints(uint32_t rank, uint64_t offset, const std::string& text) {
     v1::WorkerMessage message;
     message.mutable_rank_output()->set_job_id(launched.job_id());
     message.mutable_rank_output()->set_generation(launched.generation());
+    message.mutable_rank_output()->set_life(launched.life());
     v1::Output* output = message.mutable_rank_output()->mutable_output();
     output->set_rank(rank);
     output->set_stream(v1::OUTPUT_STREAM_STDOUT);
@@ -113,6 +118,7 @@ class FakeWorker {
     message.mutable_store_call()->set_call_id(call);
     message.mutable_store_call()->set_job_id(launched.job_id());
     message.mutable_store_call()->set_generation(launched.generation());
+    message.mutable_store_call()->set_life(launched.life());
     *message.mutable_store_call()->mutable_request() = request;
     stream_->Write(message);
     return next(v1::MasterMessage::kStoreAnswer).store_answer().reply();
@@ -419,10 +425,11 @@ TEST_F(MasterTest, LogsOfARunningJobEndWithoutFollow) {
   EXPECT_EQ(output, "one\n");
 }
 
-v1::Inventory launch_of(const std::string& job, uint64_t generation) {
+v1::Inventory launch_of(const std::string& job, uint64_t generation, uint64_t life) {
   v1::Inventory launch;
   launch.set_job_id(job);
   launch.set_generation(generation);
+  launch.set_life(life);
   return launch;
 }
 
@@ -478,7 +485,8 @@ TEST_F(MasterTest, WhatCameLateIsKeptOnceAcrossARestart) {
   }
   for (const char* text : {"two\n", "two\nthree\n"}) {
     restart();
-    FakeWorker a(master_->address(), "gpu-a", 1, "first", {launch_of(job, 1), launch_of("j99", 1)});
+    FakeWorker a(master_->address(), "gpu-a", 1, "first",
+                 {launch_of(job, 1, launched.life()), launch_of("j99", 1, launched.life())});
     a.launched = launched;
     std::map<std::string, bool> wanted;
     for (const v1::Inventory& one : a.registered.unknown()) {
@@ -624,6 +632,89 @@ TEST_F(MasterTest, ADeadMasterLeavesNothingHanging) {
   a.launch();
   master_.reset();
   EXPECT_FALSE(a.say_goodbye().ok());
+}
+
+// --- Nobody says megabytes -----------------------------------------------------------------------
+
+TEST_F(MasterTest, AListComesInPagesAndLeavesOutWhatIsLong) {
+  connect(start_master());
+  FakeWorker a(master_->address(), "gpu-a", 1);
+  constexpr int kJobs = 40;
+  for (int i = 0; i < kJobs; ++i) {
+    grpc::ClientContext context;
+    v1::SubmitJobRequest request;
+    request.mutable_spec()->add_command("./train");
+    for (int word = 0; word < 18; ++word) {
+      request.mutable_spec()->add_command(std::string(100'000, 'x'));
+    }
+    (*request.mutable_spec()->mutable_env())["LONG"] = std::string(100'000, 'y');
+    request.mutable_spec()->set_ranks(1);
+    v1::SubmitJobReply reply;
+    const grpc::Status status = jobs_->SubmitJob(&context, request, &reply);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+  std::vector<std::string> listed;
+  v1::ListJobsRequest request;
+  request.set_include_ended(true);
+  for (bool more = true; more;) {
+    grpc::ClientContext context;
+    v1::ListJobsReply page;
+    ASSERT_TRUE(jobs_->ListJobs(&context, request, &page).ok());
+    EXPECT_LT(page.ByteSizeLong(), size_t{2} << 20);
+    for (const v1::JobStatus& job : page.jobs()) {
+      listed.push_back(job.job_id());
+      EXPECT_LT(job.ByteSizeLong(), 16'000U);
+      EXPECT_EQ(job.spec().command(0), "./train");
+      EXPECT_EQ(job.spec().command().rbegin()[0], "...");
+      EXPECT_TRUE(job.spec().env().empty());
+    }
+    more = page.more();
+    request.set_after(listed.back());
+  }
+  ASSERT_EQ(listed.size(), static_cast<size_t>(kJobs));
+  for (int i = 0; i < kJobs; ++i) EXPECT_EQ(listed[static_cast<size_t>(i)], str_cat("j", i + 1));
+  v1::JobStatus whole;
+  ASSERT_TRUE(get("j7", &whole).ok());
+  EXPECT_EQ(whole.spec().command_size(), 19);
+}
+
+TEST_F(MasterTest, ACommandThatNoProgramCouldTakeIsRefused) {
+  connect(start_master());
+  grpc::ClientContext context;
+  v1::SubmitJobRequest request;
+  request.mutable_spec()->add_command("./train");
+  for (int word = 0; word < 25; ++word) {
+    request.mutable_spec()->add_command(std::string(100'000, 'x'));
+  }
+  request.mutable_spec()->set_ranks(1);
+  v1::SubmitJobReply reply;
+  const grpc::Status status = jobs_->SubmitJob(&context, request, &reply);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("is the most: put what is long into a file"));
+}
+
+TEST_F(MasterTest, WhatARankSaysIsCutEvenIfItsWorkerDidNot) {
+  connect(start_master());
+  FakeWorker a(master_->address(), "gpu-a", 2);
+  const std::string job = submit(2);
+  a.launch();
+  const std::string novel(size_t{40} << 20, 'n');
+  v1::WorkerMessage said = a.about(0);
+  said.mutable_rank_event()->mutable_progress()->set_codec(novel);
+  a.say(said);
+  said = a.about(0);
+  said.mutable_rank_event()->mutable_fault()->set_kind("internal");
+  said.mutable_rank_event()->mutable_fault()->set_message(novel);
+  a.say(said);
+  said = a.about(0);
+  said.mutable_rank_event()->mutable_exited()->set_exit_code(1);
+  said.mutable_rank_event()->mutable_exited()->add_last_lines(novel);
+  a.say(said);
+  a.exits(1, 0, SIGTERM, /*by_us=*/true);
+  const v1::JobStatus status = watch_to_end(job);
+  EXPECT_EQ(status.state(), v1::JOB_STATE_FAILED);
+  EXPECT_LT(status.ByteSizeLong(), 64'000U);
+  EXPECT_THAT(status.failure().message(), HasSubstr("bytes left out]"));
 }
 
 TEST(Master, TwoOnOnePortIsAnError) {

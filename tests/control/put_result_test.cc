@@ -74,11 +74,12 @@ class PutResultTest : public ::testing::Test {
       v1::HeldLease* held = registration->add_leases();
       held->set_job_id("j1");
       held->set_generation(1);
+      held->set_life(life_);
       *held->mutable_lease() = lease_;
       held->set_batch(lease_.epoch());
     }
     session_->Write(message);
-    (void)next(v1::MasterMessage::kRegistered);
+    life_ = next(v1::MasterMessage::kRegistered).registered().life();
   }
   void disconnect() {
     session_context_->TryCancel();
@@ -122,6 +123,7 @@ class PutResultTest : public ::testing::Test {
     v1::PutResultRequest request;
     request.mutable_header()->set_job_id("j1");
     request.mutable_header()->set_generation(1);
+    request.mutable_header()->set_life(life_);
     *request.mutable_header()->mutable_lease() = lease;
     made->stream->Write(request);
     made->stream->Read(&made->reply);
@@ -156,6 +158,7 @@ class PutResultTest : public ::testing::Test {
     v1::TaskEnded* ended = message.mutable_tasks_ended()->add_ended();
     ended->set_job_id("j1");
     ended->set_generation(1);
+    ended->set_life(life_);
     *ended->mutable_lease() = lease;
     ended->mutable_exit()->set_exit_code(0);
     ended->set_stored_bytes(stored_bytes);
@@ -206,6 +209,7 @@ class PutResultTest : public ::testing::Test {
   std::unique_ptr<v1::JobService::Stub> client_;
   std::unique_ptr<grpc::ClientContext> session_context_;
   std::unique_ptr<Session> session_;
+  uint64_t life_ = 0;
   v1::Lease lease_;
 };
 

@@ -86,10 +86,10 @@ TEST(ResultFiles, DamagedBytesAreDroppedAndWantedAgain) {
   }
 }
 
-TEST(ResultFiles, ASweepKeepsWhatIsWanted) {
+TEST(ResultFiles, ASweepKeepsWhatIsWantedAndWhatNobodyKnows) {
   TempDir folder;
   ResultFiles files(folder.path());
-  for (const TaskIndex task : {0U, 1U, 2U}) {
+  for (const TaskIndex task : {0U, 1U, 2U, 3U, 4U}) {
     ResultDraft draft = files.open({3, task, 5}).value_or_throw();
     draft.append("abc").value_or_throw();
     if (task != 1) draft.finish(3, checksum_of("abc")).value_or_throw();
@@ -97,14 +97,19 @@ TEST(ResultFiles, ASweepKeepsWhatIsWanted) {
   (void)files.open({4, 0, 6}).value_or_throw();
   std::ofstream(folder.file("results/3/readme")) << "not ours";
   std::map<TaskIndex, uint64_t> whole;
-  files.sweep([](const ResultName& name) { return name.job == 3 && name.task != 2; },
-              [&](const ResultName& name, uint64_t bytes) { whole[name.task] = bytes; });
+  using enum ResultFiles::Standing;
+  const auto standing = [](const ResultName& name) {
+    constexpr ResultFiles::Standing kOfTasks[] = {kExpected, kExpected, kOver, kResult, kUnknown};
+    return name.job == 3 ? kOfTasks[name.task] : kUnknown;
+  };
+  const auto take = [&](const ResultName& name, uint64_t bytes) { whole[name.task] = bytes; };
+  EXPECT_EQ(files.sweep(standing, take).value_or_throw(), 1u);
   EXPECT_THAT(whole, ElementsAre(Pair(0u, 3u)));
   std::set<std::string> left;
   for (const auto& entry : std::filesystem::directory_iterator(folder.file("results/3"))) {
     left.insert(entry.path().filename());
   }
-  EXPECT_THAT(left, ElementsAre("0.5", "1.5.part", "readme"));
+  EXPECT_THAT(left, ElementsAre("0.5", "1.5.part", "3.5", "4.5", "readme"));
   EXPECT_FALSE(std::filesystem::exists(folder.file("results/4")));
 }
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -11,7 +12,9 @@
 #include "control/worker/host_facts.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
+#include "control/worker/slot_budget.h"
 #include "control/worker/state_folder.h"
+#include "control/worker/store_relay.h"
 #include "longhaul/base/thread.h"
 #include "tests/support/temp_dir.h"
 
@@ -71,6 +74,13 @@ TEST(FindProgram, TheExitCodesAreAShells) {
   EXPECT_EQ(code(find_program("./data", directory, "")), 126);
   EXPECT_EQ(code(find_program("data", "", directory)), 126);
   EXPECT_EQ(code(find_program(directory, "", "")), 126);
+}
+
+TEST(SlotBudget, FewerSlotsWhereDescriptorsAreShort) {
+  EXPECT_EQ(slots_that_fit(0), 1);
+  EXPECT_EQ(slots_that_fit(kReservedDescriptors), 1);
+  EXPECT_EQ(slots_that_fit(kReservedDescriptors + 10 * kDescriptorsPerSlot + 1), 10);
+  EXPECT_GT(slots_that_fit(1'000'000), 100'000);
 }
 
 RankPlace place() {
@@ -139,6 +149,40 @@ TEST(RankEnvironment, PythonSaysWhereItCrashesAndWhatItDiesOf) {
   const Environment env = rank_environment({{"PYTHONFAULTHANDLER", "0"}}, {}, told, 8);
   EXPECT_EQ(env.at("PYTHONFAULTHANDLER"), "0");
   EXPECT_EQ(env.at("TORCHELASTIC_ERROR_FILE"), "/state/rank/error.json");
+}
+
+// Else PyTorch takes the one that the host's name resolves to: on Debian, loopback.
+TEST(RankEnvironment, PythonTakesTheInterfaceOfTheWorkersAddressUnlessToldAnother) {
+  RankPlace told = place();
+  EXPECT_EQ(rank_environment({}, {}, told, 8).count("GLOO_SOCKET_IFNAME"), 0U) << "none has it";
+  told.interface = "eth1";
+  const Environment env =
+      rank_environment({{"NCCL_SOCKET_IFNAME", "ib0"}}, {{"TP_SOCKET_IFNAME", "eth9"}}, told, 8);
+  EXPECT_EQ(env.at("GLOO_SOCKET_IFNAME"), "eth1");
+  EXPECT_EQ(env.at("TP_SOCKET_IFNAME"), "eth9") << "the job's";
+  EXPECT_EQ(env.at("NCCL_SOCKET_IFNAME"), "ib0") << "the worker's";
+  EXPECT_EQ(rank_environment({}, {}, told, 8).at("NCCL_SOCKET_IFNAME"), "=eth1")
+      << "not eth10, too";
+}
+
+TEST(HostFacts, AnInterfaceIsFoundByItsAddress) {
+  EXPECT_EQ(interface_of("127.0.0.1"), "lo");
+  EXPECT_EQ(interface_of("localhost"), "lo");
+  EXPECT_EQ(interface_of("192.0.2.77"), "") << "nobody's";
+  EXPECT_EQ(interface_of(""), "");
+  EXPECT_EQ(interface_of("no such host"), "");
+}
+
+TEST(StoreRelayNumbers, CountFromTheStartOfTheHostAndNotFromTheWallClock) {
+  EventLoop loop;
+  StoreRelay relay(loop, "master:1", [](v1::WorkerMessage) {});
+  const uint64_t first = relay.next_id();
+  EXPECT_GT(relay.next_id(), first);
+  timespec up{};
+  ::clock_gettime(CLOCK_BOOTTIME, &up);
+  EXPECT_LE(first >> 10, static_cast<uint64_t>(up.tv_sec + 1) * 1'000'000);
+  StoreRelay next(loop, "master:1", [](v1::WorkerMessage) {});
+  EXPECT_GT(next.next_id(), first) << "of a worker that takes over";
 }
 
 TEST(RankEnvironment, ThreadsAreSharedOnlyWhenRanksShareTheHost) {

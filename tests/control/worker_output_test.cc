@@ -1,7 +1,9 @@
 // Output and events on their way to the master: bounded, in order, sent again after a reconnect.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -14,6 +16,7 @@
 #include "control/worker/output_flow.h"
 #include "control/worker/spool_reader.h"
 #include "control/worker/spool_writer.h"
+#include "tests/control/mapped_ledger.h"
 #include "tests/support/temp_dir.h"
 
 namespace longhaul {
@@ -27,9 +30,13 @@ class SpooledRank {
  public:
   explicit SpooledRank(uint64_t max_bytes = kSpoolBytes)
       : folder(RankFolder::create(parent_.file("rank-0"), "token").value_or_throw()),
-        writer(folder.fd(), "stdout", folder.ledger().streams[0], max_bytes) {}
+        ledger(folder.path()),
+        writer(folder.fd(), "stdout", ledger->streams[0], max_bytes) {}
 
-  void write(const std::string& data) { writer.append(data.data(), data.size()); }
+  void write(const std::string& data) {
+    writer.append(data.data(), data.size());
+    folder.refresh();
+  }
   SpoolReader reader() const { return {folder, 0}; }
   std::vector<std::string> files() const {
     std::vector<std::string> names;
@@ -46,6 +53,7 @@ class SpooledRank {
 
  public:
   RankFolder folder;
+  testing::MappedLedger ledger;
   SpoolWriter writer;
 };
 
@@ -167,6 +175,53 @@ TEST(Spool, AFullDiskLeavesNoEmptyFiles) {
   EXPECT_EQ(offset, 400U);
 }
 
+// This process may open nothing more, until it goes.
+class NoDescriptorsLeft {
+ public:
+  NoDescriptorsLeft() {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    const int next = ::dup(0);
+    ::close(next);
+    const rlimit small{static_cast<rlim_t>(next), before_.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &small);
+  }
+  ~NoDescriptorsLeft() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST(Spool, WhatCannotBeOpenedNowIsNotGone) {
+  SpooledRank rank;
+  rank.write("here");
+  SpoolReader reader = rank.reader();
+  uint64_t offset = 0;
+  {
+    const NoDescriptorsLeft none;
+    EXPECT_EQ(reader.read(offset, 100), "");
+    EXPECT_NE(reader.trouble().find("Too many open files"), std::string::npos);
+    EXPECT_EQ(offset, 0U);
+  }
+  EXPECT_EQ(reader.read(offset, 100), "here");
+  EXPECT_EQ(reader.trouble(), "");
+}
+
+TEST(Spool, APipeInAFilesPlaceIsNotWaitedFor) {
+  SpooledRank rank;
+  rank.write("gone");
+  const std::string first = rank.folder.path() + "/stdout.0";
+  ASSERT_EQ(::unlink(first.c_str()), 0);
+  ASSERT_EQ(::mkfifo(first.c_str(), 0600), 0);
+  const std::string next = rank.folder.path() + "/stdout." + std::to_string(kSegmentBytes);
+  ASSERT_EQ(::mkfifo(next.c_str(), 0600), 0);
+  rank.write(pattern(4, 2 * kSegmentBytes));
+  uint64_t offset = 0;
+  SpoolReader reader = rank.reader();
+  const std::string text = reader.read(offset, 10);
+  EXPECT_EQ(offset, kSegmentBytes);
+  EXPECT_EQ(text, pattern(offset, 10));
+}
+
 // Takes everything that may be sent now.
 std::string take_all(OutputFlow& flow, size_t stream) {
   std::string taken;
@@ -181,11 +236,14 @@ class SpooledFlow : public SpooledRank {
  public:
   explicit SpooledFlow(uint64_t max_bytes = 64 << 20)
       : SpooledRank(max_bytes),
-        stderr_writer(folder.fd(), "stderr", folder.ledger().streams[1], max_bytes) {
+        stderr_writer(folder.fd(), "stderr", ledger->streams[1], max_bytes) {
     flow.add({folder, 0});
     flow.add({folder, 1});
   }
-  void write_stderr(const std::string& data) { stderr_writer.append(data.data(), data.size()); }
+  void write_stderr(const std::string& data) {
+    stderr_writer.append(data.data(), data.size());
+    folder.refresh();
+  }
 
   SpoolWriter stderr_writer;
   OutputFlow flow;
@@ -253,6 +311,19 @@ TEST(OutputFlow, ALineTakesThePlaceOfWhatIsGone) {
   EXPECT_TRUE(rank.flow.all_sent(0));
   rank.flow.acknowledge(1'000'000);
   EXPECT_TRUE(rank.flow.all_acknowledged());
+}
+
+TEST(OutputFlow, WaitsForWhatCannotBeReadNow) {
+  SpooledFlow rank;
+  rank.write("still here");
+  {
+    const NoDescriptorsLeft none;
+    EXPECT_FALSE(rank.flow.next());
+    EXPECT_NE(rank.flow.trouble(), "");
+    EXPECT_FALSE(rank.flow.all_sent(0));
+  }
+  EXPECT_EQ(take_all(rank.flow, 0), "still here");
+  EXPECT_EQ(rank.flow.trouble(), "");
 }
 
 TEST(OutputFlow, TheEndOfALostStreamIsItsEndToo) {

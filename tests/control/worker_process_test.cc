@@ -19,6 +19,7 @@
 #include "control/worker/rank_environment.h"
 #include "control/worker/spool_reader.h"
 #include "longhaul/control/agent_client.h"
+#include "tests/control/mapped_ledger.h"
 #include "tests/support/processes.h"
 #include "tests/support/temp_dir.h"
 
@@ -68,6 +69,7 @@ class RankRun {
   std::vector<pid_t> look_for_pids(size_t count) {
     const RankFolder folder = RankFolder::open(parent_.file("rank-0")).value_or_throw();
     EXPECT_TRUE(eventually([&] {
+      folder.refresh();
       read(SpoolReader(folder, 0), out);
       return printed_pids().size() >= count;
     }));
@@ -139,6 +141,8 @@ class RankRun {
       std::to_string(::getpid()) + "-" + std::to_string(reinterpret_cast<uintptr_t>(this));
 };
 
+constexpr milliseconds kLong{60'000};
+
 TEST(RankProcess, PassesTheExitCodeThrough) {
   for (const int code : {0, 1, 7, 255}) {
     RankRun rank;
@@ -205,6 +209,7 @@ TEST(RankProcess, SaysExactlyWhyAProgramDoesNotStart) {
 
 TEST(RankProcess, LeavesNoDaemonBehind) {
   RankRun rank;
+  rank.shim.linger = milliseconds(0);
   const RankEnd end = rank.shell(
       "(setsid sh -c 'setsid sleep 1000 >/dev/null 2>&1 & echo $!' &) ; "
       "setsid sleep 1000 >/dev/null 2>&1 & echo $!; sleep 0.2; exit 3");
@@ -213,11 +218,152 @@ TEST(RankProcess, LeavesNoDaemonBehind) {
   for (const pid_t pid : rank.printed_pids()) EXPECT_FALSE(is_running(pid)) << pid;
 }
 
-TEST(RankProcess, IsNotHeldUpByAChildThatKeepsItsPipe) {
+// --- What it has started lives on --------------------------------------------------------------
+
+TEST(RanksTree, IsGivenTheTimeToEndByItself) {
   RankRun rank;
-  EXPECT_EQ(rank.shell("sleep 1000 & echo $!; exit 0").exit_code, 0);
+  rank.shim.linger = kLong;
+  const RankEnd end = rank.run("/bin/bash", {"bash", "-c", "exec > >(sleep 0.3; cat); seq 20000"});
+  EXPECT_EQ(end.exit_code, 0);
+  EXPECT_EQ(end.ended_too, "");
+  const std::vector<pid_t> numbers = rank.printed_pids();
+  ASSERT_EQ(numbers.size(), 20'000U);
+  EXPECT_EQ(numbers.back(), 20'000);
+  EXPECT_EQ(rank.err, "");
+}
+
+TEST(RanksTree, AProgramThatFailsHasItsOutputToo) {
+  RankRun rank;
+  rank.shim.linger = kLong;
+  const RankEnd end =
+      rank.run("/bin/bash",
+               {"bash", "-c", "exec 2> >(trap '' TERM; sed s/^/log:/ >&2); echo why >&2; exit 3"});
+  EXPECT_EQ(end.exit_code, 3);
+  EXPECT_EQ(rank.err, "log:why\n");
+}
+
+TEST(RanksTree, WhatHoldsItsPipeForEverIsEndedAndNamed) {
+  RankRun rank;
+  rank.shim.linger = milliseconds(100);
+  rank.shim.grace = kLong;
+  const RankEnd end = rank.shell("sleep 1000 & echo $!; exit 0");
+  EXPECT_EQ(end.exit_code, 0);
   ASSERT_EQ(rank.printed_pids().size(), 1U);
-  EXPECT_FALSE(is_running(rank.printed_pids()[0]));
+  const pid_t left = rank.printed_pids()[0];
+  EXPECT_FALSE(is_running(left));
+  const std::string name = "sleep 1000 (pid " + std::to_string(left) + ")";
+  EXPECT_EQ(rank.err, "[longhaul: still running 0.1 s after the program had ended, so ended too: " +
+                          name + "]\n");
+  EXPECT_NE(end.ended_too.find(name), std::string::npos) << end.ended_too;
+}
+
+TEST(RanksTree, WhatIgnoresSigtermIsKilledAndNamed) {
+  RankRun rank;
+  rank.shim.linger = milliseconds(0);
+  rank.shim.grace = milliseconds(100);
+  const RankEnd end = rank.shell(
+      "(trap '' TERM; echo up; while :; do sleep 0.02; done) & sleep 0.3; printf last >&2; exit 3");
+  EXPECT_EQ(end.exit_code, 3);
+  EXPECT_NE(rank.err.find("last\n[longhaul: still running"), std::string::npos) << rank.err;
+  EXPECT_NE(rank.err.find("had not ended 0.1 s after SIGTERM, so killed: sh -c"), std::string::npos)
+      << rank.err;
+}
+
+TEST(RanksTree, ATrainerBehindAShellHasTheWholeGrace) {
+  RankRun rank;
+  rank.on_first_output = [](RankProcess& process) { process.terminate(); };
+  const RankEnd end = rank.shell(
+      "sh -c 'trap \"for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.05; echo block \\$i; done; exit\" "
+      "TERM; echo up; while :; do sleep 0.02; done'; true");
+  EXPECT_EQ(end.signal, SIGTERM);
+  EXPECT_TRUE(end.stopped_by_us);
+  EXPECT_NE(rank.out.find("block 10\n"), std::string::npos) << rank.out;
+  EXPECT_EQ(rank.err, "");
+}
+
+TEST(RanksTree, IsToldToEndWhereverItWentOnceTheFirstProcessHasEnded) {
+  RankRun rank;
+  rank.on_first_output = [](RankProcess& process) { process.terminate(); };
+  const RankEnd end = rank.shell(
+      "setsid sh -c 'trap \"echo bye; exit\" TERM; echo up; while :; do sleep 0.02; done' & wait");
+  EXPECT_EQ(end.signal, SIGTERM);
+  EXPECT_EQ(rank.out, "up\nbye\n");
+}
+
+TEST(RanksTree, WhatHasNotEndedWhenItsGraceIsOverIsNamed) {
+  RankRun rank;
+  rank.on_first_output = [&](RankProcess& process) {
+    process.terminate();
+    process.kill();
+  };
+  const RankEnd end = rank.shell("trap '' TERM; echo $$; while :; do sleep 1000; done");
+  EXPECT_EQ(end.signal, SIGKILL);
+  EXPECT_NE(rank.err.find("had not ended when the grace after SIGTERM was over, so killed: sh -c"),
+            std::string::npos)
+      << rank.err;
+}
+
+TEST(RanksTree, PythonsTrackerCleansUpTheSharedMemoryOfAProgramThatDied) {
+  RankRun rank;
+  rank.shim.linger = kLong;
+  const RankEnd end =
+      rank.run("/usr/bin/python3", {"python3", "-c",
+                                    "import os\nfrom multiprocessing import shared_memory\n"
+                                    "block = shared_memory.SharedMemory(create=True, size=10)\n"
+                                    "print(block.name, flush=True)\nos.kill(os.getpid(), 9)"});
+  EXPECT_EQ(end.signal, SIGKILL);
+  ASSERT_FALSE(rank.out.empty()) << rank.err;
+  const std::string name = rank.out.substr(0, rank.out.find('\n'));
+  EXPECT_FALSE(std::filesystem::exists("/dev/shm/" + name)) << name;
+}
+
+// --- A rank that lays hands on what is its worker's --------------------------------------------
+
+TEST(RankProcess, ALedgerCutShortEndsItsRankAndNothingElse) {
+  RankRun rank;
+  const RankEnd end = rank.shell("echo $$; sleep 0.1; truncate -s 0 " + rank.file("rank-0/ledger") +
+                                 "; while :; do echo more; sleep 0.02; done");
+  EXPECT_EQ(end.signal, SIGKILL);
+  EXPECT_FALSE(is_running(rank.printed_pids().at(0)));
+}
+
+TEST(RankProcess, AShimThatDoesNotListenIsEndedWithItsRank) {
+  RankRun rank;
+  rank.shim.kill_patience = milliseconds(100);
+  rank.on_first_output = [&](RankProcess& process) {
+    std::ofstream(rank.file("go")) << "\n";
+    ASSERT_TRUE(
+        eventually([&] { return testing::process_state(rank.printed_pids().at(0)) == 'T'; }));
+    process.kill();
+  };
+  const RankEnd end = rank.shell("echo $PPID $$; while [ ! -e " + rank.file("go") +
+                                 " ]; do sleep 0.02; done; kill -STOP $PPID; sleep 1000");
+  EXPECT_EQ(end.signal, SIGKILL);
+  for (const pid_t pid : rank.printed_pids()) {
+    EXPECT_TRUE(eventually([pid] { return !is_running(pid); })) << pid;
+  }
+}
+
+// --- A terminal instead of pipes ---------------------------------------------------------------
+
+TEST(RankProcess, OnATerminalAProgramShowsEachLineAndEveryByteComesAsItWas) {
+  RankRun rank;
+  rank.shim.terminal = true;
+  const RankEnd end = rank.shell(
+      "test -t 1 && test -t 2 && ! test -t 0 && printf 'a\\r\\n\\003\\004b\\377'; echo e >&2; "
+      "head -c 300000 /dev/zero");
+  EXPECT_EQ(end.exit_code, 0);
+  EXPECT_EQ(rank.out, "a\r\n\003\004b\377" + std::string(300'000, '\0'));
+  EXPECT_EQ(rank.err, "e\n");
+}
+
+TEST(RankProcess, OnATerminalWhatABufferWouldHoldBackComesBeforeACrash) {
+  RankRun rank;
+  rank.shim.terminal = true;
+  const RankEnd end = rank.run(
+      "/usr/bin/python3", {"python3", "-c", "import os\nprint('step 1')\nos.kill(os.getpid(), 9)"});
+  EXPECT_EQ(end.signal, SIGKILL);
+  EXPECT_EQ(rank.out, "step 1\n");
 }
 
 TEST(RankProcess, TerminatesWithTheRanksOwnLastWords) {
@@ -274,8 +420,6 @@ TEST(RankProcess, AKilledShimTakesEverythingWithIt) {
 }
 
 // --- Its worker is killed ----------------------------------------------------------------------
-
-constexpr milliseconds kLong{60'000};
 
 TEST(OrphanedRank, IsNotDisturbedAndTellsItsEndToTheNextWorker) {
   RankRun rank;
@@ -359,14 +503,46 @@ TEST(OrphanedRank, WhoseShimIsKilledTooLeavesNothingToTheNextWorker) {
 TEST(RankFolder, AProcessThatHasAShimsOldPidIsNotTheShim) {
   const testing::TempDir parent;
   const RankFolder folder = RankFolder::create(parent.file("rank"), "token").value_or_throw();
-  RankLedger& ledger = folder.ledger();
-  EXPECT_FALSE(folder.find_shim().valid());
-  ledger.shim_pid = ::getpid();
-  ledger.shim_start_time = read_proc_stat(::getpid())->start_time;
-  ledger.phase = RankPhase::kShim;
-  EXPECT_TRUE(folder.find_shim().valid());
-  ledger.shim_start_time -= 1;
-  EXPECT_FALSE(folder.find_shim().valid());
+  const testing::MappedLedger ledger(folder.path());
+  const auto finds_it = [&] {
+    return folder.refresh() && folder.find_shim().value_or_throw().valid();
+  };
+  EXPECT_FALSE(finds_it());
+  ledger->shim_pid = ::getpid();
+  ledger->shim_start_time = read_proc_stat(::getpid())->start_time;
+  ledger->phase = RankPhase::kShim;
+  EXPECT_TRUE(finds_it());
+  ledger->shim_start_time -= 1;
+  EXPECT_FALSE(finds_it());
+}
+
+TEST(RankFolder, ALedgerThatIsCutShortIsNotedAndHarmsNobody) {
+  const testing::TempDir parent;
+  const RankFolder folder = RankFolder::create(parent.file("rank"), "token").value_or_throw();
+  {
+    const testing::MappedLedger ledger(folder.path());
+    ledger->streams[0].end = 1000;
+    ledger->phase = RankPhase::kStarted;
+  }
+  ASSERT_TRUE(folder.refresh());
+  std::filesystem::resize_file(parent.file("rank/ledger"), 0);
+  EXPECT_FALSE(folder.refresh());
+  // What was known stays, and so does what is written.
+  EXPECT_EQ(folder.ledger().phase, RankPhase::kStarted);
+  EXPECT_EQ(folder.call_id(7, 8), 8U);
+  EXPECT_EQ(folder.call_id(7, 9), 8U);
+  folder.set_acknowledged(0, 10);
+  EXPECT_EQ(folder.ledger().streams[0].acknowledged, 10U);
+  std::ofstream(parent.file("rank/ledger")) << std::string(4096, '\xff');
+  EXPECT_FALSE(folder.refresh());
+  EXPECT_EQ(folder.ledger().streams[0].end, 1000U);
+}
+
+TEST(RankFolder, APipeInALedgersPlaceIsNotWaitedFor) {
+  const testing::TempDir parent;
+  std::filesystem::create_directory(parent.file("rank"));
+  ASSERT_EQ(::mkfifo(parent.file("rank/ledger").c_str(), 0600), 0);
+  EXPECT_EQ(RankFolder::open(parent.file("rank")).failure().kind, ErrorKind::kCorrupt);
 }
 
 TEST(RankFolder, KnowsTheLastCallsAgain) {

@@ -46,8 +46,7 @@ class RestartedWorker : public ::testing::Test {
     }
   }
 
-  // The n-th worker has registered.
-  void start(const std::vector<std::string>& flags = {"--state-dir", "state"}) {
+  std::unique_ptr<ChildProcess> another(const std::vector<std::string>& flags) {
     const std::string program =
         std::filesystem::read_symlink("/proc/self/exe").parent_path() / "longhaul-worker";
     std::vector<std::string> command = {program,   "--master", master.address(), "--name", "gpu-a",
@@ -56,8 +55,13 @@ class RestartedWorker : public ::testing::Test {
     ChildProcess::Options options;
     options.folder = folder_.path().string();
     options.env = {{kMark, mark_}, {"TMPDIR", folder_.path().string()}};
-    worker_ = std::make_unique<ChildProcess>(command, folder_.file(str_cat("worker-", ++starts_)),
-                                             options);
+    return std::make_unique<ChildProcess>(command, folder_.file(str_cat("worker-", ++processes_)),
+                                          options);
+  }
+  // The n-th worker has registered.
+  void start(const std::vector<std::string>& flags = {"--state-dir", "state"}) {
+    worker_ = another(flags);
+    ++starts_;
     ASSERT_TRUE(master.wait([&](const FakeMaster::Messages& messages) {
       return registrations(messages).size() >= starts_;
     })) << worker_->err();
@@ -123,6 +127,7 @@ class RestartedWorker : public ::testing::Test {
   FakeMaster master;
   std::unique_ptr<ChildProcess> worker_;
   size_t starts_ = 0;
+  int processes_ = 0;
 };
 
 // Numbers the lines 1..n, then waits for `go`.
@@ -367,13 +372,45 @@ TEST_F(RestartedWorker, BeginsAnewWhenItsHostHasDone) {
   launch("echo $$; exec sleep 1000");
   ASSERT_TRUE(printed("\n"));
   kill();
-  std::string incarnation = testing::read_text(folder_.file("state/incarnation"));
-  incarnation.back() = incarnation.back() == '0' ? '1' : '0';
-  std::ofstream(folder_.file("state/incarnation")) << incarnation;
+  std::string identity = testing::read_text(folder_.file("state/incarnation"));
+  char& of_boot = identity.at(identity.find('\n') + 1);
+  of_boot = of_boot == '0' ? '1' : '0';
+  std::ofstream(folder_.file("state/incarnation")) << identity;
   start();
   const std::vector<v1::Register> registered = registrations(master.messages());
   EXPECT_NE(registered[1].incarnation(), registered[0].incarnation());
   EXPECT_EQ(registered[1].inventory_size(), 0);
+  end();
+}
+
+TEST_F(RestartedWorker, ACopyOfItsStateIsRefusedAndTheOriginalIsNotDisturbed) {
+  start();
+  launch("echo $$; exec sleep 1000");
+  ASSERT_TRUE(printed("\n"));
+  const pid_t rank = numbers(output()).at(0);
+  for (const char* flag : {"--adopt", "--no-adopt"}) {
+    const int code = std::system(("cp -a " + folder_.file("state") + " " + folder_.file("copy") +
+                                  " && rm -f " + folder_.file("copy/lock"))
+                                     .c_str());
+    ASSERT_EQ(code, 0);
+    const std::unique_ptr<ChildProcess> second = another({"--state-dir", "copy", flag});
+    EXPECT_EQ(second->wait(), 69) << second->err();
+    EXPECT_NE(second->err().find("copy is a copy of " + folder_.file("state")), std::string::npos)
+        << second->err();
+    std::filesystem::remove_all(folder_.file("copy"));
+  }
+  EXPECT_TRUE(is_running(rank));
+  EXPECT_EQ(registrations(master.messages()).size(), 1U);
+  end();
+}
+
+TEST_F(RestartedWorker, AStateFolderThatWasMovedIsStillItsOwn) {
+  start();
+  kill();
+  std::filesystem::rename(folder_.file("state"), folder_.file("moved"));
+  start({"--state-dir", "moved"});
+  const std::vector<v1::Register> registered = registrations(master.messages());
+  EXPECT_EQ(registered[1].incarnation(), registered[0].incarnation());
   end();
 }
 

@@ -141,6 +141,22 @@ TEST(Worker, KillsWhatDoesNotEndWithinItsGrace) {
   EXPECT_TRUE(exits[0].stopped_by_us());
 }
 
+TEST(Worker, WhateverARankPutsInItsErrorFilesPlaceHoldsUpNobody) {
+  for (const std::string odd :
+       {"mkfifo $f", "mkdir $f", "ln -s /dev/zero $f", "ln -s nowhere $f", "truncate -s 300G $f",
+        "head -c 3000000 /dev/zero > $f", "yes [ | tr -d '\\n' | head -c 1000000 > $f",
+        "echo '{\"message\":\"own words\"}' > $f; chmod 0 $f"}) {
+    WorkerHost worker;
+    ASSERT_TRUE(worker.registered());
+    worker.launch("f=$TORCHELASTIC_ERROR_FILE; " + odd + "; echo said >&2; exit 3");
+    const std::vector<v1::RankExited> exits = worker.wait_exits();
+    ASSERT_EQ(exits.size(), 1U) << odd;
+    EXPECT_EQ(exits[0].exit_code(), 3) << odd;
+    EXPECT_EQ(exits[0].last_lines(exits[0].last_lines_size() - 1), "said") << odd;
+    EXPECT_TRUE(worker.end()) << odd;
+  }
+}
+
 TEST(Worker, AProgramThatIsGoneByLaunchIsALaunchError) {
   WorkerHost host;
   ASSERT_TRUE(host.registered());

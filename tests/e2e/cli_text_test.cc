@@ -4,13 +4,21 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "apps/cli/base64.h"
 #include "apps/cli/failure_text.h"
 #include "apps/cli/job_request.h"
 #include "apps/cli/job_text.h"
 #include "apps/cli/json_text.h"
+#include "apps/cli/json_values.h"
 #include "apps/cli/line_assembler.h"
+#include "apps/cli/line_filter.h"
 #include "apps/cli/progress.h"
+#include "apps/cli/ranks_per_node.h"
+#include "apps/cli/retry_request.h"
 #include "apps/cli/table.h"
+#include "apps/cli/terminal_text.h"
+#include "longhaul/base/printable.h"
+#include "longhaul/base/strings.h"
 
 namespace longhaul::cli {
 namespace {
@@ -203,10 +211,10 @@ TEST(Table, AlignsColumnsAndEndsLinesClean) {
 }
 
 TEST(JobText, OneLineForEachJob) {
-  EXPECT_EQ(render_jobs({running_job(), failed_job()}, kNow),
-            "JOB  NAME  STATE    RANKS  AGE    EXIT  REASON OR COMMAND\n"
-            "j3   gpt   running  2      1m10s  -     '/opt/char gpt' --steps 400\n"
-            "j3   gpt   failed   2      1m10s  3     rank 1 exited with code 3\n");
+  EXPECT_EQ(render_jobs({running_job(), failed_job()}, kNow, 80),
+            "JOB  NAME  STATE    RANKS  DONE  AGE    EXIT  REASON OR COMMAND\n"
+            "j3   gpt   running  2      30%   1m10s  -     '/opt/char gpt' --steps 400\n"
+            "j3   gpt   failed   2      30%   1m10s  3     rank 1 exited with code 3\n");
 }
 
 TEST(JobText, StatusShowsEveryRankAndTheFailure) {
@@ -248,34 +256,200 @@ TEST(JsonText, SurvivesNanAndBytesThatAreNoText) {
   EXPECT_TRUE(parsed["ranks"][0]["progress"]["loss"].is_null());
 }
 
+std::string joined(const std::vector<RankLine>& lines) {
+  std::string text;
+  for (const RankLine& line : lines) text += (line.is_stderr ? "!" : "") + with_rank(line);
+  return text;
+}
+
 TEST(LineAssembler, WholeLinesOnlyAndRanksNeverMix) {
   LineAssembler lines;
-  EXPECT_EQ(lines.add({0, false, 0, "one\ntw"}), "[0] one\n");
-  EXPECT_EQ(lines.add({1, false, 0, "other\n"}), "[1] other\n");
-  EXPECT_EQ(lines.add({0, true, 0, "err"}), "");
-  EXPECT_EQ(lines.add({0, false, 6, "o\n\n"}), "[0] two\n[0] \n");
-  const auto [to_stdout, to_stderr] = lines.flush();
-  EXPECT_EQ(to_stdout, "");
-  EXPECT_EQ(to_stderr, "[0] err\n");
+  EXPECT_EQ(joined(lines.add({0, false, 0, "one\ntw"})), "[0] one\n");
+  EXPECT_EQ(joined(lines.add({1, false, 0, "other\n"})), "[1] other\n");
+  EXPECT_EQ(joined(lines.add({0, true, 0, "err"})), "");
+  EXPECT_EQ(lines.unfinished({0, true, 0, ""}), "err");
+  EXPECT_EQ(joined(lines.add({0, false, 6, "o\n\nrest"})), "[0] two\n[0] \n");
+  EXPECT_EQ(joined(lines.flush()), "[0] rest\n![0] err\n");
 }
 
 TEST(LineAssembler, DropsWhatComesAgain) {
   LineAssembler lines;
-  EXPECT_EQ(lines.add({0, false, 0, "one\ntwo"}), "[0] one\n");
-  EXPECT_EQ(lines.add({0, false, 0, "one\n"}), "");
-  EXPECT_EQ(lines.add({0, false, 4, "two and more\n"}), "[0] two and more\n");
+  EXPECT_EQ(joined(lines.add({0, false, 0, "one\ntwo"})), "[0] one\n");
+  EXPECT_EQ(joined(lines.add({0, false, 0, "one\n"})), "");
+  EXPECT_EQ(joined(lines.add({0, false, 4, "two and more\n"})), "[0] two and more\n");
 }
 
-TEST(LineAssembler, CutsALineWithoutAnEnd) {
+TEST(LineAssembler, CutsALineWithoutAnEndAndSaysSo) {
   LineAssembler lines;
   const std::string long_text(100'000, 'x');
-  EXPECT_EQ(lines.add({3, false, 0, long_text}), "[3] " + long_text + "\n");
+  EXPECT_EQ(joined(lines.add({3, false, 0, long_text})), "[3] " + long_text + "[...]\n");
+  EXPECT_EQ(joined(lines.add({3, false, 100'000, "end\nnext\n"})), "[3] [...]end\n[3] next\n");
+}
+
+TEST(TerminalText, EscapeSequencesAreLeftOut) {
+  EXPECT_EQ(terminal_text("\x1b[31mred\x1b[0m and \x1b[1;1H\x1b[2Jgone\n"), "red and gone\n");
+  EXPECT_EQ(terminal_text("\x1b]0;title\abell \x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\\n"),
+            "bell link\n");
+  EXPECT_EQ(terminal_text("\x1b(Bset \x1bcreset \x1bPdevice\x1b\\\n"), "set reset \n");
+  EXPECT_EQ(terminal_text("cut \x1b[31"), "cut \\x1b[31");
+  EXPECT_EQ(terminal_text("no end \x1b]0;title\nnext\n"), "no end \\x1b]0;title\nnext\n");
+  EXPECT_EQ(terminal_text("c1 \u009b31m \a\b\xff\ttab\n"), "c1 \\u{9b}31m \\x07\\x08\\xff\ttab\n");
+}
+
+TEST(TerminalText, TheLastPictureOfAProgressBarIsLeft) {
+  EXPECT_EQ(terminal_text("  0%|    |\r 50%|##  |\r100%|####|\n"), "100%|####|\n");
+  EXPECT_EQ(terminal_text("\r 50%|##  |\r"), " 50%|##  |");
+  EXPECT_EQ(terminal_text("dos\r\nlines\r\n"), "dos\nlines\n");
+  EXPECT_EQ(terminal_text("\r\x1b[K 7%"), " 7%");
+  EXPECT_EQ(terminal_text("\r\r\n"), "\n");
+}
+
+TEST(LinePattern, IsAnExtendedRegularExpression) {
+  const LinePattern pattern = LinePattern::compile("loss|err(or)?$").value_or_throw();
+  EXPECT_TRUE(pattern.matches("step 3, loss 2.5"));
+  EXPECT_TRUE(pattern.matches(std::string("a\0b err", 7)));
+  EXPECT_FALSE(pattern.matches("errors"));
+  EXPECT_FALSE(LinePattern::compile("(open"));
+}
+
+TEST(LineTail, KeepsTheLastLines) {
+  LineTail tail(2);
+  for (const char* text : {"one", "two", "three"}) tail.add({0, false, text});
+  EXPECT_EQ(joined(tail.take()), "[0] two\n[0] three\n");
+  EXPECT_EQ(joined(tail.take()), "");
+  LineTail none(0);
+  none.add({0, false, "one"});
+  EXPECT_EQ(joined(none.take()), "");
+}
+
+// --- What others wrote --------------------------------------------------------------------------
+
+constexpr const char* kEvil = "\x1b]0;owned\a\x1b[2Jx\ny\xff";
+
+JobStatus evil_job() {
+  JobStatus job = failed_job();
+  job.spec.name = job.spec.working_directory = job.reason = kEvil;
+  job.spec.command = {"/bin/echo", kEvil, "it's", "back\\slash\n"};
+  for (RankRecord& rank : job.ranks) {
+    rank.worker = rank.host = kEvil;
+    rank.fault = RankFault{ErrorKind::kInternal, kEvil, -1};
+  }
+  job.failure->worker = job.failure->host = job.failure->message = kEvil;
+  job.failure->evidence = job.failure->last_lines = job.failure->backtrace = {kEvil, "\ttab"};
+  job.earlier_failures = {*job.failure};
+  job.generation = 2;
+  job.stopped_by = StopOrigin{kEvil, kEvil, kEvil, 1};
+  job.hang.emplace();
+  job.hang->rank = 1;
+  job.hang->message = job.hang->process_state = kEvil;
+  job.hang->stack = {kEvil};
+  job.spec.array.emplace();
+  job.array.emplace();
+  job.array->given_up = {{7, kEvil}};
+  return job;
+}
+
+void expect_harmless(const std::string& text) {
+  EXPECT_TRUE(is_utf8(text)) << text;
+  for (const char byte : text) {
+    EXPECT_TRUE(byte == '\n' || byte == '\t' || static_cast<unsigned char>(byte) >= 0x20) << text;
+  }
+  EXPECT_EQ(text.find("\ny\\xff"), std::string::npos) << "no line of others: " << text;
+}
+
+TEST(OthersWords, SteerNoTerminalWhateverTheCommand) {
+  const JobStatus job = evil_job();
+  expect_harmless(render_status(job, kNow));
+  expect_harmless(render_jobs({job}, kNow, 200));
+  expect_harmless(render_failure(job, true));
+  JobStatus waiting = job;
+  waiting.state = JobState::kPending;
+  expect_harmless(render_progress(waiting, std::nullopt, kNow));
+  NodeInfo node;
+  node.id = node.host = node.address = node.version = kEvil;
+  node.jobs = {kEvil};
+  expect_harmless(render_nodes({node}, kNow));
+  Explanation explanation{kEvil, JobState::kPending, kEvil, {kEvil}, {{kEvil, 1, 1, kEvil}}, {}};
+  explanation.ahead = {{kEvil, kEvil, JobState::kRunning, 1}};
+  expect_harmless(render_explanation(explanation));
+  expect_harmless(render_event({EventKind::kJobEnded, kEvil, kEvil, 1, 0, kEvil, 1, 0}));
+}
+
+TEST(OthersWords, AreValidJsonWithEveryCommand) {
+  const JobStatus job = evil_job();
+  for (const std::string& document :
+       {job_json(job), jobs_json({job}),
+        event_json({EventKind::kJobEnded, kEvil, kEvil, 1, 0, kEvil, 1, 0})}) {
+    EXPECT_TRUE(nlohmann::json::accept(document)) << document;
+    EXPECT_TRUE(is_utf8(document));
+  }
+  EXPECT_EQ(nlohmann::json::parse(job_json(job))["stopped_by"]["unix_ms"], 1);
+}
+
+TEST(OthersWords, ACommandGoesBackIntoAShellAsItWas) {
+  EXPECT_EQ(quote_command({"a\nb", "it's\x1b", "\xff\\"}),
+            "$'a\\x0ab' $'it\\'s\\x1b' $'\\xff\\\\'");
+}
+
+// --- Who was it ----------------------------------------------------------------------------------
+
+TEST(FailureText, ATimeLimitAndTasksAreNamedAsSuch) {
+  JobStatus job = failed_job();
+  job.failure = FailureReport{};
+  job.failure->failure_class = FailureClass::kTimeLimit;
+  job.spec.time_limit = milliseconds(90'000);
+  EXPECT_NE(render_failure(job, true).find("  culprit     its time limit of 1m30s\n"),
+            std::string::npos);
+  job.failure->failure_class = FailureClass::kTasks;
+  job.array.emplace();
+  EXPECT_NE(render_failure(job, true).find("culprit     the program: no task of it succeeded\n"),
+            std::string::npos);
+  job.array->given_up = {{505, "exited with code 4"}, {507, "exited with code 4"}};
+  job.array->counts.in_state[static_cast<size_t>(TaskState::kQuarantined)] = 2;
+  EXPECT_NE(render_failure(job, true).find("  culprit     task 505 and 1 more\n"),
+            std::string::npos);
+  job.failure->failure_class = FailureClass::kNoRoom;
+  EXPECT_NE(render_failure(job, true).find("  culprit     too few free slots\n"),
+            std::string::npos);
+}
+
+TEST(JobText, StatusSaysWhoStoppedIt) {
+  JobStatus job = running_job();
+  job.stopped_by =
+      StopOrigin{"ann", "host-b", "longhaul stop j3", static_cast<uint64_t>(kNow - 3000)};
+  EXPECT_NE(
+      render_status(job, kNow).find("  stopped   by ann on host-b (longhaul stop j3), 3.0s ago\n"),
+      std::string::npos);
+}
+
+// --- Widths --------------------------------------------------------------------------------------
+
+size_t widest_line(const std::string& text) {
+  size_t widest = 0;
+  for (const std::string& line : split(text, '\n')) widest = std::max(widest, display_width(line));
+  return widest;
+}
+
+TEST(JobText, ListsFitTheTerminal) {
+  JobStatus job = running_job();
+  job.id = "j1234567";
+  job.spec.name = std::string(100, 'n');
+  job.spec.ranks = 65'536;
+  job.reason = std::string(500, 'r');
+  JobStatus array = job;
+  array.spec.array.emplace();
+  array.spec.array->tasks = 10'000'000;
+  array.array.emplace();
+  array.state = JobState::kSucceeded;
+  array.unix_ms_submitted = 1;
+  const std::string text = render_jobs({job, array, running_job(), failed_job()}, kNow, 80);
+  EXPECT_LE(widest_line(text), 80U) << text;
+  EXPECT_GT(widest_line(render_jobs({job}, kNow, 1000)), 500U);
 }
 
 Result<JobSpec> spec_of(const JobRequest& request) {
-  return make_job_spec(request, "/home/me/project", [](const std::string& name) {
-    return name == "HERE" ? "from here" : nullptr;
-  });
+  return make_job_spec(request, "/home/me/project",
+                       {{"HERE", "from here"}, {"PWD", "/home/me"}, {"LONGHAUL_AGENT", "unix:x"}});
 }
 
 TEST(JobRequest, ARelativeProgramIsFoundFromHereAndAPlainNameOnTheWorker) {
@@ -365,6 +539,138 @@ TEST(JobRequest, EnvironmentAsGivenOrFromHere) {
   request.env = {};
   request.command = {};
   EXPECT_FALSE(spec_of(request));
+}
+
+TEST(JobRequest, ExportSendsWhatItSays) {
+  JobRequest request;
+  request.command = {"train"};
+  EXPECT_TRUE(spec_of(request)->env.empty()) << "nothing by default";
+  request.exported = "all";
+  const std::map<std::string, std::string> here = {{"HERE", "from here"}};
+  EXPECT_EQ(spec_of(request)->env, here) << "and not what tells another rank who it is";
+  request.exported = "HERE,PWD";
+  EXPECT_EQ(spec_of(request)->env.size(), 2U);
+  request.env = {"HERE=mine"};
+  EXPECT_EQ(spec_of(request)->env.at("HERE"), "mine");
+  request.exported = "NOT_HERE";
+  EXPECT_FALSE(spec_of(request));
+}
+
+TEST(JobRequest, AScriptAloneIsNoProgram) {
+  JobRequest request;
+  request.command = {"ddp.py", "--lr", "1"};
+  ASSERT_FALSE(spec_of(request));
+  EXPECT_NE(spec_of(request).failure().message.find("did you mean `python3 ddp.py`"),
+            std::string::npos);
+  request.command = {"./ddp.py"};
+  EXPECT_TRUE(spec_of(request)) << "it may be executable";
+}
+
+NodeInfo node_with(int slots, int gpus) {
+  NodeInfo node;
+  node.slots = slots;
+  node.gpus = gpus;
+  return node;
+}
+
+TEST(RanksPerNode, AreCountedOnTheWorkers) {
+  const std::vector<NodeInfo> nodes = {node_with(8, 4), node_with(16, 0), node_with(2, 2)};
+  EXPECT_EQ(ranks_per_node("gpu", nodes, 1).value_or_throw(), 4);
+  EXPECT_EQ(ranks_per_node("gpu", nodes, 2).value_or_throw(), 2);
+  EXPECT_FALSE(ranks_per_node("gpu", nodes, 3)) << "one has none";
+  EXPECT_EQ(ranks_per_node("auto", nodes, 3).value_or_throw(), 2) << "slots, then";
+  EXPECT_EQ(ranks_per_node("cpu", nodes, 1).value_or_throw(), 16);
+  EXPECT_EQ(ranks_per_node("cpu", nodes, 9).value_or_throw(), 2) << "all there are";
+  NodeInfo gone = node_with(64, 8);
+  gone.state = WorkerState::kLost;
+  NodeInfo drained = node_with(64, 8);
+  drained.drained = true;
+  EXPECT_FALSE(ranks_per_node("auto", {gone, drained}, 1));
+  EXPECT_GE(this_machine().slots, 1);
+}
+
+// --- Inputs and results --------------------------------------------------------------------------
+
+using Values = std::vector<std::string>;
+
+TEST(JsonValues, KeepEveryDigitAndKey) {
+  EXPECT_EQ(json_array_values(R"([123456789012345678901234567890, 1.10, -0, 1E+400, 0.1])")
+                .value_or_throw(),
+            (Values{"123456789012345678901234567890", "1.10", "-0", "1E+400", "0.1"}));
+  EXPECT_EQ(json_array_values(R"( [ {"b" : 1.10, "a":[ 1 , 2.0 ], "b": null} , [ ] , { } ] )")
+                .value_or_throw(),
+            (Values{R"({"b":1.10,"a":[1,2.0],"b":null})", "[]", "{}"}));
+  EXPECT_EQ(
+      json_array_values(R"(["a \"b\" \u00e9\n", true, false, null, "", "]"])").value_or_throw(),
+      (Values{"a \"b\" \u00e9\n", "true", "false", "null", "", "]"}));
+  EXPECT_EQ(json_array_values("[]").value_or_throw(), Values{});
+  EXPECT_EQ(json_array_values(R"([[["deep, \" ]"], {"k":{"l":[]}}]])").value_or_throw(),
+            Values{R"([["deep, \" ]"],{"k":{"l":[]}}])"});
+}
+
+TEST(JsonValues, WhatIsNoArrayIsRefusedWithItsPlace) {
+  for (const char* bad :
+       {"",         "7",           "{}",    "[",         "]",          "[1",           "[1,",
+        "[1,]",     "[,1]",        "[1 2]", "[1] 2",     "[01]",       "[1.]",         "[.5]",
+        "[+1]",     "[-]",         "[1e]",  "[nul]",     "[NaN]",      "[\"a]",        "[\"\\x\"]",
+        "[\"\n\"]", "[\"\xff\"]",  "[{]",   "[{\"a\"}]", "[{\"a\":}]", "[{\"a\":1,}]", "[{1:2}]",
+        "[[1}]",    "[{\"a\":1]]", "[']"}) {
+    const Result<Values> values = json_array_values(bad);
+    EXPECT_FALSE(values) << bad;
+    if (!values) {
+      EXPECT_EQ(values.failure().message.find("byte "), 0U) << values.failure().message;
+    }
+  }
+  EXPECT_FALSE(json_array_values(std::string("[1\0]", 4)));
+}
+
+TEST(JsonValues, DepthIsBounded) {
+  const std::string deep(kDeepestJson - 1, '[');
+  const std::string end(kDeepestJson - 1, ']');
+  EXPECT_TRUE(json_array_values("[" + deep + end + "]"));
+  EXPECT_FALSE(json_array_values(std::string(100'000, '[') + std::string(100'000, ']')));
+  EXPECT_FALSE(json_array_values(std::string(100'000, '[')));
+}
+
+TEST(Base64, AsInTheStandard) {
+  const std::pair<const char*, const char*> cases[] = {{"", ""},
+                                                       {"f", "Zg=="},
+                                                       {"fo", "Zm8="},
+                                                       {"foo", "Zm9v"},
+                                                       {"foob", "Zm9vYg=="},
+                                                       {"fooba", "Zm9vYmE="},
+                                                       {"foobar", "Zm9vYmFy"},
+                                                       {"\xff\xfe\xfd", "//79"}};
+  for (const auto& [bytes, text] : cases) {
+    Base64 whole;
+    const std::string first = whole.add(bytes);
+    EXPECT_EQ(first + whole.finish(), text);
+    std::string letters;
+    for (const char byte : std::string(bytes)) letters += whole.add(std::string(1, byte));
+    EXPECT_EQ(letters + whole.finish(), text) << "byte by byte";
+  }
+}
+
+TEST(RetryRequest, KeepsIndicesAndInputs) {
+  EXPECT_EQ(as_ranges({{500, ""}, {501, ""}, {507, ""}, {3, ""}, {4, ""}, {5, ""}}),
+            "500-501,507,3-5");
+  JobStatus job = failed_job();
+  job.spec.array.emplace();
+  job.spec.array->indices = "500-509";
+  job.spec.array->max_attempts = 9;
+  ArrayRequested again = retry_of(job, {{503, "503"}, {508, "508"}});
+  EXPECT_EQ(again.spec.array->indices, "503,508");
+  EXPECT_EQ(again.spec.array->tasks, 2U);
+  EXPECT_EQ(again.spec.array->max_attempts, 9);
+  EXPECT_EQ(again.spec.command, job.spec.command);
+  EXPECT_EQ(again.spec.name, "");
+  EXPECT_FALSE(again.next_input);
+  job.spec.array->indices.clear();
+  again = retry_of(job, {{3, "three"}});
+  std::string input;
+  ASSERT_TRUE(again.next_input && again.next_input(&input));
+  EXPECT_EQ(input, "three");
+  EXPECT_FALSE(again.next_input(&input));
 }
 
 }  // namespace

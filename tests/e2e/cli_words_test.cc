@@ -8,6 +8,7 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/complete.h"
+#include "apps/cli/hints.h"
 #include "apps/cli/job_text.h"
 #include "apps/cli/json_text.h"
 #include "apps/cli/time_text.h"
@@ -133,6 +134,42 @@ TEST_F(CompleteTest, TheProgramsOwnWordsAreLeftToTheShell) {
   EXPECT_THAT(propose({"run", "--ranks", "2", "./train", "--ma"}), IsEmpty());
   EXPECT_THAT(propose({"run", "--", "--ma"}), IsEmpty());
   EXPECT_THAT(propose({"run", ""}), IsEmpty());
+}
+
+TEST(Help, EveryFlagThatTakesAValueSaysItsDefault) {
+  CLI::App app;
+  Action action;
+  add_run(app, &action, std::nullopt);
+  add_map(app, &action, std::nullopt);
+  for (const auto add : {add_results, add_ps, add_status, add_explain, add_logs, add_stop, add_wait,
+                         add_nodes, add_drain, add_events, add_completion}) {
+    add(app, &action);
+  }
+  int seen = 0;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    for (const CLI::Option* option : command->get_options()) {
+      const bool takes_a_value = option->get_items_expected_max() > 0 && !option->get_positional();
+      if (!takes_a_value || option->get_required()) continue;
+      ++seen;
+      EXPECT_TRUE(!option->get_default_str().empty() ||
+                  option->get_description().find("default") != std::string::npos)
+          << command->get_name() << " " << option->get_name();
+    }
+  }
+  EXPECT_GT(seen, 50);
+}
+
+TEST(Hints, WhatIsMeantIsNoWordOfOurs) {
+  CLI::App app;
+  Action action;
+  for (const auto add : {add_results, add_ps, add_status, add_explain, add_logs, add_stop, add_wait,
+                         add_nodes, add_drain, add_events, add_completion}) {
+    add(app, &action);
+  }
+  for (const auto& [word, said] : hints()) {
+    EXPECT_EQ(app.get_subcommand_no_throw(word), nullptr) << word;
+    EXPECT_FALSE(said.empty());
+  }
 }
 
 }  // namespace

@@ -47,9 +47,17 @@ Cluster::Cluster(const Options& options) : marker_(fresh_marker()), options_(opt
 
 void Cluster::start_master(const std::string& listen) {
   std::filesystem::remove(file("master.port"));
-  master_ = start({program("longhaul-master"), "--listen", listen, "--port-file",
-                   file("master.port"), "--lease", options_.lease, "--state", master_state()},
-                  "master");
+  std::vector<std::string> command = {program("longhaul-master"),
+                                      "--listen",
+                                      listen,
+                                      "--port-file",
+                                      file("master.port"),
+                                      "--lease",
+                                      options_.lease,
+                                      "--state",
+                                      master_state()};
+  command.insert(command.end(), options_.master_flags.begin(), options_.master_flags.end());
+  master_ = start(command, "master");
   if (!eventually([this] { return std::filesystem::exists(file("master.port")); })) {
     throw std::runtime_error("longhaul-master did not start: " + master_->err());
   }
@@ -88,7 +96,9 @@ Cluster::~Cluster() {
 std::unique_ptr<ChildProcess> Cluster::start(const std::vector<std::string>& command,
                                              const std::string& name) {
   ChildProcess::Options options;
-  options.env = {{kMarkerName, marker_}, {"TMPDIR", folder_.path().string()}};
+  options.env = options_.env;
+  options.env[kMarkerName] = marker_;
+  options.env["TMPDIR"] = folder_.path().string();
   options.env["LONGHAUL_MASTER"] = address_;
   options.folder = folder_.path().string();
   return std::make_unique<ChildProcess>(command, file(name), options);

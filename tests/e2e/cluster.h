@@ -7,6 +7,7 @@
 //   EXPECT_EQ(run.wait(), 3);
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,6 +25,8 @@ class Cluster {
     int slots = 2;                              // of each worker
     std::string lease = "3";                    // seconds
     std::string master_state = "master-state";  // the master's state folder, in the test's
+    std::vector<std::string> master_flags = {};
+    std::map<std::string, std::string> env = {};  // of everything that is started
     bool keep_state = false;  // a worker's state folder outlives it, for restart_worker()
   };
 

@@ -18,9 +18,11 @@ namespace {
 using ::testing::HasSubstr;
 
 // Four ranks over two workers: 0 and 1 on w0, 2 and 3 on w1.
-ChildProcess& run_four(Cluster& cluster, std::vector<std::string> script) {
-  std::vector<std::string> arguments = {"run", "--ranks", "4",           "--grace",
-                                        "2",   "--",      rank_program()};
+// `patience`: seconds for which a lost master is waited for.
+ChildProcess& run_four(Cluster& cluster, std::vector<std::string> script,
+                       const std::string& patience = "60") {
+  std::vector<std::string> arguments = {
+      "run", "--ranks", "4", "--grace", "2", "--master-timeout", patience, "--", rank_program()};
   arguments.insert(arguments.end(), script.begin(), script.end());
   return cluster.longhaul(arguments);
 }
@@ -244,8 +246,8 @@ void expect_lost_master(Cluster& cluster, ChildProcess& run) {
 
 TEST(KilledMaster, WhileTheJobWaitsForRoom) {
   Cluster cluster({.workers = 1, .slots = 1});
-  ChildProcess& run =
-      cluster.longhaul({"run", "--wait-for-nodes", "--ranks", "4", "--", rank_program(), "nap"});
+  ChildProcess& run = cluster.longhaul({"run", "--master-timeout", "3", "--wait-for-nodes",
+                                        "--ranks", "4", "--", rank_program(), "nap"});
   ASSERT_TRUE(eventually([&] { return run.err().find(" is pending: ") != std::string::npos; }));
   cluster.master().kill(SIGKILL);
   EXPECT_EQ(run.wait(), 69);
@@ -253,7 +255,7 @@ TEST(KilledMaster, WhileTheJobWaitsForRoom) {
 
 TEST(KilledMaster, BeforeTheRanksJoined) {
   Cluster cluster;
-  ChildProcess& run = run_four(cluster, {"touch=up", "nap"});
+  ChildProcess& run = run_four(cluster, {"touch=up", "nap"}, "3");
   wait_for_all(cluster, "up");
   cluster.master().kill(SIGKILL);
   expect_lost_master(cluster, run);
@@ -261,7 +263,7 @@ TEST(KilledMaster, BeforeTheRanksJoined) {
 
 TEST(KilledMaster, WhileTheyRun) {
   Cluster cluster;
-  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "touch=up", "nap"});
+  ChildProcess& run = run_four(cluster, {"join", "barrier=a", "touch=up", "nap"}, "3");
   const std::vector<pid_t> ranks = wait_for_all(cluster, "up");
   cluster.master().kill(SIGKILL);
   expect_lost_master(cluster, run);

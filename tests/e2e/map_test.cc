@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -105,7 +106,8 @@ TEST(Map, ATaskThatKeepsFailingIsGivenUpAndReportedAndTheOthersGoOn) {
       1);
   EXPECT_THAT(cluster.last().err(),
               HasSubstr("1 of 20 tasks was given up; task 13: exited with code 4: unlucky"));
-  EXPECT_EQ(results_of(cluster, "last"), numbers(0, 12) + numbers(14, 19));
+  EXPECT_EQ(cluster.longhaul_to_end({"results", "last"}), 1);
+  EXPECT_EQ(cluster.last().out(), numbers(0, 12) + numbers(14, 19));
   EXPECT_EQ(cluster.longhaul_to_end({"status", "last", "-o", "json"}), 0);
   const nlohmann::json status = nlohmann::json::parse(cluster.last().out());
   EXPECT_EQ(status["array"]["given_up"], 1);
@@ -115,7 +117,7 @@ TEST(Map, ATaskThatKeepsFailingIsGivenUpAndReportedAndTheOthersGoOn) {
 
 TEST(Map, AProgramThatNeverWorksStopsTheJob) {
   Cluster cluster;
-  EXPECT_EQ(cluster.longhaul_to_end({"map", "--array", "0-99999", "--", "/no/such/program"}), 1);
+  EXPECT_EQ(cluster.longhaul_to_end({"map", "--array", "0-99999", "--", "/no/such/program"}), 127);
   EXPECT_THAT(cluster.last().err(), HasSubstr("none of the last 50 attempts succeeded"));
   EXPECT_THAT(cluster.last().err(), HasSubstr("/no/such/program"));
 }
@@ -128,7 +130,53 @@ TEST(Map, AResultOverItsCapFailsItsTaskAlone) {
             1);
   EXPECT_THAT(cluster.last().err(),
               HasSubstr("task 2: its result has 2.00 MB, more than the 1.05 MB"));
-  EXPECT_EQ(results_of(cluster, "last"), "0\n1\n3\n");
+  EXPECT_EQ(cluster.longhaul_to_end({"results", "last"}), 1);
+  EXPECT_EQ(cluster.last().out(), "0\n1\n3\n");
+}
+
+TEST(Map, AProgramThatWasNeverStartedEndsAsAShellSaysIt) {
+  Cluster cluster;
+  std::ofstream(cluster.file("data")) << "text";
+  EXPECT_EQ(cluster.longhaul_to_end(
+                {"map", "--array", "0-2", "--max-attempts", "1", "--", "/no/such/program"}),
+            127);
+  EXPECT_EQ(
+      cluster.longhaul_to_end({"map", "--array", "0-2", "--max-attempts", "1", "--", "./data"}),
+      126);
+  EXPECT_EQ(cluster.longhaul_to_end(
+                {"map", "--array", "0-2", "--max-attempts", "1", "--", "sh", "-c", "exit 127"}),
+            1);
+}
+
+TEST(Map, WhatGoesThroughAPipeOfTheScriptsOwnIsInTheResult) {
+  Cluster cluster;
+  EXPECT_EQ(cluster.longhaul_to_end({"map", "--array", "0-9", "--", "bash", "-c",
+                                     "exec > >(sleep 0.2; tee log.{}); seq 1000; echo end {}"}),
+            0);
+  std::string expected;
+  for (int task = 0; task < 10; ++task) expected += numbers(1, 1000) + str_cat("end ", task, "\n");
+  EXPECT_EQ(results_of(cluster, "last"), expected);
+}
+
+TEST(Map, AResultThatIsNoFileIsNotReplacedByWhatWasPrinted) {
+  Cluster cluster;
+  EXPECT_EQ(
+      cluster.longhaul_to_end({"map", "--array", "0-3", "--max-attempts", "1", "--", "sh", "-c",
+                               "echo printed; case {} in 0) mkdir $LONGHAUL_RESULT;; 1) mkfifo "
+                               "$LONGHAUL_RESULT;; 2) ln -s /no/where $LONGHAUL_RESULT;; esac"}),
+      1);
+  EXPECT_THAT(cluster.last().err(), HasSubstr("3 of 4 tasks were given up"));
+  EXPECT_THAT(cluster.last().err(), HasSubstr("its result cannot be read: $LONGHAUL_RESULT"));
+  EXPECT_EQ(results_of(cluster, "last"), "printed\n");
+}
+
+TEST(Map, ATaskMayChangeItsFolderWhereverTheWorkersStateLies) {
+  Cluster cluster({.workers = 0});
+  cluster.add_worker(2, {"--state-dir", "relative/state"});
+  EXPECT_EQ(cluster.longhaul_to_end(
+                {"map", "--array", "0-3", "--", "sh", "-c", "cd / && echo {} > $LONGHAUL_RESULT"}),
+            0);
+  EXPECT_EQ(results_of(cluster, "last"), "0\n1\n2\n3\n");
 }
 
 TEST(Map, AtMostSoManyAtOnce) {
@@ -218,6 +266,29 @@ TEST(MapUnderFire, ASilentWorkersTasksGoElsewhereAndItsLateEndsAreRefused) {
   cluster.worker(0).kill(SIGCONT);
   cluster.wait_for_workers(2);
   EXPECT_EQ(results_of(cluster, "last"), numbers(0, 9));
+}
+
+// The state is wiped while workers run its tasks: the next state gives the same numbers again, and
+// its job gets what its own tasks gave.
+TEST(WipedMaster, TheNextStatesJobsGetTheirOwnResults) {
+  Cluster cluster({.workers = 1, .slots = 2});
+  const auto map = [&](const std::string& word) {
+    const std::string script = str_cat("touch ", word, ".{}; while [ ! -e go ]; do sleep 0.05; ",
+                                       "done; echo ", word, " {}");
+    return std::vector<std::string>{"map", "--array", "0-1", "--", "sh", "-c", script};
+  };
+  cluster.longhaul(map("old"));
+  for (const char* up : {"old.0", "old.1"}) {
+    ASSERT_TRUE(eventually([&] { return std::filesystem::exists(cluster.file(up)); }));
+  }
+  cluster.restart_master(Cluster::Memory::kForgotten);
+  ChildProcess& next = cluster.longhaul(map("new"));
+  for (const char* up : {"new.0", "new.1"}) {
+    ASSERT_TRUE(eventually([&] { return std::filesystem::exists(cluster.file(up)); }));
+  }
+  std::ofstream(cluster.file("go")) << "\n";
+  EXPECT_EQ(next.wait(), 0) << next.err();
+  EXPECT_EQ(results_of(cluster, "j1"), "new 0\nnew 1\n");
 }
 
 }  // namespace

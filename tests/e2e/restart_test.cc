@@ -5,8 +5,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "longhaul/base/strings.h"
@@ -97,6 +99,83 @@ TEST(RestartedWorker, RanksMeetAcrossIt) {
   EXPECT_EQ(run.wait(), 0) << run.err();
 }
 
+// --- An upgrade: SIGUSR2 (docs/operations.md)
+// ------------------------------------------------------
+
+// As an operator does it: the old one is told to make room and is awaited, the new one started.
+void upgrade(Cluster& cluster) {
+  cluster.worker(0).kill(SIGUSR2);
+  EXPECT_EQ(cluster.worker(0).wait(), 0) << cluster.logs();
+  cluster.start_worker(0);
+  cluster.wait_for_workers(1);
+}
+
+TEST(UpgradedWorker, DisturbsNoGangAndLosesNoLine) {
+  Cluster cluster(kOneWorker);
+  ChildProcess& run = cluster.longhaul({"run", "--ranks", "2", "--", "sh", "-c", kCounting});
+  for (const size_t number : {20U, 60U}) {
+    wait_for_line(run, number);
+    upgrade(cluster);
+  }
+  std::ofstream(cluster.file("enough")) << "\n";
+  EXPECT_EQ(run.wait(), 0) << run.err() << cluster.logs();
+  for (const int rank : {0, 1}) expect_every_line_once_and_in_order(lines_of(run.out(), rank));
+  EXPECT_EQ(cluster.longhaul_to_end({"status", "last", "-o", "json"}), 0);
+  EXPECT_THAT(cluster.last().out(), HasSubstr("\"generation\":1,"));
+}
+
+TEST(UpgradedWorker, LetsItsTasksEndAndRunsNoneTwice) {
+  Cluster cluster(kOneWorker);
+  ChildProcess& map = cluster.longhaul(
+      {"map", "--array", "0-19", "--batch", "3", "--max-preemptions", "1", "--max-attempts", "1",
+       "--", "sh", "-c",
+       "echo {} >> begun; echo $$ > up.{}; [ {} != 0 ] || while [ ! -e go ]; do sleep 0.02; done; "
+       "echo {}"});
+  cluster.wait_for_touch("up", 0);
+  cluster.worker(0).kill(SIGUSR2);
+  ASSERT_TRUE(eventually(
+      [&] { return cluster.logs().find("makes room for a successor") != std::string::npos; }));
+  EXPECT_FALSE(cluster.worker(0).wait(std::chrono::milliseconds(0))) << "a task runs";
+  std::ofstream(cluster.file("go")) << "\n";
+  EXPECT_EQ(cluster.worker(0).wait(), 0) << cluster.logs();
+  cluster.start_worker(0);
+  EXPECT_EQ(map.wait(), 0) << map.err() << cluster.logs();
+  std::istringstream begun(read_text(cluster.file("begun")));
+  std::multiset<int> tasks;
+  for (int task = 0; begun >> task;) tasks.insert(task);
+  EXPECT_EQ(tasks.size(), 20U) << "each ran once";
+  EXPECT_EQ(cluster.longhaul_to_end({"results", "last"}), 0);
+  EXPECT_EQ(std::count(cluster.last().out().begin(), cluster.last().out().end(), '\n'), 20);
+}
+
+TEST(UpgradedWorker, TheSecondSignalDoesNotWaitForTasks) {
+  Cluster cluster(kOneWorker);
+  ChildProcess& map = cluster.longhaul(
+      {"map", "--array", "0", "--", "sh", "-c",
+       "echo $$ > up.$LONGHAUL_ATTEMPT; while [ ! -e go ]; do sleep 0.02; done; echo {}"});
+  cluster.wait_for_touch("up", 1);
+  cluster.worker(0).kill(SIGUSR2);
+  ASSERT_TRUE(eventually(
+      [&] { return cluster.logs().find("makes room for a successor") != std::string::npos; }));
+  upgrade(cluster);
+  cluster.wait_for_touch("up", 2);
+  std::ofstream(cluster.file("go")) << "\n";
+  EXPECT_EQ(map.wait(), 0) << map.err() << cluster.logs();
+}
+
+TEST(UpgradedWorker, GoesOnWhereNobodyCouldTakeOver) {
+  Cluster cluster({.workers = 1, .slots = 1});
+  ChildProcess& run =
+      cluster.longhaul({"run", "--", rank_program(), "touch=up", "await=go", "out=done"});
+  cluster.wait_for_touch("up", 0);
+  cluster.worker(0).kill(SIGUSR2);
+  ASSERT_TRUE(eventually([&] {
+    return cluster.logs().find("no other worker could take its ranks over") != std::string::npos;
+  }));
+  std::ofstream(cluster.file("go")) << "\n";
+  EXPECT_EQ(run.wait(), 0) << run.err();
+}
+
 TEST(RestartedWorker, CleansUpWhenItIsTold) {
   Cluster cluster(kOneWorker);
   ChildProcess& run =
@@ -157,8 +236,9 @@ class LostWorker : public ::testing::Test {
     return cluster_.last().out();
   }
   void expect_its_spool_is_gone() {
-    const std::string spool = cluster_.file("state-w0/spool/j1-1");
-    EXPECT_TRUE(eventually([&] { return !std::filesystem::exists(spool); }));
+    const std::string spool = cluster_.file("state-w0/spool");
+    EXPECT_TRUE(eventually(
+        [&] { return !std::filesystem::exists(spool) || std::filesystem::is_empty(spool); }));
   }
 
   Cluster cluster_{{.workers = 1, .slots = 1, .lease = "1", .keep_state = true}};

@@ -28,6 +28,22 @@ TEST(Run, AllRanksRunAndTheirLinesCarryTheirRank) {
   EXPECT_THAT(cluster.last().err(), HasSubstr("[2] oops\n"));
 }
 
+// Ports, pids, paths, keys, JSON: of every program, whatever locale it finds itself in.
+TEST(Run, NoNumberOfTheDaemonsDependsOnTheLocale) {
+  Cluster cluster({.env = {{"LD_PRELOAD", program("hostile_locale.so")}}});
+  EXPECT_EQ(cluster.longhaul_to_end({"run", "--ranks", "4", "--", rank_program(), "join",
+                                     "report=10/12", "barrier=a", "leave"}),
+            0);
+  EXPECT_EQ(cluster.longhaul_to_end({"status", "last", "-o", "json"}), 0);
+  const auto job = nlohmann::json::parse(cluster.last().out());
+  EXPECT_EQ(job["state"], "succeeded");
+  EXPECT_EQ(job["ranks"][3]["progress"]["step"], 10);
+  EXPECT_EQ(cluster.longhaul_to_end({"map", "--array", "8-12", "--", kSh, "-c", "echo {}"}), 0);
+  EXPECT_EQ(cluster.longhaul_to_end({"results", "last"}), 0);
+  EXPECT_EQ(cluster.last().out(), "8\n9\n10\n11\n12\n");
+  EXPECT_THAT(cluster.logs(), ::testing::Not(::testing::ContainsRegex("[0-9],[0-9]")));
+}
+
 TEST(Run, APlainShellScriptFindsTorchrunsNames) {
   Cluster cluster;
   const std::string script =

@@ -104,7 +104,7 @@ TEST_F(Training, AKilledWorkerIsNamed) {
 }
 
 TEST_F(Training, WithoutItsMasterItGoesOn) {
-  ChildProcess& run = train(kForever);
+  ChildProcess& run = train(kForever, {"--master-timeout", "3"});
   const std::vector<pid_t> ranks = wait_for_steps();
   cluster_.master().kill(SIGKILL);
   EXPECT_EQ(run.wait(), 69);

@@ -6,13 +6,14 @@ usage: char_gpt_test.py CHAR_GPT
 import json
 import math
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
-from ranks import run_ranks  # noqa: E402
+from ranks import finish, run_ranks, start_ranks  # noqa: E402
 
 CHAR_GPT = sys.argv.pop(1)
 SMALL = ["--steps", "30", "--batch", "4", "--context", "32", "--width", "32", "--heads", "2", "--layers", "1"]
@@ -75,6 +76,20 @@ class CharGpt(unittest.TestCase):
         for codec in ("int8", "rms:step=0.25", "rms:step=0.5"):
             self.assertLess(loss(codec), exact + 0.1, codec)
         self.assertGreater(loss("rms:step=4"), exact + 0.5)
+
+    # One rank is asked; all leave the loop after the same step, and what follows is to the bit what would have been.
+    def test_stopped_it_saves_a_checkpoint_and_goes_on_from_it(self):
+        arguments = ["--sample", "0", "--codec", "none", "--steps", "400"]
+        whole, _ = self.train(2, *arguments)
+        arguments += ["--checkpoint", self.folder / "checkpoint.pt"]
+        ranks = start_ranks(2, [CHAR_GPT, "--text", self.text, *SMALL, *arguments])
+        self.assertIn("step 40 of 400", ranks[0].stdout.readline())
+        ranks[1].send_signal(signal.SIGTERM)
+        stopped = finish(ranks)
+        self.assertEqual([rank.returncode for rank in stopped], [0, 0], [rank.stderr for rank in stopped])
+        self.assertIn("asked to stop: left after step", stopped[0].stdout)
+        rest, _ = self.train(2, *arguments)
+        self.assertEqual(rest["parameter_hashes"], whole["parameter_hashes"])
 
     def test_the_seed_decides(self):
         first, _ = self.train(1, "--sample", "0")

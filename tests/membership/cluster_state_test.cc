@@ -101,6 +101,36 @@ TEST_F(ClusterStateTest, AKilledRankFailsTheJobAndStopsTheOthers) {
   EXPECT_TRUE(status.ranks[3].victim);
 }
 
+// Two programs one after the other in one rank, or two Worlds: what the first said counts no more.
+TEST_F(ClusterStateTest, ARankThatComesAgainIsNeededAgain) {
+  const JobId job = running();
+  for (Rank rank = 0; rank < 4; ++rank) {
+    on_.says(of(rank), job, rank, RankLeft{});
+    on_.says(of(rank), job, rank, RankJoined{});
+  }
+  RankProgress waits;
+  waits.collective_sequence = 5;
+  waits.operation = "all-reduce";
+  on_.exits(a_, job, 1, 0);
+  on_.pass(100, {a_, b_});
+  on_.says(of(0), job, 0, waits);
+  on_.pass(5'000, {a_, b_});
+  EXPECT_EQ(on_.job(job).state, JobState::kStopping) << "rank 1 had left its first World only";
+  EXPECT_EQ(on_.job(job).failure->rank, 1);
+  EXPECT_EQ(on_.job(job).failure->failure_class, FailureClass::kEarlyExit);
+}
+
+TEST_F(ClusterStateTest, AFaultOfAWorldThatIsOverIsNoFaultOfTheNext) {
+  const JobId job = running();
+  on_.says(b_, job, 2, RankFault{ErrorKind::kInternal, "half way", -1});
+  on_.says(b_, job, 2, RankJoined{});
+  on_.pass(10'000, {a_, b_});
+  EXPECT_EQ(on_.job(job).state, JobState::kRunning) << on_.job(job).reason;
+  on_.exits(a_, job, 1, 7);
+  on_.pass(10'000, {a_, b_});
+  EXPECT_EQ(on_.job(job).failure->rank, 1) << on_.job(job).failure->message;
+}
+
 TEST_F(ClusterStateTest, AProgramThatOneWorkerCannotStart) {
   const JobId job = *on_.submit(4);
   on_.prepared(a_, job);

@@ -48,6 +48,92 @@ TEST(ExitEvidence, OfTwoTracebacksTheLastCounts) {
   EXPECT_TRUE(says_out_of_memory(evidence.exception));
 }
 
+std::string with_prefix(const std::string& prefix, const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += prefix + line + "\n";
+  return text;
+}
+
+const std::vector<std::string> kTraceback = {
+    "Traceback (most recent call last):", "  File \"train.py\", line 7, in main",
+    "    raise ValueError(\"bad shape\")", "ValueError: bad shape"};
+
+// PyTorch's, once a process group is there; torchrun's; mpirun's; srun's; our own.
+TEST(ExitEvidence, ATracebackBehindAPrefix) {
+  for (const char* prefix : {"[rank1]: ", "[rank12]:", "[default1]:", "[1,1]<stderr>: ", "1: ",
+                             "(worker pid=77) 3> ", "    | "}) {
+    EXPECT_EQ(read_last_output(with_prefix(prefix, kTraceback), 1, 0).exception,
+              "ValueError: bad shape")
+        << prefix;
+  }
+}
+
+TEST(ExitEvidence, ATracebackBehindAPrefixWithATime) {
+  std::string text;
+  for (size_t i = 0; i < kTraceback.size(); ++i) {
+    text += "2026-01-31 12:00:0" + std::to_string(i) + ",123 [rank1]: " + kTraceback[i] + "\n";
+  }
+  EXPECT_EQ(read_last_output(text, 1, 0).exception, "ValueError: bad shape");
+  EXPECT_EQ(read_last_output("ERROR:root:" + with_prefix("", kTraceback), 1, 0).exception,
+            "ValueError: bad shape")
+      << "before the first line alone";
+}
+
+TEST(ExitEvidence, OthersLinesBetweenThoseWithAPrefixAreNotIts) {
+  std::string text;
+  for (const std::string& line : kTraceback) {
+    text +=
+        "[rank1]: " + line + "\nwarning: somebody else\n[rank2]: RuntimeError: another rank's\n";
+  }
+  text += "[rank1]:\n[rank1]:[W1130 05:10:11.123 ProcessGroup.cpp:1] destroy it\n";
+  EXPECT_EQ(read_last_output(text, 1, 0).exception, "ValueError: bad shape");
+}
+
+TEST(ExitEvidence, WordsOfATracebackInsideALineAreNone) {
+  std::string text = with_prefix("", kTraceback);
+  text += "log(\"see: Traceback (most recent call last):\")\nOther: line\n";
+  EXPECT_EQ(read_last_output(text, 1, 0).exception, "ValueError: bad shape");
+}
+
+TEST(ExitEvidence, ColoursAreNoText) {
+  EXPECT_EQ(read_last_output("\x1b[1;35mTraceback (most recent call last):\x1b[0m\n"
+                             "  File \x1b[35m\"a.py\"\x1b[0m, line 1\n"
+                             "\x1b[1;35mValueError\x1b[0m: \x1b[35mbad shape\x1b[0m\r\n",
+                             1, 0)
+                .exception,
+            "ValueError: bad shape");
+}
+
+TEST(ExitEvidence, AClassInsideAFunctionAndOneInAnotherScript) {
+  for (const std::string name : {"__main__.main.<locals>.BadShape", "Größenfehler"}) {
+    EXPECT_EQ(
+        read_last_output("Traceback (most recent call last):\n" + name + ": 3\n", 1, 0).exception,
+        name + ": 3");
+  }
+}
+
+TEST(ExitEvidence, OtherLastWordsBehindAPrefix) {
+  EXPECT_EQ(read_last_output(
+                with_prefix("[rank1]: ",
+                            {"terminate called after throwing an instance of 'std::runtime_error'",
+                             "  what():  no shard 12"}),
+                134, SIGABRT)
+                .exception,
+            "std::runtime_error: no shard 12");
+  EXPECT_THAT(read_last_output(with_prefix("[default1]:", {"longhaul: crashed with SIGSEGV",
+                                                           "longhaul:   #0 0x55d0c9a3 main"}),
+                               139, SIGSEGV)
+                  .backtrace,
+              ElementsAre("#0 0x55d0c9a3 main"));
+  EXPECT_THAT(
+      read_last_output(with_prefix("[rank1]: ", {"Fatal Python error: Segmentation fault", "",
+                                                 "Current thread 0x7f00 (most recent call first):",
+                                                 "  File \"train.py\", line 3 in <module>", ""}),
+                       139, SIGSEGV)
+          .backtrace,
+      ElementsAre("File \"train.py\", line 3 in <module>"));
+}
+
 TEST(ExitEvidence, ATracebackThatWasCutShort) {
   EXPECT_EQ(read_last_output("Traceback (most recent call last):\n  File \"a.py\"", 1, 0).exception,
             "");

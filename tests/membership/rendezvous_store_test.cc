@@ -44,6 +44,43 @@ TEST_F(StoreTest, AWaitingGetIsAnsweredByTheSet) {
   EXPECT_EQ(store_.waits_since(3), std::nullopt);
 }
 
+TEST_F(StoreTest, AWaitForManyKeysEndsWithTheLastOfThemInAnyOrder) {
+  const StoreCommand wait{StoreOperation::kWait, {"a", "b", "c"}, {}, 0, milliseconds(1000)};
+  EXPECT_TRUE(call(1, wait, 5).empty());
+  for (const char* key : {"c", "a"}) EXPECT_EQ(call(2, set(key, "x")).size(), 1U);
+  EXPECT_EQ(call(3, set("b", "x")).size(), 2U);
+  EXPECT_EQ(store_.wait_count(), 0U);
+}
+
+TEST_F(StoreTest, AKeyThatWasDeletedMeanwhileIsWaitedForAgain) {
+  const StoreCommand wait{StoreOperation::kWait, {"a", "b"}, {}, 0, milliseconds(1000)};
+  EXPECT_TRUE(call(1, wait, 5).empty());
+  call(2, set("a", "x"));
+  call(3, {StoreOperation::kDelete, {"a"}, {}, 0, {}});
+  EXPECT_EQ(call(4, set("b", "x")).size(), 1U);
+  EXPECT_EQ(store_.waits_since(5), kStart);
+  EXPECT_EQ(call(5, set("a", "x")).size(), 2U);
+}
+
+TEST_F(StoreTest, ThoseThatWaitForOneKeyAreAnsweredInTheirOrder) {
+  for (uint64_t id = 10; id < 20; ++id) EXPECT_TRUE(call(id, get("k"), 1).empty());
+  store_.drop_session(2);
+  const auto replies = call(1, set("k", "v"));
+  ASSERT_EQ(replies.size(), 11U);
+  for (uint64_t i = 0; i < 10; ++i) EXPECT_EQ(replies[i + 1].caller.call_id, 10 + i);
+}
+
+TEST_F(StoreTest, KeysThatAreWaitedForTakeRoomToo) {
+  const std::string long_key(RendezvousStore::kMaxBytes / 2 - 1, 'k');
+  EXPECT_TRUE(call(1, get(long_key + "1")).empty());
+  EXPECT_TRUE(call(2, get(long_key + "2")).empty());
+  const auto refused = call(3, get("one more"));
+  ASSERT_EQ(refused.size(), 1U);
+  EXPECT_EQ(refused[0].result.failure->kind, ErrorKind::kInvalid);
+  store_.expire(kStart + milliseconds(2000));
+  EXPECT_TRUE(call(4, get("one more")).empty());
+}
+
 TEST_F(StoreTest, ACallThatComesAgainIsDoneOnce) {
   const StoreCaller caller{1, 7, 0, "worker"};
   EXPECT_EQ(store_.call(caller, add("n", 2), kStart).front().result.amount, 2);

@@ -19,8 +19,11 @@ class StateDriver {
   explicit StateDriver(const ClusterOptions& options = {}) : state(options), options_(options) {}
 
   Now now() const {
-    return {Instant(milliseconds(1'000'000 + ms_)), static_cast<uint64_t>(1'700'000'000'000 + ms_)};
+    return {Instant(milliseconds(1'000'000 + ms_)),
+            static_cast<uint64_t>(1'700'000'000'000 + wall_step_ms_ + ms_)};
   }
+  // Somebody sets the wall clock.
+  void step_wall_clock(int64_t ms) { wall_step_ms_ += ms; }
   // Time passes; the workers on `beating` sessions send heartbeats meanwhile.
   void pass(int64_t ms, const std::vector<SessionId>& beating = {}) {
     for (int64_t done = 0; done < ms;) {
@@ -115,8 +118,26 @@ class StateDriver {
 
   // The master is killed and started again on what was durable; every stream breaks, what was sent
   // and not taken is lost.
-  void restart_master() {
+  void restart_master(const std::string& new_life = "") {
     expect_all_is_durable();
+    restart_on_what_was_kept(new_life);
+    expect_all_is_durable();
+  }
+  // Another life of the state, on what was kept or on nothing.
+  void begin_new_life(const std::string& why = "put back from a copy") { restart_master(why); }
+  void wipe_state() {
+    jobs_.clear();
+    tasks_.clear();
+    workers_.clear();
+    stores_.clear();
+    shards_.clear();
+    plans_.clear();
+    boot_ = 0;
+    restart_on_what_was_kept("wiped");
+  }
+  uint64_t life() const { return life_; }
+
+  void restart_on_what_was_kept(const std::string& new_life = "") {
     ClusterMemory memory;
     for (const auto& [id, job] : jobs_) memory.jobs.push_back(job);
     for (const auto& [id, worker] : workers_) memory.workers.push_back(worker);
@@ -128,6 +149,9 @@ class StateDriver {
       }
     }
     memory.boot = ++boot_;
+    if (!new_life.empty()) ++life_;
+    memory.life = life_;
+    memory.new_life = new_life;
     for (const auto& [id, rows] : tasks_) {
       for (const auto& [task, row] : rows) memory.tasks[id].push_back(row);
     }
@@ -138,8 +162,9 @@ class StateDriver {
     sent_.clear();
     closed_.clear();
     collect();
-    expect_all_is_durable();
   }
+  // For tests that damage what was kept.
+  std::map<JobId, JobRecord>& kept_jobs() { return jobs_; }
 
   // What is told as durable is what the state holds: nothing changed in silence.
   void expect_all_is_durable() const {
@@ -254,6 +279,8 @@ class StateDriver {
   std::map<JobId, std::map<std::string, std::string>> stores_;
 
   int64_t ms_ = 0;
+  int64_t wall_step_ms_ = 0;
+  uint64_t life_ = 0;
   SessionId sessions_ = 0;
   uint64_t beats_ = 0;
   std::map<SessionId, std::vector<ToWorker>> sent_;

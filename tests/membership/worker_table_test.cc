@@ -40,14 +40,14 @@ TEST_F(WorkerTableTest, SilenceMakesUnreachableAndOnlyTheLeaseMakesLost) {
 
 TEST_F(WorkerTableTest, ABrokenStreamIsUnreachableAtOnceAndTheSameIncarnationContinues) {
   table_.register_worker(1, worker("a", "x"), at(0));
-  table_.session_closed(1, false);
+  table_.session_closed(1, false, at(0));
   EXPECT_EQ(state("a"), WorkerState::kUnreachable);
   const auto again = table_.register_worker(2, worker("a", "x"), at(4000));
   EXPECT_EQ(again.id, "a");
   EXPECT_FALSE(again.restarted);
   EXPECT_FALSE(again.returned_from_lost);
   EXPECT_EQ(state("a"), WorkerState::kReady);
-  table_.session_closed(1, false);
+  table_.session_closed(1, false, at(0));
   EXPECT_EQ(state("a"), WorkerState::kReady) << "the end of the old stream is old news";
 }
 
@@ -58,7 +58,7 @@ TEST_F(WorkerTableTest, AReconnectBeforeTheOldStreamEndsReplacesIt) {
 
 TEST_F(WorkerTableTest, AnotherIncarnationTakesTheIdOfASilentWorker) {
   table_.register_worker(1, worker("a", "x"), at(0));
-  table_.session_closed(1, false);
+  table_.session_closed(1, false, at(0));
   const auto restarted = table_.register_worker(2, worker("a", "y"), at(100));
   EXPECT_EQ(restarted.id, "a");
   EXPECT_EQ(restarted.restarted, "a");
@@ -73,7 +73,7 @@ TEST_F(WorkerTableTest, TwoLivingWorkersOfOneNameGetASuffix) {
 
 TEST_F(WorkerTableTest, AGoodbyeIsFinal) {
   table_.register_worker(1, worker("a", "x"), at(0));
-  table_.session_closed(1, true);
+  table_.session_closed(1, true, at(0));
   EXPECT_EQ(state("a"), WorkerState::kLost);
   EXPECT_EQ(table_.next_deadline(), std::nullopt);
 }
@@ -101,11 +101,53 @@ TEST_F(WorkerTableTest, NonsenseIsRefused) {
 TEST_F(WorkerTableTest, LostWorkersDoNotPileUp) {
   for (int i = 0; i < 300; ++i) {
     table_.register_worker(i + 1, worker("w" + std::to_string(i), std::to_string(i)), at(i));
-    table_.session_closed(i + 1, true);
+    table_.session_closed(i + 1, true, at(i));
     table_.sweep(at(i).instant);
   }
   EXPECT_EQ(table_.all().size(), WorkerOptions().keep_lost);
   EXPECT_NE(table_.find("w299"), nullptr);
+}
+
+TEST_F(WorkerTableTest, LostForLongIsForgottenDrainedOrNot) {
+  WorkerOptions options;
+  options.forget_lost_after = milliseconds(60'000);
+  WorkerTable table(options);
+  for (const SessionId session : {1, 2, 3}) {
+    table.register_worker(session, worker("w" + std::to_string(session), std::to_string(session)),
+                          at(0));
+  }
+  EXPECT_TRUE(table.drain("w1", true));
+  table.session_closed(1, true, at(1'000));
+  table.session_closed(2, true, at(2'000));
+  table.heard(3, at(60'900));
+  EXPECT_THAT(table.sweep(at(60'999).instant), IsEmpty());
+  EXPECT_THAT(table.sweep(at(61'000).instant), ElementsAre("w1"));
+  EXPECT_EQ(table.find("w1"), nullptr);
+  table.heard(3, at(61'900));
+  EXPECT_THAT(table.sweep(at(62'000).instant), ElementsAre("w2"));
+  EXPECT_NE(table.find("w3"), nullptr);
+}
+
+TEST_F(WorkerTableTest, OnlyALostOneIsForgottenAtOnce) {
+  table_.register_worker(1, worker("a", "x"), at(0));
+  EXPECT_FALSE(table_.forget("a"));
+  table_.session_closed(1, false, at(0));
+  EXPECT_FALSE(table_.forget("a")) << "unreachable: it may come back with all that it runs";
+  table_.sweep(at(60'000).instant);
+  EXPECT_TRUE(table_.forget("a"));
+  EXPECT_FALSE(table_.forget("a"));
+  EXPECT_EQ(table_.register_worker(2, worker("a", "y"), at(60'000)).id, "a");
+}
+
+TEST_F(WorkerTableTest, TextThatWouldUpsetATerminalIsRefused) {
+  for (const std::string& bad : {std::string("a\nb"), std::string("\x1b[31m"), std::string("\xff"),
+                                 std::string(200, 'x'), std::string("a\0b", 3)}) {
+    EXPECT_NE(table_.register_worker(1, worker(bad, "x"), at(0)).refused, "");
+    WorkerRegistration by_host = worker("a", "x");
+    by_host.host = bad;
+    EXPECT_NE(table_.register_worker(1, by_host, at(0)).refused, "");
+  }
+  EXPECT_TRUE(table_.all().empty());
 }
 
 }  // namespace

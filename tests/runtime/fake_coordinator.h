@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "longhaul/base/mutex.h"
@@ -58,11 +59,11 @@ class FakeCoordinator final : public Coordinator {
     return values_[key];
   }
 
-  Result<bool> report(const RankProgress& progress) override {
+  Result<ReportAnswer> report(const RankProgress& progress) override {
     MutexLock lock(mutex_);
     reports_.push_back(progress);
     changed_.notify_all();
-    return stop_;
+    return ReportAnswer{stop_, std::exchange(stack_wanted_, false)};
   }
   Result<void> report_fault(const RankFault& fault) override {
     MutexLock lock(mutex_);
@@ -71,6 +72,10 @@ class FakeCoordinator final : public Coordinator {
   }
   Result<void> leave() override { return {}; }
 
+  void ask_for_stack() {
+    MutexLock lock(mutex_);
+    stack_wanted_ = true;
+  }
   void ask_to_stop() {
     MutexLock lock(mutex_);
     stop_ = true;
@@ -99,6 +104,7 @@ class FakeCoordinator final : public Coordinator {
   std::vector<RankProgress> reports_ LONGHAUL_GUARDED_BY(mutex_);
   std::vector<RankFault> faults_ LONGHAUL_GUARDED_BY(mutex_);
   bool stop_ LONGHAUL_GUARDED_BY(mutex_) = false;
+  bool stack_wanted_ LONGHAUL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace longhaul::testing

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/runtime/fake_coordinator.h"
 #include "tests/support/cluster.h"
 
@@ -43,6 +45,37 @@ TEST(ProgressReporter, TellsTheLatestAndTheLast) {
     EXPECT_FALSE(last.has_loss);
     EXPECT_EQ(last.bytes_raw, 100u);
     EXPECT_EQ(last.bytes_sent, 80u);
+  });
+  testing::expect_all_fine(reports);
+}
+
+// What the thread that trains is doing, when the worker wants to know.
+TEST(ProgressReporter, TellsTheStackOfTheThreadThatTrainsWhenAsked) {
+  const auto reports = testing::run_ranks(1, [](testing::RankContext& context) {
+    auto coordinator = std::make_shared<testing::FakeCoordinator>();
+    const ProgressReporter reporter(coordinator, context.connect(), milliseconds(5));
+    coordinator->ask_for_stack();
+    std::vector<std::string> stack;
+    while (stack.empty()) {
+      for (const RankProgress& one : coordinator->reports()) {
+        if (!one.stack.empty()) stack = one.stack;
+      }
+    }
+    EXPECT_TRUE(std::any_of(stack.begin(), stack.end(), [](const std::string& frame) {
+      return frame.find("TellsTheStackOfTheThreadThatTrainsWhenAsked") != std::string::npos;
+    })) << join(stack, "\n");
+  });
+  testing::expect_all_fine(reports);
+}
+
+TEST(ProgressReporter, SaysNothingWhileAnotherWorldSpeaks) {
+  const auto reports = testing::run_ranks(1, [](testing::RankContext& context) {
+    auto coordinator = std::make_shared<testing::FakeCoordinator>();
+    {
+      const ProgressReporter mute(coordinator, context.connect(), milliseconds(1),
+                                  [] { return false; });
+    }
+    EXPECT_EQ(coordinator->reports().size(), 0U);
   });
   testing::expect_all_fine(reports);
 }

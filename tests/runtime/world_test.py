@@ -5,12 +5,16 @@
 
 import os
 import pathlib
+import re
+import signal
 import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-from ranks import free_port, run_ranks  # noqa: E402
+import hostile_locale  # noqa: E402
+from ranks import finish, free_port, run_ranks, start_ranks  # noqa: E402
 
 PROBE = sys.argv.pop(1)
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LONGHAUL_AGENT",
@@ -64,6 +68,79 @@ class WorldTest(unittest.TestCase):
             self.assertEqual(result.returncode, 1, result.stderr)
             self.assertIn("ModelMismatchError", result.stderr)
             self.assertIn("'weight' is float [2, 5] where rank 0's is float [2, 4]", result.stderr)
+
+    def expect_sums_alike(self, results, lines: int):
+        self.assertEqual([result.returncode for result in results], [0] * len(results), [r.stderr for r in results])
+        sums = {line.split()[2] for result in results for line in result.stdout.splitlines()}
+        self.assertEqual([len(result.stdout.splitlines()) for result in results], [lines] * len(results))
+        self.assertEqual(len(sums), 1, sums)
+
+    def test_a_process_may_have_one_world_after_the_other(self):
+        self.expect_sums_alike(run_ranks(3, [PROBE, "again"]), 3)
+
+    def test_a_process_may_have_two_worlds_at_once(self):
+        self.expect_sums_alike(run_ranks(3, [PROBE, "both"]), 1)
+
+    def test_a_rank_may_run_one_program_after_the_other(self):
+        self.expect_sums_alike(run_ranks(3, ["sh", "-c", f"{PROBE} train && {PROBE} train && {PROBE} again"]), 5)
+
+    def test_programs_in_turn_whose_server_ends_last(self):
+        # The next programs of the others find the store of rank 0's program that is about to end.
+        self.expect_sums_alike(run_ranks(3, ["sh", "-c", f"{PROBE} linger && {PROBE} train"]), 2)
+
+    def test_a_world_may_follow_one_that_failed(self):
+        self.expect_sums_alike(run_ranks(3, [PROBE, "caught"]), 1)
+
+    def test_no_number_depends_on_a_locale(self):
+        with tempfile.TemporaryDirectory() as folder:
+            hostile = hostile_locale.environment(pathlib.Path(PROBE).parent, pathlib.Path(folder))
+            for codec in ("none", "zstd", "auto"):
+                plain = run_ranks(2, [PROBE, codec])
+                under = run_ranks(2, [PROBE, codec], LONGHAUL_LOG="debug", **hostile)
+                self.expect_sums_alike(under, 1)
+                self.assertEqual(float(plain[0].stdout.split()[2]), float(under[0].stdout.split()[2].replace(",", ".")))
+                ours = [line for result in under for line in result.stderr.splitlines() if re.match(r"\d{4}-.*Z ", line)]
+                self.assertGreater(len(ours), 0)
+                self.assertFalse([line for line in ours if re.search(r"\d,\d", line)], "a number in the log")
+
+    def wait_until_ready(self, ranks):
+        for rank in ranks:
+            self.assertEqual(rank.stdout.readline(), "ready\n")
+
+    def test_one_rank_that_is_asked_to_stop_stops_all_after_the_same_step(self):
+        ranks = start_ranks(3, [PROBE, "agree"])
+        self.wait_until_ready(ranks)
+        ranks[1].send_signal(signal.SIGTERM)
+        results = finish(ranks)
+        self.assertEqual([result.returncode for result in results], [0, 0, 0], [r.stderr for r in results])
+        self.assertEqual(len({result.stdout for result in results}), 1, [r.stdout for r in results])
+        self.assertIn("agreed", results[0].stdout)
+
+    def test_a_rank_that_asks_is_not_killed_by_sigterm(self):
+        ranks = start_ranks(1, [PROBE, "poll"])
+        self.wait_until_ready(ranks)
+        ranks[0].send_signal(signal.SIGTERM)
+        [result] = finish(ranks)
+        self.assertEqual((result.returncode, result.stdout), (0, "stopped\n"), result.stderr)
+
+    def test_a_rank_that_never_asks_ends_by_sigterm(self):
+        for what in ("deaf", "after"):
+            ranks = start_ranks(1, [PROBE, what])
+            self.wait_until_ready(ranks)
+            ranks[0].send_signal(signal.SIGTERM)
+            [result] = finish(ranks)
+            self.assertEqual(result.returncode, -signal.SIGTERM, what)
+
+    def test_lines_are_seen_while_the_program_runs_and_what_it_crashed_with(self):
+        for what in ("lines", "unsynced"):
+            with subprocess.Popen([PROBE, what], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL) as rank:
+                seen = {rank.stdout.readline(), rank.stdout.readline()}
+                self.assertEqual(seen, {b"by printf\n", b"by cout 1\n"})
+                self.assertIsNone(rank.poll())
+                rank.stdin.close()
+                self.assertEqual(rank.stdout.read(), b"half a line", what)
+            self.assertEqual(rank.returncode, -signal.SIGSEGV)
 
     def test_other_peoples_exceptions_end_as_ever(self):
         result = run_alone("foreign")

@@ -11,15 +11,20 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def run_ranks(world_size: int, command, timeout: float = 200) -> list[subprocess.CompletedProcess]:
-    """Runs `command` in every rank to its end; results by rank. Nothing outlives the call."""
+def start_ranks(world_size: int, command, **variables: str) -> list[subprocess.Popen]:
+    """Starts `command` in every rank; by rank."""
     port = free_port()
     ranks = []
     for rank in range(world_size):
         env = dict(os.environ, OMP_NUM_THREADS="1", RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size),
-                   LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+                   LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), **variables)
         ranks.append(subprocess.Popen([str(word) for word in command], env=env, text=True, errors="replace",
                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+    return ranks
+
+
+def finish(ranks: list[subprocess.Popen], timeout: float = 200) -> list[subprocess.CompletedProcess]:
+    """Runs them to their end. Nothing outlives the call."""
     try:
         outputs = [process.communicate(timeout=timeout) for process in ranks]
     finally:
@@ -29,3 +34,8 @@ def run_ranks(world_size: int, command, timeout: float = 200) -> list[subprocess
                 process.wait()
     return [subprocess.CompletedProcess(process.args, process.returncode, *output)
             for process, output in zip(ranks, outputs)]
+
+
+def run_ranks(world_size: int, command, timeout: float = 200, **variables: str) -> list[subprocess.CompletedProcess]:
+    """Runs `command` in every rank to its end; results by rank."""
+    return finish(start_ranks(world_size, command, **variables), timeout)

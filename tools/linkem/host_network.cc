@@ -172,6 +172,7 @@ uint64_t dropped_at_device(const HostNetwork& host) {
     if (colon == std::string::npos || line.find(kInterface) > colon) continue;
     // Eight columns of what was received, then bytes, packets, errors and drops of what was sent.
     std::istringstream columns(line.substr(colon + 1));
+    columns.imbue(std::locale::classic());
     uint64_t value = 0;
     for (int column = 0; column < 12; ++column) columns >> value;
     return columns ? value : 0;

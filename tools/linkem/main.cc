@@ -109,6 +109,7 @@ void add_run_flags(CLI::App* run, Flags* flags) {
 Result<std::string> read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
+  text.imbue(std::locale::classic());
   text << file.rdbuf();
   if (!file) return Failure{ErrorKind::kInvalid, "cannot read " + path};
   return text.str();

@@ -1,7 +1,10 @@
-// Small text helpers: concatenation, human units, did-you-mean.
+// Small text helpers: concatenation, numbers, human units, did-you-mean. All of them write numbers
+// as the "C" locale does, whatever std::locale::global() or setlocale() the program has called:
+// what they make goes over wires, into keys, paths, logs and JSON (tests/lint/locale_test.py).
 #pragma once
 
 #include <cstdint>
+#include <locale>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -13,12 +16,17 @@ namespace longhaul {
 template <typename... Args>
 std::string str_cat(const Args&... args) {
   std::ostringstream out;
+  out.imbue(std::locale::classic());
   (out << ... << args);
   return out.str();
 }
 
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 std::vector<std::string> split(std::string_view text, char separator);
+
+// As printf's "%.<digits>f" and "%.<digits>g" in the "C" locale: "3.14", "1.5e+06".
+std::string format_fixed(double value, int digits);
+std::string format_general(double value, int digits);
 
 // "1.5 MB", "320 B": decimal units, three significant digits.
 std::string format_bytes(uint64_t bytes);

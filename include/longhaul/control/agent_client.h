@@ -58,7 +58,7 @@ class AgentClient final : public Coordinator {
   // One exchange about a dataset, see shard_client.h. It may be made again as it is.
   Result<ShardAnswer> exchange_shards(const ShardExchange& exchange);
 
-  Result<bool> report(const RankProgress& progress) override;
+  Result<ReportAnswer> report(const RankProgress& progress) override;
   Result<void> report_fault(const RankFault& fault) override;
   Result<void> leave() override;
 

@@ -20,7 +20,8 @@
 //
 // The model may change after it was wrapped (a checkpoint is loaded, parameters are frozen, added,
 // converted), on every rank before the same step: the next forward pass hooks it anew. One Reducer
-// reduces each step's gradients once, so passes have rules (docs/api.md); what breaks one is named.
+// reduces each step's gradients once, so passes have rules (docs/api.md); what breaks them is
+// named.
 //
 // Errors: the constructor throws ModelMismatchError on every rank when the models differ,
 // Error(kInvalid) when this model or these options cannot work; so does the forward pass when the
@@ -35,6 +36,7 @@
 #include <utility>
 
 #include "longhaul/collectives/communicator.h"
+#include "longhaul/ddp/comm_hook.h"
 #include "longhaul/ddp/for_each_tensor.h"
 #include "longhaul/ddp/model_mismatch_error.h"
 #include "longhaul/ddp/options.h"
@@ -44,6 +46,10 @@ class Module;
 }  // namespace torch::nn
 
 namespace longhaul {
+
+class Join;
+class JoinGroup;
+struct JoinedPass;
 
 namespace detail {
 
@@ -68,6 +74,14 @@ class DdpCore {
   virtual NamedTensors error_feedback() const = 0;
   virtual void load_error_feedback(const NamedTensors& state) = 0;
   virtual const std::shared_ptr<Communicator>& communicator() const = 0;
+  virtual void register_comm_hook(CommHook hook) = 0;
+
+  // For Join. Null: within none. `number` of this model among those that it was given.
+  virtual void set_join(std::shared_ptr<JoinGroup> group, size_t number) = 0;
+  // Takes part in a pass of the others with gradients of zero.
+  virtual void shadow(const JoinedPass& pass) = 0;
+  // Sets parameters and buffers to those of rank `from`.
+  virtual void sync_from(Rank from) = 0;
 };
 
 }  // namespace detail
@@ -124,6 +138,10 @@ class DistributedDataParallel {
   // optimizer's own works unless gradient_as_bucket_view is on.
   void zero_grad() { core_->zero_grad(); }
 
+  // Before the first step, once, on every rank, with codec none: what happens to each bucket
+  // instead of the all-reduce (comm_hook.h). Errors: Error(kInvalid).
+  void register_comm_hook(CommHook hook) { core_->register_comm_hook(std::move(hook)); }
+
   Model& model() { return model_; }
   const Model& model() const { return model_; }
 
@@ -139,6 +157,8 @@ class DistributedDataParallel {
   TrafficCounts traffic() const { return core_->communicator()->traffic().counts(); }
 
  private:
+  friend class Join;
+
   static auto pointer(const Model& model) {
     if constexpr (requires { model.ptr(); }) {
       return model.ptr();

@@ -51,6 +51,18 @@ struct DistributedDataParallelOptions {
   // Buffers (running means and the like) are set to rank 0's before every forward pass.
   bool broadcast_buffers = true;
 
+  // Parameters and buffers, by name ("head.bias"), that are none of DDP's business: neither set to
+  // rank 0's nor reduced nor compared, so each rank may have its own.
+  std::vector<std::string> params_and_buffers_to_ignore = {};
+  // Parameters, by name, whose gradients travel together in one all-reduce at the end of backward
+  // instead of in buckets; raw, whatever the codec. Not those with sparse gradients, and not all.
+  std::vector<std::string> delay_all_reduce = {};
+
+  // Gradients are summed and divided in this floating type, as with PyTorch's
+  // _MixedPrecision(reduce_dtype). Unset: in their own. Takes codec none; the codecs bf16 and fp16
+  // send as little and add in fp32.
+  std::optional<at::ScalarType> reduce_dtype = std::nullopt;
+
   // Compare the models of all ranks and set parameters and buffers to rank 0's at the start.
   bool init_sync = true;
 };

@@ -1,5 +1,5 @@
 // What the master says to workers and hears from them, as values: proto/longhaul/v1/
-// worker_service.proto without gRPC. Every message about a launch names (job, generation).
+// worker_service.proto without gRPC. Every message about a launch names (job, generation, life).
 #pragma once
 
 #include <cstdint>
@@ -20,9 +20,12 @@ namespace longhaul {
 // One stream of one worker, numbered by the master.
 using SessionId = uint64_t;
 
+// `life` is that of the master's state (ClusterMemory::life): a state that was wiped or put back
+// from a copy gives the same numbers again, and another life.
 struct LaunchId {
   JobId job;
   Generation generation = 1;
+  uint64_t life = 0;
 
   auto operator<=>(const LaunchId&) const = default;
 };
@@ -55,6 +58,7 @@ struct WorkerRegistration {
 
 struct RegisteredMessage {
   WorkerId id;
+  uint64_t life = 0;
   milliseconds heartbeat_interval{0};
   milliseconds lease{0};
   std::vector<LaunchId> unknown;  // launches to stop
@@ -87,6 +91,12 @@ struct StopRanksMessage {
   LaunchId launch;
   milliseconds grace{0};
   std::string reason;
+};
+
+// It is behind and nothing moves: what is it doing?
+struct LookAtRankMessage {
+  LaunchId launch;
+  Rank rank = 0;
 };
 
 // Tasks of an array; those of one batch run one after the other in one slot. A batch is named by
@@ -124,9 +134,10 @@ struct HeartbeatMessage {
   uint64_t sequence = 0;
 };
 
-using ToWorker = std::variant<RegisteredMessage, RefusedMessage, PrepareMessage, LaunchMessage,
-                              StopRanksMessage, GrantTasksMessage, TaskAnswersMessage,
-                              StoreAnswerMessage, ShardAnswerMessage, HeartbeatMessage>;
+using ToWorker =
+    std::variant<RegisteredMessage, RefusedMessage, PrepareMessage, LaunchMessage, StopRanksMessage,
+                 LookAtRankMessage, GrantTasksMessage, TaskAnswersMessage, StoreAnswerMessage,
+                 ShardAnswerMessage, HeartbeatMessage>;
 
 // From workers.
 
@@ -142,9 +153,13 @@ struct RankSpawned {
 };
 struct RankJoined {};
 struct RankLeft {};
+// As its worker sees it.
+struct RankLook {
+  std::string process_state;
+};
 
 using RankChange =
-    std::variant<RankSpawned, RankJoined, RankProgress, RankFault, RankLeft, RankExit>;
+    std::variant<RankSpawned, RankJoined, RankProgress, RankFault, RankLeft, RankLook, RankExit>;
 
 struct RankEventMessage {
   LaunchId launch;
@@ -171,6 +186,7 @@ struct TaskEndedMessage {
   Lease lease;
   RankExit exit;
   std::string refused;  // not empty: it exited 0, but its result cannot be taken, and why
+  uint32_t ran_ms = kNotMeasured;  // its process
 };
 
 // What must be done about a change. Effects are values: they can be compared, logged and replayed.

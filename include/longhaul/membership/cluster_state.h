@@ -11,10 +11,12 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "longhaul/base/strings.h"
+#include "longhaul/membership/array_spec.h"
 #include "longhaul/membership/cluster_messages.h"
 #include "longhaul/membership/explain.h"
 #include "longhaul/membership/failure.h"
@@ -41,6 +43,8 @@ struct ClusterOptions {
   int max_attempts_without_progress = 5;
   // The same for an array: so many attempts in a row of which none succeeded.
   uint32_t stall_after = 50;
+  // A gang of which nothing has moved for so long is said to hang (hang.h).
+  milliseconds hang_after{30'000};
   size_t keep_ended_jobs = 200;
   PlacementPolicy policy = plan_with_backfill;
   // What was lost this recently may come back: a job that would fit with it is not refused.
@@ -61,7 +65,11 @@ struct ShardMemory {
 
 // What an earlier life of this master knew.
 struct ClusterMemory {
-  uint32_t boot = 1;  // of this life of the master, greater than that of any before
+  uint32_t boot = 1;  // of this master, greater than that of any before on this state
+  uint64_t life = 0;  // of the state, random: another one when it was wiped or put back from a copy
+  // Not empty: the life has begun with this start, and why. Nothing that ran in the one before
+  // counts any more.
+  std::string new_life;
   uint64_t last_job = 0;
   std::vector<JobRecord> jobs;  // by number
   std::map<JobId, std::vector<TaskRecord>> tasks;
@@ -81,6 +89,7 @@ class ClusterState {
   // What is to be made durable of a job; nullptr: it is forgotten.
   const JobRecord* record(const JobId& id) const;
   const WorkerRecord* worker(const WorkerId& id) const { return workers_.find(id); }
+  uint64_t life() const { return life_; }
   // Rows of an array's tasks that have changed since this was last asked.
   std::vector<TaskRecord> take_task_rows(const JobId& id);
   // Of the datasets of a gang, likewise.
@@ -89,6 +98,8 @@ class ClusterState {
   const ShardBook* shards(const JobId& id) const;
   // nullptr: no such job, or a gang.
   const TaskTable* tasks(const JobId& id) const;
+  // The same for a launch of this life.
+  const TaskTable* tasks(const LaunchId& launch) const;
 
   // What users ask. `job_name` is an id, a name (its newest job), a unique prefix of an id, or
   // "last".
@@ -96,20 +107,31 @@ class ClusterState {
   // Same key, same job. Errors: kInvalid (a bad spec, the name of a job that has not ended, more
   // than all workers together have, unless it asked to wait for others).
   Result<JobId> submit(const JobSpec& spec, const std::string& submission_key, Now now);
-  // `grace` 0: the job's own. Stopping a job that has ended changes nothing.
-  Result<JobId> stop(const std::string& job_name, milliseconds grace, bool force, Now now);
+  // `grace` 0: the job's own. Stopping a job that has ended changes nothing. `by` is kept, and
+  // whoever looks at the job or the journal is told.
+  Result<JobId> stop(const std::string& job_name, milliseconds grace, bool force, Now now,
+                     const StopOrigin& by = {});
   Result<JobId> find(const std::string& job_name) const;
+  // The same for a caller who knows of which life the job is that he means; 0: he does not. Errors:
+  // also kStale (it is another job).
+  Result<JobId> find(const std::string& job_name, uint64_t life) const;
   const JobStatus* status(const JobId& id) const;
-  std::vector<const JobStatus*> list(bool include_ended) const;
+  // In order of submission; those after the job `after`, whether it is still kept or not, or all.
+  std::vector<const JobStatus*> list(bool include_ended, const JobId& after = "") const;
   std::vector<NodeStatus> nodes() const;
   // Why it waits, or what its state means. `id` is that of a job.
   Explanation explain(const JobId& id, Now now) const;
   // A drained worker gets no new ranks or tasks; what it runs goes on. It stays drained, whatever
   // becomes of it, until that is undone. Errors: kInvalid (no such worker).
   Result<void> drain(const WorkerId& id, bool drained, Now now);
+  // A worker that is LOST is not known any more, nor that it was drained. Errors: kInvalid (no such
+  // worker, or it is not lost).
+  Result<void> forget_worker(const WorkerId& id);
   // The master ends: every job is stopped as by a user.
   void stop_all(const std::string& reason, Now now);
   bool has_active_jobs() const;
+  // Somebody's time runs, and is to be kept for whoever comes after this master.
+  bool counts_time() const;
 
   // What workers say.
 
@@ -124,6 +146,10 @@ class ClusterState {
   // durable together with the task's row. None at all: of a worker that is not heard any more.
   std::vector<CommitOutcome> tasks_ended(SessionId session,
                                          const std::vector<TaskEndedMessage>& messages, Now now);
+  // The input of a task that was granted cannot be had, so the grant has not gone out. kCorrupt:
+  // nor ever will be, and the attempt has failed; else the lease is given back, and the job's tasks
+  // wait for a moment.
+  void input_missing(const LaunchId& launch, const Lease& lease, const Failure& why, Now now);
   // Whether output of this rank may come from this stream; also a sign of life. Output decides
   // nothing, so it is taken late, too: of an older generation, of a job that has ended, of a worker
   // that is LOST.
@@ -134,6 +160,14 @@ class ClusterState {
   std::optional<Instant> next_wakeup() const;
   // The master itself slept for `gap`: the workers' silence in that time was not theirs.
   void forgive_silence(milliseconds gap) { workers_.forgive_silence(gap); }
+  // For `gap` nobody could be told anything, because the disk took nothing: what others were to do
+  // meanwhile gets as much longer.
+  void postpone(milliseconds gap);
+  // The worker on this stream lives, though it may have nothing to say.
+  void sign_of_life(SessionId session, Now now) { heard(session, now); }
+  // A job whose submission was refused after all, because it could not be written down: it ends,
+  // and its key may be used again.
+  void withdraw(const JobId& id, const std::string& reason, Now now);
 
   std::vector<Effect> take_effects() { return std::exchange(effects_, {}); }
 
@@ -148,21 +182,34 @@ class ClusterState {
   using QueuePlace = std::pair<int, uint64_t>;
 
   struct Job : JobRecord {
-    std::optional<TaskTable> tasks;  // of an array
+    std::optional<TaskTable> tasks;    // of an array
+    std::optional<ArraySpec> indices;  // what they are called, unless by their places
     std::map<LeaseEpoch, Batch> batches;
     std::unordered_map<LeaseEpoch, LeaseEpoch> batch_of;
     std::string last_fault;
-    bool holds_slots = false;  // its shares do
+    bool some_task_ran = false;  // as far as this master has seen
+    int start_code = 0;          // of the last one that could not be started
+    bool holds_slots = false;    // its shares do
     std::map<WorkerId, PreparedMessage> prepared;
     RendezvousStore store;
     ShardBook shards;
     std::map<WorkerId, Instant> missing_since;  // reconnected, does not list this launch
     std::optional<Instant> decide_at;
-    std::optional<Instant> give_up_at;  // on preparing, or on ranks being stopped
-    std::optional<Instant> retry_at;    // not to be placed before
-    std::optional<Instant> time_is_up;  // its time limit
+    std::optional<Instant> give_up_at;     // on preparing, or on ranks being stopped
+    std::optional<Instant> retry_at;       // not to be placed before
+    std::optional<Instant> time_is_up;     // its time limit
+    std::optional<Instant> look_at;        // whether it hangs; set while it runs
+    std::unordered_set<WorkerId> held_by;  // workers of its shares, as long as it holds slots
+    // When all of its ranks were last looked at, and when they are to be again.
+    Instant reviewed_at;
+    size_t said_bytes = 0;  // by ranks of this attempt: faults, last lines
+    std::optional<Instant> review_at;
 
-    LaunchId launch() const { return {status.id, status.generation}; }
+    uint64_t life_now = 0;  // of the state: that of its launches
+
+    // What the user calls it.
+    uint64_t called(TaskIndex task) const;
+    LaunchId launch() const { return {status.id, status.generation, life_now}; }
     QueuePlace place() const { return {-status.spec.priority, number}; }
   };
 
@@ -170,6 +217,9 @@ class ClusterState {
   std::optional<Failure> why_name_is_taken(const std::string& name) const;
   Job* job_of(const LaunchId& launch);
   void forget_old_jobs();
+  void restore_job(JobRecord record, ClusterMemory& memory, Now now);
+  void set_aside(Job& job, Now now);
+  void end_earlier_life(const std::string& why, Now now);
 
   // cluster_placement.cc: who starts, and what of each worker is in use.
   void schedule(Now now);
@@ -195,6 +245,7 @@ class ClusterState {
   Job* job_on(SessionId session, const LaunchId& launch, const WorkerRecord** worker);
   bool runs(const WorkerId& worker, const LaunchId& launch) const;
   bool may_have_run(const WorkerId& worker, const LaunchId& launch) const;
+  Failure no_such_worker(const WorkerId& id) const;
 
   // cluster_arrays.cc: tasks of arrays.
   void make_tasks(Job& job);
@@ -227,13 +278,18 @@ class ClusterState {
   bool may_restart(const Job& job) const;
   void form_again(Job& job, Now now);
   void start_clock(Job& job, Now now);
+  milliseconds restart_delay(const Job& job) const;
   void fail(Job& job, Verdict verdict, Now now);
   void review(Job& job, Now now);
+  bool may_review(Job& job, Now now);
   void review_stopping(Job& job, Now now);
   void expire(Job& job, Now now);
   std::vector<WorkerEvidence> worker_evidence(const Job& job, Now now) const;
   void apply(Job& job, RankRecord& rank, const RankChange& change, Now now);
-  void rank_exited(Job& job, RankRecord& rank, const RankExit& exit, Now now);
+  void rank_joined(Job& job, RankRecord& rank, Now now);
+  void rank_exited(Job& job, RankRecord& rank, RankExit exit, Now now);
+  void look_for_hang(Job& job, Now now);
+  void moved(Job& job, Now now);
   void lose_rank(RankRecord& rank, Now now);
   void report(Job& job);
   bool all_accounted(const Job& job) const;
@@ -262,6 +318,7 @@ class ClusterState {
   Instant scheduled_at_;
   std::optional<Instant> schedule_at_;  // again
   LeaseEpochs epochs_{1};
+  uint64_t life_ = 0;
   std::map<std::string, JobId> by_key_;
   std::vector<Effect> effects_;
   uint64_t last_job_ = 0;

@@ -41,6 +41,14 @@ struct RankProgress {
   std::string codec;
   uint64_t collective_sequence = 0;  // operations begun; who is behind, hangs
   std::string operation;             // the one that is running, "" between operations
+  // When it was asked for: what the thread that trains is doing, the innermost frame first.
+  std::vector<std::string> stack;
+};
+
+// What a report is answered with.
+struct ReportAnswer {
+  bool stop_requested = false;  // at the rank's next convenience
+  bool stack_wanted = false;    // with its next report
 };
 
 // Said by a rank that is about to stop because something failed: the evidence of a victim or a
@@ -75,8 +83,7 @@ class Coordinator {
   virtual Result<std::string> store_compare_set(const std::string& key, const std::string& expected,
                                                 const std::string& desired) = 0;
 
-  // Returns true when the rank is asked to stop at its next convenience.
-  virtual Result<bool> report(const RankProgress& progress) = 0;
+  virtual Result<ReportAnswer> report(const RankProgress& progress) = 0;
   virtual Result<void> report_fault(const RankFault& fault) = 0;
   // The rank has done its work and will exit: its absence from now on is no failure.
   virtual Result<void> leave() = 0;

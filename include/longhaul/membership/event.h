@@ -27,6 +27,7 @@ enum class EventKind {
   kWorkerLost,
   kWorkerDrained,  // an operator wants no new work on it
   kWorkerUndrained,
+  kWorkerForgotten,  // one that was lost: by an operator, or because that was long ago
 };
 // "master started", "job submitted", ...
 std::string_view to_string(EventKind kind);

@@ -37,6 +37,7 @@ struct ExplainFacts {
   std::vector<WorkerId> unprepared;             // asked whether they can start it, no answer yet
   std::optional<milliseconds> acts_in;  // starting: it fails; stopping: SIGKILL, or ranks are lost
   bool killed = false;                  // stopping: SIGKILL was sent
+  milliseconds quiet{0};                // nothing has moved for so long, if it hangs
 };
 
 struct ExplainedNode {
@@ -50,9 +51,13 @@ struct Explanation {
   JobId job;
   JobState state = JobState::kPending;
   std::string reason;                // never empty
+  std::vector<std::string> details;  // the stack of a rank that keeps the others waiting
   std::vector<std::string> help;     // what would help, or where to look; most useful first
   std::vector<ExplainedNode> nodes;  // while it waits
   std::vector<JobAhead> ahead;       // while it waits
+  // Those that were left out of the two.
+  size_t more_nodes = 0;
+  size_t more_ahead = 0;
 };
 
 Explanation explain(const ExplainFacts& facts);

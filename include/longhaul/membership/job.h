@@ -36,6 +36,7 @@ struct ArrayJobSpec {
   int max_oom_attempts = FaultBudgets{}.out_of_memory;
   int max_preemptions = 0;                        // any number
   uint64_t max_result_bytes = uint64_t{8} << 20;  // a task that gives more has failed
+  bool warm = false;  // one process takes many inputs, a line each (control/worker/warm_process.h)
 
   bool operator==(const ArrayJobSpec&) const = default;
 };
@@ -67,6 +68,7 @@ struct JobSpec {
   PlacementStyle placement = PlacementStyle::kPack;
   int priority = 0;             // higher first, then in order of submission
   bool wait_for_nodes = false;  // one that no known worker could ever run waits for new ones
+  bool terminal = false;        // stdout and stderr are pseudo terminals, not pipes
 
   int max_restarts_after(FaultKind kind) const;
   // Of an array: for one task.
@@ -156,8 +158,9 @@ enum class FailureClass {
   kTimeLimit,
   kTasks,  // of an array: some were given up, or none succeeded
   kOutOfMemory,
-  kKilled,     // by SIGKILL, which nobody of ours sent
-  kPreempted,  // its worker was told to stop
+  kKilled,        // by SIGKILL, which nobody of ours sent
+  kPreempted,     // its worker was told to stop
+  kStateDamaged,  // its rows in the master's database cannot be read
 };
 std::string_view to_string(FailureClass failure_class);
 // Whose budget an attempt that failed so counts against.
@@ -179,9 +182,33 @@ struct FailureReport {
   std::vector<Rank> victims;
 };
 
+// Nothing moves: no rank has begun a step or a collective for a while. It may be a hang, or a long
+// piece of work of one rank; it is shown, and decides nothing.
+struct Hang {
+  std::optional<Rank> rank;        // who is behind; absent: nobody
+  std::vector<Rank> waiting;       // for it, or all for each other
+  uint64_t unix_ms_since = 0;      // nothing has moved since
+  std::string message;             // one sentence
+  std::string process_state;       // of its process, from /proc: "T" when it is stopped
+  std::vector<std::string> stack;  // of its thread that trains, the innermost frame first
+
+  bool operator==(const Hang&) const = default;
+};
+
 struct GivenUpTask {
-  TaskIndex task = 0;
+  uint64_t task = 0;   // as its user calls it: its index, or its place from 0 on
   std::string reason;  // of its last failure
+};
+
+// Who asked that a job be stopped. It is what the client said, and nothing proves it.
+struct StopOrigin {
+  std::string user;
+  std::string host;
+  std::string command;   // "longhaul stop j3"
+  uint64_t unix_ms = 0;  // when the master heard it
+
+  // "ann on host-a: longhaul stop j3"; "a user" when nothing was said.
+  std::string text() const;
 };
 
 // How far an array has come.
@@ -193,6 +220,7 @@ struct ArrayStatus {
 
 struct JobStatus {
   JobId id;
+  uint64_t life = 0;  // of the master's state when it was submitted
   JobSpec spec;
   JobState state = JobState::kPending;
   std::string reason;  // why it waits, or how it ended
@@ -200,6 +228,7 @@ struct JobStatus {
   std::vector<RankRecord> ranks;
   std::optional<ArrayStatus> array;
   std::optional<FailureReport> failure;
+  std::optional<Hang> hang;  // while nothing moves
   int exit_code = 0;
   int restarts = 0;                             // after failures of its own
   int node_restarts = 0;                        // after lost workers
@@ -211,6 +240,7 @@ struct JobStatus {
   uint64_t unix_ms_ended = 0;
   // While it waits and has a reservation: it starts then at the latest. 0: nobody knows.
   uint64_t unix_ms_expected_start = 0;
+  std::optional<StopOrigin> stopped_by;  // who asked first
 
   int restarts_after(FaultKind kind) const;
   void count_restart(FaultKind kind);

@@ -26,9 +26,12 @@ struct JobRecord {
   int master_port = 0;
   std::map<WorkerId, WorkerEvidence> lost_workers;
   std::optional<Verdict> verdict;
+  std::optional<Instant> started_at;  // the first time; what a time limit counts from
   std::string stop_reason;
   milliseconds stop_grace{0};
   bool killed = false;  // the grace is over, SIGKILL was asked for
+  // Not empty, and not kept: what of it could not be read. It cannot go on.
+  std::string damage;
 };
 
 }  // namespace longhaul

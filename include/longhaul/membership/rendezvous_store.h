@@ -1,6 +1,7 @@
 // The key-value store over which the ranks of one (job, generation) find each other: c10d::Store's
 // operations as values. A wait is answered when its keys come, when its time is over, or at once
-// when the job is failing.
+// when the job is failing. A call costs no more for the others that wait, but for those that it
+// answers.
 //
 // Thread safety: none; the master's owner thread holds it.
 #pragma once
@@ -8,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -57,7 +59,8 @@ struct StoreChange {
 
 class RendezvousStore {
  public:
-  // What one job may keep here; beyond it a call is refused with kInvalid.
+  // What one job may keep here, and the keys that its calls may wait for; beyond it a call is
+  // refused with kInvalid.
   static constexpr size_t kMaxBytes = size_t{64} << 20;
   static constexpr size_t kMaxWaits = 100'000;
   // Answers kept for each worker, for calls that come again. It has fewer under way at once.
@@ -85,11 +88,14 @@ class RendezvousStore {
   size_t wait_count() const { return waits_.size(); }
 
  private:
+  using WaitId = uint64_t;  // in the order of the calls
   struct Wait {
     StoreCaller caller;
     StoreCommand command;
     Instant since;
     Instant deadline;
+    size_t seen = 0;        // so many of its keys have been there
+    std::string missing{};  // one that is not
   };
 
   std::optional<Failure> refuse(const StoreCommand& command) const;
@@ -97,16 +103,26 @@ class RendezvousStore {
   StoreResult add(const std::string& key, int64_t amount);
   StoreResult compare_set(const StoreCommand& command);
   bool has_all(const std::vector<std::string>& keys) const;
+  // The key that a wait goes on waiting for; nullptr: all are there.
+  const std::string* missing_key(Wait* wait) const;
+  void add_wait(Wait wait);
+  Wait take_wait(WaitId id);
   void put(const std::string& key, std::string value);
   std::optional<StoreResult> answered_before(const StoreCaller& caller) const;
   void keep_answer(const StoreCaller& caller, const StoreResult& result);
-  void answer_ready(std::vector<StoreReply>& replies);
+  void answer_waiting_for(const std::string& key, std::vector<StoreReply>& replies);
 
   std::map<std::string, std::string> values_;
   std::map<std::string, std::map<uint64_t, StoreResult>> answered_;  // by worker and call
   std::vector<StoreChange> changes_;
   size_t bytes_ = 0;
-  std::vector<Wait> waits_;
+  std::map<WaitId, Wait> waits_;
+  WaitId last_wait_ = 0;
+  size_t wait_bytes_ = 0;  // of their keys
+  // Where to find them; each wait has one place in each.
+  std::map<std::string, std::set<WaitId>> by_missing_key_;
+  std::set<std::pair<Instant, WaitId>> by_deadline_;
+  std::set<std::pair<Rank, WaitId>> by_rank_;
   std::optional<std::string> failing_;
 };
 

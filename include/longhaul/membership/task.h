@@ -23,6 +23,7 @@ enum class TaskState : uint8_t {
   kCancelled = 5,
 };
 constexpr size_t kTaskStates = 6;
+constexpr uint32_t kNotMeasured = 0xFFFFFFFF;
 std::string_view to_string(TaskState state);
 inline bool has_ended(TaskState state) {
   return state == TaskState::kDone || state == TaskState::kQuarantined ||
@@ -40,6 +41,8 @@ struct TaskRecord {
   FaultCounts failures{};
   std::optional<FaultKind> last_fault;
   std::string reason;  // of the last failure; until the task is done
+  // How long the process of the last attempt that ended ran; kNotMeasured: nobody said.
+  uint32_t ran_ms = kNotMeasured;
 
   Lease lease() const { return {task, attempt, epoch, holder.incarnation}; }
   bool operator==(const TaskRecord&) const = default;

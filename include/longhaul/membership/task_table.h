@@ -90,11 +90,13 @@ class TaskTable {
   // task of an earlier stage was retried.
   TaskIndex grantable() const;
 
-  // The work of this lease is done, and its result may be kept.
-  CommitOutcome commit(const Lease& lease);
+  // The work of this lease is done, and its result may be kept. `ran_ms` here and below: see
+  // TaskRecord.
+  CommitOutcome commit(const Lease& lease, uint32_t ran_ms = kNotMeasured);
 
   // `reason` is one line for people. A preempted task waits again at once, others back off first.
-  FailOutcome fail(const Lease& lease, FaultKind kind, std::string reason, Instant now);
+  FailOutcome fail(const Lease& lease, FaultKind kind, std::string reason, Instant now,
+                   uint32_t ran_ms = kNotMeasured);
 
   // All leases of this incarnation end as node faults. Returns how many those were.
   size_t worker_lost(const std::string& incarnation, const std::string& reason, Instant now);
@@ -153,6 +155,7 @@ class TaskTable {
     LeaseEpoch epoch = 0;
     uint32_t attempt = 0;
     uint32_t holder = 0;  // index into holders_
+    uint32_t ran_ms = kNotMeasured;
     FaultCounts failures{};
     std::optional<FaultKind> last_fault;
     TaskState state = TaskState::kWaiting;

@@ -27,6 +27,8 @@ struct WorkerOptions {
   milliseconds most_margin{5000};     // that irregular heartbeats may add to both
   milliseconds return_grace{30'000};  // after a master's restart, for workers to dial again
   size_t keep_lost = 100;             // lost workers shown to people
+  // One that has been lost for so long is forgotten, and that it was drained with it.
+  milliseconds forget_lost_after{milliseconds(7LL * 24 * 3600 * 1000)};
 };
 
 struct WorkerRecord {
@@ -37,6 +39,7 @@ struct WorkerRecord {
   Instant last_heard;
   uint64_t unix_ms_last_heard = 0;
   std::string why_lost;
+  Instant lost_at;  // while it is LOST
   HeartbeatJitter jitter;
   bool drained = false;  // by an operator; kept by the id, whoever registers under it
 };
@@ -61,10 +64,15 @@ class WorkerTable {
 
   // False: there is no such worker.
   bool drain(const WorkerId& id, bool drained);
+  // False: there is no such worker, or it is not LOST.
+  bool forget(const WorkerId& id);
 
   // A worker that an earlier life of this master knew: UNREACHABLE until it dials again, LOST when
   // it has not within return_grace.
   void restore(WorkerRecord worker, Now now);
+
+  // All of them are LOST. Returns those that were not.
+  std::vector<WorkerId> lose_all(const std::string& why, Now now);
 
   // Anything that came on the stream counts as a sign of life. Returns true when that made it
   // READY.
@@ -73,10 +81,10 @@ class WorkerTable {
   bool heartbeat(SessionId session, Now now);
 
   // The stream broke, or (`goodbye`) was ended by the worker, which is LOST then.
-  void session_closed(SessionId session, bool goodbye);
+  void session_closed(SessionId session, bool goodbye, Now now);
 
-  // Moves silent workers on; returns those that changed, and those lost long ago that are
-  // forgotten now.
+  // Moves silent workers on; returns those that changed, and those lost long ago, or as the
+  // keep_lost + 1st, that are forgotten now.
   std::vector<WorkerId> sweep(Instant now);
   std::optional<Instant> next_deadline() const;
   // The master could not listen for `gap`: nobody is silent for that.
@@ -95,10 +103,14 @@ class WorkerTable {
   milliseconds unreachable_after(const WorkerRecord& worker) const;
   milliseconds lost_after(const WorkerRecord& worker) const;
   WorkerId free_id(const WorkerRegistration& registration) const;
+  using Workers = std::map<WorkerId, WorkerRecord>;
+  Workers::iterator erase(Workers::iterator worker);
+  void forget_long_lost(Instant now, std::vector<WorkerId>& forgotten);
   void forget_oldest_lost(std::vector<WorkerId>& forgotten);
+  static void lose(WorkerRecord& worker, std::string why, Instant now);
 
   WorkerOptions options_;
-  std::map<WorkerId, WorkerRecord> workers_;
+  Workers workers_;
   std::unordered_map<SessionId, WorkerRecord*>
       by_session_;  // nodes of workers_ stay where they are
 };

@@ -13,7 +13,14 @@
 // worker first, so that it knows the culprit from its victims. A longhaul::Error then ends the
 // process with "rank 2: longhaul::CollectiveError: ..." on stderr and exit code 1 (no signal, no
 // core); any other exception goes on to the handler that was there before. SIGPIPE is
-// ignored from then on, as in every Python program, unless the program handles it.
+// ignored from then on, as in every Python program, unless the program handles it. SIGTERM, unless
+// the program handles it, is what should_stop() tells of. Standard output is written line by line
+// (as in a terminal), so that lines are seen while the program runs and survive its crash; what a
+// program has made unbuffered stays so.
+//
+// init() may be called again, while a World lives or after it is gone, and so may several programs
+// one after the other in one rank: each time all ranks meet anew, and the number of calls is what
+// must be the same on all of them. Of several Worlds at once the newest one's progress is shown.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -45,11 +52,11 @@ struct TrainingProgress {
   int64_t total_steps = 0;
   std::optional<double> loss = std::nullopt;
   double tokens_per_second = 0;  // of this rank's own input
-  std::string codec = {};        // as CodecSpec::str() gives it
+  std::string codec = {};        // as CodecSpec::str() gives it; empty: what is in use, and why
 };
 
-// Thread safety: accessors, report() and should_stop() from any thread; barrier() from the thread
-// that trains.
+// Thread safety: accessors, report() and should_stop() from any thread; barrier() and
+// agree_to_stop() from the thread that trains.
 class World {
  public:
   // In order: sends the last report and says goodbye. While an exception passes through: reports a
@@ -75,9 +82,19 @@ class World {
   // Cheap: keeps the values; a thread tells the worker about once a second, with the communicator's
   // counts, also when nothing new was reported (its sign of life). Does nothing without a worker.
   void report(const TrainingProgress& progress);
-  // Whether the worker asked this rank to stop at its next convenience (`longhaul stop`). Ranks may
-  // learn it at different steps: agree (an all-reduce of the flag) before leaving the loop.
+  // Whether this rank was asked to stop: by SIGTERM, which a worker sends (`longhaul stop`, a time
+  // limit, a worker that shuts down) and torchrun too, or by its worker's word. True from then on,
+  // until the grace is over and SIGKILL comes (`--grace`; 5 s unless said otherwise). A program
+  // that has not asked once within 2 s of the signal ends by SIGTERM as any other. Ranks learn of
+  // it at different steps: one that leaves the loop on its own leaves the others waiting. Where
+  // they train together, ask agree_to_stop().
   bool should_stop() const;
+  // Collective, from the thread that trains: whether any rank should stop, the same answer on every
+  // rank in the same call, so that all leave the loop after the same step:
+  //   if (world.agree_to_stop()) { save_checkpoint(); break; }
+  // Costs an all-reduce of four bytes, a round trip or two: over slow links ask every so many
+  // steps. Once it has said yes it says so at once. Errors: CollectiveError.
+  bool agree_to_stop();
 
  private:
   friend World init(const InitOptions& options);

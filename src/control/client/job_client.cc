@@ -1,14 +1,21 @@
 #include "longhaul/control/job_client.h"
 
+#include <errno.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
 #include <random>
 #include <utility>
 
+#include "control/client/connection.h"
 #include "control/client/job_watch.h"
-#include "control/common/channel.h"
 #include "control/common/compression.h"
 #include "control/common/event_proto.h"
 #include "control/common/job_proto.h"
 #include "longhaul/base/strings.h"
+#include "longhaul/membership/user_text.h"
 
 namespace longhaul {
 namespace {
@@ -16,10 +23,23 @@ namespace {
 // Of inputs in one message, with a little for each.
 constexpr size_t kChunkBytes = size_t{1} << 20;
 constexpr size_t kInputOverhead = 8;
+constexpr size_t kMaxInputBytes = size_t{15} << 20;  // a chunk has 16 MiB at most
 
 std::string fresh_submission_key() {
   std::random_device random;
   return str_cat(std::hex, random(), random(), random(), random());
+}
+
+// Of an input of an array, the `count`th: what there is against it.
+std::optional<Failure> why_bad(const Result<bool>& read, const std::string& input, uint64_t count) {
+  if (!read) return read.failure();
+  if (count > kMaxTasks) {
+    return Failure{ErrorKind::kInvalid, str_cat("an array has ", kMaxTasks, " tasks at most")};
+  }
+  if (input.size() <= kMaxInputBytes) return std::nullopt;
+  return Failure{ErrorKind::kInvalid, str_cat("input ", count, " has ", format_bytes(input.size()),
+                                              ", and ", format_bytes(kMaxInputBytes),
+                                              " is the most: pass the name of a file instead")};
 }
 
 WorkerState state_from(v1::NodeState state) {
@@ -53,51 +73,203 @@ NodeInfo node_from(const v1::Node& proto) {
   return node;
 }
 
+TaskOutcome outcome_from(v1::TaskOutcome outcome) {
+  switch (outcome) {
+    case v1::TASK_OUTCOME_GIVEN_UP:
+      return TaskOutcome::kGivenUp;
+    case v1::TASK_OUTCOME_CANCELLED:
+      return TaskOutcome::kCancelled;
+    default:
+      return TaskOutcome::kDone;
+  }
+}
+
+// All but the bytes; its texts are those of `message`.
+ResultPiece described(const v1::TaskResult& message) {
+  ResultPiece piece;
+  piece.task = message.task();
+  piece.attempt = message.attempt();
+  piece.outcome = outcome_from(message.outcome());
+  piece.input = message.input();
+  piece.worker = message.worker_id();
+  if (message.has_ran_ms()) piece.ran_ms = message.ran_ms();
+  piece.error = message.error();
+  piece.input_damaged = message.input_damaged();
+  piece.size = message.result_bytes();
+  return piece;
+}
+
+std::string this_user() {
+  const passwd* user = ::getpwuid(::geteuid());
+  return user != nullptr ? user->pw_name : str_cat("uid ", ::geteuid());
+}
+
+std::string this_host() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
+}
+
+StopOrigin completed(StopOrigin origin) {
+  if (origin.user.empty()) origin.user = this_user();
+  if (origin.host.empty()) origin.host = this_host();
+  if (origin.command.empty()) origin.command = program_invocation_short_name;
+  return origin;
+}
+
+// Makes results of what comes on one stream after the other: each goes on in the middle of the
+// result in which the one before broke.
+class ResultPieces {
+ public:
+  using Each = std::function<bool(const ResultPiece&)>;
+  ResultPieces(v1::GetResultsRequest request, const Each& each)
+      : request_(std::move(request)), each_(each) {}
+
+  Connection::Try read(v1::JobService::Stub& stub) {
+    grpc::ClientContext context;
+    const auto stream = stub.GetResults(&context, request_);
+    frames_.reset();
+    bool heard = false;
+    for (v1::TaskResult message; wanted_ && stream->Read(&message); heard = true) take(message);
+    if (!wanted_) context.TryCancel();
+    const grpc::Status status = stream->Finish();
+    return {wanted_ ? status : grpc::Status::OK, heard};
+  }
+
+  bool wanted() const { return wanted_; }
+
+ private:
+  void take(const v1::TaskResult& message) {
+    if (passed_over_ && message.task() == head_.task()) return;  // what is left of it
+    passed_over_ = false;
+    if (given_ > 0 && message.task() != head_.task()) {
+      end("the master came back without the rest of it");
+      passed_over_ = false;
+      if (!wanted_) return;
+    }
+    if (!frames_) begin(message);
+    if (!message.damaged().empty()) return end(message.damaged());
+    Result<void> taken = add(message);
+    if (!wanted_ || (taken && message.more())) return;
+    const bool has_result = outcome_from(head_.outcome()) == TaskOutcome::kDone;
+    if (taken && has_result) taken = frames_->finish(message.result_bytes());
+    end(taken ? std::string() : taken.failure().message);
+  }
+
+  // The first message of a result says all about its task.
+  void begin(const v1::TaskResult& message) {
+    frames_.emplace();
+    head_ = message;
+    request_.set_first_task(message.task());
+    request_.set_behind_first(false);
+  }
+
+  // Gives what has not been given on an earlier stream.
+  Result<void> add(const v1::TaskResult& message) {
+    ResultPiece piece = described(head_);
+    uint64_t begin = frames_->size();
+    return frames_->add(message.result(), [&](std::string_view bytes) {
+      const uint64_t end = begin + bytes.size();
+      const size_t known = std::min<uint64_t>(given_ - std::min(given_, begin), bytes.size());
+      piece.offset = begin + known;
+      piece.data = bytes.substr(known);
+      begin = end;
+      if (piece.data.empty()) return true;
+      given_ = end;
+      wanted_ = each_(piece);
+      return wanted_;
+    });
+  }
+
+  void end(const std::string& damage) {
+    frames_.reset();
+    given_ = 0;
+    passed_over_ = !damage.empty();
+    request_.set_first_task(head_.task());
+    request_.set_behind_first(true);
+    ResultPiece piece = described(head_);
+    piece.offset = piece.size;
+    piece.last = true;
+    piece.damaged = damage;
+    wanted_ = each_(piece);
+  }
+
+  v1::GetResultsRequest request_;  // for what has not been given yet
+  const Each& each_;
+  std::optional<Decompressor> frames_;
+  v1::TaskResult head_;
+  uint64_t given_ = 0;        // bytes of that task's result
+  bool passed_over_ = false;  // it was damaged
+  bool wanted_ = true;
+};
+
 }  // namespace
+
+std::string_view to_string(TaskOutcome outcome) {
+  switch (outcome) {
+    case TaskOutcome::kDone:
+      return "done";
+    case TaskOutcome::kGivenUp:
+      return "given up";
+    case TaskOutcome::kCancelled:
+      return "cancelled";
+  }
+  return "unknown";
+}
 
 class JobClient::Impl {
  public:
-  Impl(std::string address, milliseconds call_timeout)
-      : address_(std::move(address)),
-        call_timeout_(call_timeout),
-        stub_(v1::JobService::NewStub(make_channel(address_))) {}
+  Impl(const std::string& address, ClientOptions options)
+      : connection_(std::make_shared<Connection>(address, std::move(options))) {}
 
   template <typename Request, typename Reply>
   Result<Reply> call(grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*,
                                                                   const Request&, Reply*),
                      const Request& request) {
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + call_timeout_);
-    Reply reply;
-    const grpc::Status status = ((*stub_).*method)(&context, request, &reply);
-    if (!status.ok()) return master_failure(status, whom());
-    return reply;
+    return connection_->call(method, request);
   }
 
-  std::string whom() const { return "master at " + address_; }
+  // What a stream that may be begun again must call the job: "last" may be another one by then.
+  Result<JobId> id_of(const std::string& job, JobClient& client) {
+    if (connection_->options().patience.count() == 0 || job.empty()) return job;
+    const Result<JobStatus> status = client.get(job);
+    if (!status) return status.failure();
+    return status->id;
+  }
 
-  const std::string address_;
-  const milliseconds call_timeout_;
+  // Of a call about a job that was heard of before: that very one is meant.
+  template <typename Request>
+  void name(Request* request, const std::string& job) const {
+    request->set_job(job);
+    request->set_life(lives_->of(job));
+  }
+  JobStatus heard(const v1::JobStatus& status) {
+    lives_->learn(status.job_id(), status.life());
+    return from_proto(status);
+  }
+
   // Shared with the watches, which may outlive the client.
-  const std::shared_ptr<v1::JobService::Stub> stub_;
+  const std::shared_ptr<Connection> connection_;
+  const std::shared_ptr<JobLives> lives_ = std::make_shared<JobLives>();
 };
 
-JobClient::JobClient(const std::string& address, milliseconds call_timeout)
-    : impl_(std::make_unique<Impl>(address, call_timeout)) {}
+JobClient::JobClient(const std::string& address, ClientOptions options)
+    : impl_(std::make_unique<Impl>(address, std::move(options))) {}
 
 JobClient::~JobClient() = default;
 
 const std::string& JobClient::address() const {
-  return impl_->address_;
+  return impl_->connection_->address();
 }
 
 Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submission_key,
                                 const std::vector<std::string>& inputs) {
+  // Also because a message whose text is no text would be refused without a word.
+  if (const auto unusable = why_unusable_text(spec)) return *unusable;
   size_t bytes = 0;
   for (const std::string& input : inputs) bytes += input.size();
   if (bytes > kChunkBytes) {
     size_t at = 0;
-    const auto next = [&](std::string* input) {
+    const auto next = [&](std::string* input) -> Result<bool> {
       if (at == inputs.size()) return false;
       *input = inputs[at++];
       return true;
@@ -110,14 +282,16 @@ Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submissi
   request.mutable_inputs()->Assign(inputs.begin(), inputs.end());
   const Result<v1::SubmitJobReply> reply = impl_->call(&v1::JobService::Stub::SubmitJob, request);
   if (!reply) return reply.failure();
+  impl_->lives_->learn(reply->job_id(), reply->life());
   return reply->job_id();
 }
 
-Result<JobId> JobClient::submit_array(JobSpec spec, const std::function<bool(std::string*)>& next,
+Result<JobId> JobClient::submit_array(JobSpec spec, const NextInput& next,
                                       const std::string& submission_key) {
+  if (const auto unusable = why_unusable_text(spec)) return *unusable;
   grpc::ClientContext context;
   v1::SubmitJobReply reply;
-  const auto stream = impl_->stub_->SubmitArray(&context, &reply);
+  const auto stream = impl_->connection_->stub().SubmitArray(&context, &reply);
   v1::SubmitArrayRequest request;
   size_t bytes = 0;
   uint64_t tasks = 0;
@@ -127,20 +301,20 @@ Result<JobId> JobClient::submit_array(JobSpec spec, const std::function<bool(std
     request.Clear();
     bytes = 0;
   };
-  for (std::string input; open && tasks < kMaxTasks && next(&input); ++tasks) {
+  std::optional<Failure> bad;
+  for (std::string input; open && !bad;) {
+    const Result<bool> some = next(&input);
+    if (some && !*some) break;
+    bad = why_bad(some, input, ++tasks);
     bytes += input.size() + kInputOverhead;
     request.mutable_inputs()->add_inputs(std::move(input));
-    if (bytes >= kChunkBytes) send();
+    if (bytes >= kChunkBytes && !bad) send();
   }
-  if (open && (tasks == 0 || tasks == kMaxTasks)) {
-    std::string one_more;
-    if (tasks == 0 || next(&one_more)) {
-      context.TryCancel();
-      (void)stream->Finish();
-      return Failure{ErrorKind::kInvalid,
-                     tasks == 0 ? "there is not one input"
-                                : str_cat("an array has ", kMaxTasks, " tasks at most")};
-    }
+  if (open && tasks == 0) bad = Failure{ErrorKind::kInvalid, "there is not one input"};
+  if (bad) {
+    context.TryCancel();
+    (void)stream->Finish();
+    return *bad;
   }
   if (bytes > 0) send();
   spec.array->tasks = static_cast<TaskIndex>(tasks);
@@ -150,44 +324,54 @@ Result<JobId> JobClient::submit_array(JobSpec spec, const std::function<bool(std
   send();
   stream->WritesDone();
   const grpc::Status status = stream->Finish();
-  if (!status.ok()) return master_failure(status, impl_->whom());
+  if (!status.ok()) return master_failure(status, impl_->connection_->whom());
+  impl_->lives_->learn(reply.job_id(), reply.life());
   return reply.job_id();
 }
 
 Result<std::vector<JobStatus>> JobClient::list(bool include_ended) {
   v1::ListJobsRequest request;
   request.set_include_ended(include_ended);
-  const Result<v1::ListJobsReply> reply = impl_->call(&v1::JobService::Stub::ListJobs, request);
-  if (!reply) return reply.failure();
   std::vector<JobStatus> jobs;
-  for (const v1::JobStatus& job : reply->jobs()) jobs.push_back(from_proto(job));
+  for (bool more = true; more;) {
+    const Result<v1::ListJobsReply> page = impl_->call(&v1::JobService::Stub::ListJobs, request);
+    if (!page) return page.failure();
+    for (const v1::JobStatus& job : page->jobs()) jobs.push_back(from_proto(job));
+    more = page->more() && page->jobs_size() > 0;
+    if (more) request.set_after(jobs.back().id);
+  }
   return jobs;
 }
 
 Result<JobStatus> JobClient::get(const std::string& job) {
   v1::GetJobRequest request;
-  request.set_job(job);
+  impl_->name(&request, job);
   const Result<v1::GetJobReply> reply = impl_->call(&v1::JobService::Stub::GetJob, request);
   if (!reply) return reply.failure();
-  return from_proto(reply->status());
+  return impl_->heard(reply->status());
 }
 
 Result<JobStatus> JobClient::stop(const std::string& job, const StopOptions& options) {
   v1::StopJobRequest request;
-  request.set_job(job);
+  impl_->name(&request, job);
   request.set_grace_ms(static_cast<uint32_t>(options.grace.count()));
   request.set_force(options.force);
+  *request.mutable_by() = to_proto(completed(options.by));
   const Result<v1::StopJobReply> reply = impl_->call(&v1::JobService::Stub::StopJob, request);
   if (!reply) return reply.failure();
-  return from_proto(reply->status());
+  return impl_->heard(reply->status());
 }
 
 Result<std::vector<NodeInfo>> JobClient::nodes() {
-  const Result<v1::ListNodesReply> reply =
-      impl_->call(&v1::JobService::Stub::ListNodes, v1::ListNodesRequest());
-  if (!reply) return reply.failure();
+  v1::ListNodesRequest request;
   std::vector<NodeInfo> nodes;
-  for (const v1::Node& node : reply->nodes()) nodes.push_back(node_from(node));
+  for (bool more = true; more;) {
+    const Result<v1::ListNodesReply> page = impl_->call(&v1::JobService::Stub::ListNodes, request);
+    if (!page) return page.failure();
+    for (const v1::Node& node : page->nodes()) nodes.push_back(node_from(node));
+    more = page->more() && page->nodes_size() > 0;
+    if (more) request.set_after(nodes.back().id);
+  }
   return nodes;
 }
 
@@ -208,28 +392,38 @@ Result<NodeInfo> JobClient::drain(const WorkerId& worker, bool drained) {
   return node_from(reply->node());
 }
 
+Result<void> JobClient::forget(const WorkerId& worker) {
+  v1::ForgetNodeRequest request;
+  request.set_worker_id(worker);
+  const Result<v1::ForgetNodeReply> reply = impl_->call(&v1::JobService::Stub::ForgetNode, request);
+  if (!reply) return reply.failure();
+  return {};
+}
+
 Result<void> JobClient::events(const EventOptions& options,
                                const std::function<bool(const ClusterEvent&)>& each) {
   v1::WatchEventsRequest request;
-  request.set_job(options.job);
+  const Result<JobId> id = impl_->id_of(options.job, *this);
+  request.set_job(id ? *id : options.job);  // the journal knows forgotten jobs, too
   request.set_worker_id(options.worker);
   request.set_since_unix_ms(options.since_unix_ms);
   request.set_after_number(options.after);
   request.set_follow(options.follow);
-  grpc::ClientContext context;
-  if (options.limit.count() > 0) {
-    context.set_deadline(std::chrono::system_clock::now() + options.limit);
-  }
-  const auto stream = impl_->stub_->WatchEvents(&context, request);
-  v1::Event message;
-  while (stream->Read(&message)) {
-    if (each(from_proto(message))) continue;
-    context.TryCancel();
-    return {};
-  }
-  const grpc::Status status = stream->Finish();
-  if (!status.ok()) return master_failure(status, impl_->whom());
-  return {};
+  bool wanted = true;
+  const auto read = [&]() -> Connection::Try {
+    grpc::ClientContext context;
+    const auto stream = impl_->connection_->stub().WatchEvents(&context, request);
+    bool heard = false;
+    for (v1::Event message; wanted && stream->Read(&message); heard = true) {
+      request.set_after_number(message.number());
+      wanted = each(from_proto(message));
+    }
+    if (!wanted) context.TryCancel();
+    const grpc::Status status = stream->Finish();
+    return {wanted ? status : grpc::Status::OK, heard};
+  };
+  return impl_->connection_->keep_up(read, impl_->connection_->options().on_link,
+                                     [&] { return wanted; });
 }
 
 Result<void> JobClient::results(const std::string& job, const ResultOptions& options,
@@ -242,62 +436,38 @@ Result<void> JobClient::results(const std::string& job, const ResultOptions& opt
     }
     result.task = piece.task;
     result.attempt = piece.attempt;
+    result.damaged = piece.damaged;
     return each(std::exchange(result, {}));
   });
 }
 
 Result<void> JobClient::result_pieces(const std::string& job, const ResultOptions& options,
                                       const std::function<bool(const ResultPiece&)>& each) {
+  const Result<JobId> id = impl_->id_of(job, *this);
+  if (!id) return id.failure();
   v1::GetResultsRequest request;
-  request.set_job(job);
-  request.set_first_task(options.first_task);
+  impl_->name(&request, *id);
+  if (options.first_task) request.set_first_task(*options.first_task);
   request.set_follow(options.follow);
-  grpc::ClientContext context;
-  const auto stream = impl_->stub_->GetResults(&context, request);
-  std::optional<Decompressor> frames;
-  bool wanted = true;
-  for (v1::TaskResult message; wanted && stream->Read(&message);) {
-    if (!frames) frames.emplace();
-    ResultPiece piece{message.task(), message.attempt(), message.result_bytes(), frames->size(), {},
-                      false};
-    Result<void> taken = frames->add(message.result(), [&](std::string_view bytes) {
-      piece.data = bytes;
-      wanted = each(piece);
-      piece.offset += bytes.size();
-      return wanted;
-    });
-    if (taken && wanted && !message.more()) {
-      taken = frames->finish(message.result_bytes());
-      piece.data = {};
-      piece.last = true;
-      if (taken) wanted = each(piece);
-      frames.reset();
-    }
-    if (!taken) {
-      context.TryCancel();
-      return Failure{taken.failure().kind,
-                     str_cat("task ", message.task(), ": ", taken.failure().message)};
-    }
-  }
-  if (!wanted) {
-    context.TryCancel();
-    return {};
-  }
-  const grpc::Status status = stream->Finish();
-  if (!status.ok()) return master_failure(status, impl_->whom());
-  return {};
+  request.set_all_ended(options.all_ended);
+  request.set_inputs(options.inputs);
+  request.set_only_failed(options.only_failed);
+  ResultPieces pieces(request, each);
+  return impl_->connection_->keep_up(
+      [&] { return pieces.read(impl_->connection_->stub()); },
+      impl_->connection_->options().on_link, [&] { return pieces.wanted(); });
 }
 
 std::unique_ptr<JobWatch> JobClient::watch(const std::string& job, const WatchOptions& options) {
   v1::WatchJobRequest request;
-  request.set_job(job);
+  impl_->name(&request, job);
   request.set_output(options.output);
   request.set_from_start(options.from_start);
   request.set_follow(options.follow);
   request.set_attempt(options.attempt);
   request.set_since_unix_ms(options.since_unix_ms);
   for (const Rank rank : options.only_ranks) request.add_only_ranks(static_cast<uint32_t>(rank));
-  return start_watch(impl_->stub_, request, impl_->whom());
+  return start_watch(impl_->connection_, request, impl_->lives_);
 }
 
 }  // namespace longhaul

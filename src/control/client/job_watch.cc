@@ -1,11 +1,13 @@
 #include "control/client/job_watch.h"
 
+#include <algorithm>
 #include <deque>
+#include <map>
+#include <tuple>
+#include <utility>
 
-#include "control/common/grpc_error.h"
 #include "control/common/job_proto.h"
 #include "longhaul/base/mutex.h"
-#include "longhaul/base/strings.h"
 #include "longhaul/base/thread.h"
 
 namespace longhaul {
@@ -14,9 +16,13 @@ namespace {
 // What the mailbox holds before the reading thread waits, and gRPC's flow control holds the master.
 constexpr size_t kMailboxBytes = size_t{4} << 20;
 
+// What an event takes, roughly.
 size_t weight(const WatchEvent& event) {
-  const auto* output = std::get_if<OutputPiece>(&event);
-  return output == nullptr ? 1 : output->data.size();
+  constexpr size_t kAny = 64;
+  constexpr size_t kRank = 400;
+  if (const auto* output = std::get_if<OutputPiece>(&event)) return kAny + output->data.size();
+  const auto* status = std::get_if<JobStatus>(&event);
+  return status == nullptr ? kAny : kAny + kRank * status->ranks.size();
 }
 
 OutputPiece output_from(const v1::Output& proto) {
@@ -24,12 +30,42 @@ OutputPiece output_from(const v1::Output& proto) {
           proto.offset(), proto.data(), proto.generation()};
 }
 
+// Output that a watch has had: a stream that is begun again brings it once more.
+class Received {
+ public:
+  // What of this piece is new; false: nothing.
+  bool cut_known(OutputPiece* piece) {
+    uint64_t& next = next_[{piece->generation, piece->rank, piece->is_stderr}];
+    const uint64_t end = piece->offset + piece->data.size();
+    if (end <= next) return false;
+    if (piece->offset < next) {
+      piece->data.erase(0, next - piece->offset);
+      piece->offset = next;
+    }
+    next = end;
+    bytes_ += piece->data.size();
+    return true;
+  }
+
+  // Of what the master keeps no more: so much had not come before.
+  uint64_t missed(uint64_t dropped) {
+    const uint64_t known = std::min(dropped, bytes_ + missed_);
+    missed_ += dropped - known;
+    return dropped - known;
+  }
+
+ private:
+  std::map<std::tuple<Generation, Rank, bool>, uint64_t> next_;
+  uint64_t bytes_ = 0;
+  uint64_t missed_ = 0;
+};
+
 class GrpcJobWatch final : public JobWatch {
  public:
-  // The stub is shared with the client and lives until the last of its watches has ended.
-  GrpcJobWatch(std::shared_ptr<v1::JobService::Stub> stub, const v1::WatchJobRequest& request,
-               std::string whom)
-      : stub_(std::move(stub)), request_(request), whom_(std::move(whom)) {
+  // The connection is shared with the client and lives until the last of its watches has ended.
+  GrpcJobWatch(std::shared_ptr<Connection> connection, v1::WatchJobRequest request,
+               std::shared_ptr<JobLives> lives)
+      : connection_(std::move(connection)), request_(std::move(request)), lives_(std::move(lives)) {
     reader_ = Thread("job-watch", [this] { read_all(); });
   }
 
@@ -47,33 +83,62 @@ class GrpcJobWatch final : public JobWatch {
   }
 
   void cancel() override {
-    context_.TryCancel();
     MutexLock lock(mutex_);
     cancelled_ = true;
+    if (context_ != nullptr) context_->TryCancel();
     changed_.notify_all();
   }
 
  private:
   void read_all() {
-    std::unique_ptr<grpc::ClientReader<v1::WatchJobEvent>> stream =
-        stub_->WatchJob(&context_, request_);
-    v1::WatchJobEvent proto;
-    while (stream->Read(&proto) && deliver(proto)) {
-    }
-    const grpc::Status status = stream->Finish();
+    const Result<void> read = connection_->keep_up(
+        [this] { return read_once(); },
+        [this](const std::optional<Failure>& lost) { push(LinkChanged{lost}, /*last=*/false); },
+        [this] { return wanted(); });
     WatchEnded ended;
-    if (!status.ok()) ended.failure = master_failure(status, whom_);
+    if (!read) ended.failure = read.failure();
     push(std::move(ended), /*last=*/true);
+  }
+
+  Connection::Try read_once() {
+    grpc::ClientContext context;
+    set_context(&context);
+    const auto stream = connection_->stub().WatchJob(&context, request_);
+    bool heard = false;
+    for (v1::WatchJobEvent event; stream->Read(&event) && deliver(event);) heard = true;
+    if (!wanted()) context.TryCancel();
+    const grpc::Status status = stream->Finish();
+    set_context(nullptr);
+    return {status, heard};
+  }
+
+  void set_context(grpc::ClientContext* context) {
+    MutexLock lock(mutex_);
+    context_ = context;
+    if (cancelled_ && context_ != nullptr) context_->TryCancel();
+  }
+
+  bool wanted() const {
+    MutexLock lock(mutex_);
+    return !cancelled_;
   }
 
   bool deliver(const v1::WatchJobEvent& proto) {
     switch (proto.event_case()) {
       case v1::WatchJobEvent::kStatus:
+        // Asked again, "last" may be another one by then, and so may this id after a restore.
+        request_.set_job(proto.status().job_id());
+        request_.set_life(proto.status().life());
+        lives_->learn(proto.status().job_id(), proto.status().life());
         return push(from_proto(proto.status()), false);
-      case v1::WatchJobEvent::kOutput:
-        return push(output_from(proto.output()), false);
-      case v1::WatchJobEvent::kOutputDroppedBytes:
-        return push(OutputDropped{proto.output_dropped_bytes()}, false);
+      case v1::WatchJobEvent::kOutput: {
+        OutputPiece piece = output_from(proto.output());
+        return !received_.cut_known(&piece) || push(std::move(piece), false);
+      }
+      case v1::WatchJobEvent::kOutputDroppedBytes: {
+        const uint64_t missed = received_.missed(proto.output_dropped_bytes());
+        return missed == 0 || push(OutputDropped{missed}, false);
+      }
       case v1::WatchJobEvent::EVENT_NOT_SET:
         return true;  // a newer master's event
     }
@@ -84,10 +149,7 @@ class GrpcJobWatch final : public JobWatch {
   bool push(WatchEvent event, bool last) {
     MutexLock lock(mutex_);
     while (bytes_ > kMailboxBytes && !cancelled_ && !last) changed_.wait(mutex_);
-    if (cancelled_ && !last) {
-      context_.TryCancel();
-      return false;
-    }
+    if (cancelled_ && !last) return false;
     bytes_ += weight(event);
     events_.push_back(std::move(event));
     closed_ = last;
@@ -112,13 +174,14 @@ class GrpcJobWatch final : public JobWatch {
     return event;
   }
 
-  const std::shared_ptr<v1::JobService::Stub> stub_;
-  const v1::WatchJobRequest request_;
-  const std::string whom_;
-  grpc::ClientContext context_;
+  const std::shared_ptr<Connection> connection_;
+  v1::WatchJobRequest request_;  // the reader's, as is the next one
+  Received received_;
+  const std::shared_ptr<JobLives> lives_;
 
   mutable Mutex mutex_;
   CondVar changed_;
+  grpc::ClientContext* context_ LONGHAUL_GUARDED_BY(mutex_) = nullptr;  // of the stream now open
   std::deque<WatchEvent> events_ LONGHAUL_GUARDED_BY(mutex_);
   size_t bytes_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   bool cancelled_ LONGHAUL_GUARDED_BY(mutex_) = false;
@@ -129,31 +192,10 @@ class GrpcJobWatch final : public JobWatch {
 
 }  // namespace
 
-std::unique_ptr<JobWatch> start_watch(std::shared_ptr<v1::JobService::Stub> stub,
-                                      const v1::WatchJobRequest& request, const std::string& whom) {
-  return std::make_unique<GrpcJobWatch>(std::move(stub), request, whom);
-}
-
-Failure master_failure(const grpc::Status& status, const std::string& whom) {
-  if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
-    return {ErrorKind::kDeadline, str_cat("no answer from the ", whom, " within the time allowed")};
-  }
-  if (status.error_code() != grpc::StatusCode::UNAVAILABLE) {
-    return {to_failure(status, "").kind, status.error_message()};
-  }
-  // "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect
-  // to remote host: Connection refused": only the end tells people something.
-  std::string reason = status.error_message();
-  constexpr std::string_view kLead = "Failed to connect to remote host: ";
-  constexpr std::string_view kLongLead =
-      "failed to connect to all addresses; last error: UNKNOWN: ";
-  if (const size_t at = reason.rfind(kLead); at != std::string::npos) {
-    reason = reason.substr(at + kLead.size());
-    if (!reason.empty() && reason[0] == 'C') reason[0] = 'c';
-  } else if (reason.starts_with(kLongLead)) {
-    reason = reason.substr(kLongLead.size());
-  }
-  return {ErrorKind::kUnavailable, str_cat("cannot reach the ", whom, ": ", reason)};
+std::unique_ptr<JobWatch> start_watch(std::shared_ptr<Connection> connection,
+                                      const v1::WatchJobRequest& request,
+                                      std::shared_ptr<JobLives> lives) {
+  return std::make_unique<GrpcJobWatch>(std::move(connection), request, std::move(lives));
 }
 
 }  // namespace longhaul

@@ -30,10 +30,15 @@ constexpr milliseconds kWaitSlack{5'000};
 // Between two tries while the worker takes calls but ends.
 constexpr milliseconds kRetryPause{20};
 
-using WallTime = std::chrono::system_clock::time_point;
+Instant now() {
+  return std::chrono::steady_clock::now();
+}
 
-WallTime wall_time() {
-  return std::chrono::system_clock::now();
+// As gRPC takes a deadline. Whoever sets the clock while a call is under way sets only that one
+// off.
+std::chrono::system_clock::time_point wall_time_at(Instant deadline) {
+  return std::chrono::system_clock::now() +
+         std::chrono::duration_cast<std::chrono::system_clock::duration>(deadline - now());
 }
 
 uint32_t to_timeout_ms(milliseconds timeout) {
@@ -58,13 +63,13 @@ bool counts_once(const v1::StoreRequest& request) {
 }
 
 // A repeated wait ends when the first one would have.
-void shorten(v1::StoreRequest& request, WallTime deadline) {
-  const auto left = deadline - kWaitSlack - wall_time();
+void shorten(v1::StoreRequest& request, Instant deadline) {
+  const auto left = deadline - kWaitSlack - now();
   const auto left_ms = std::chrono::ceil<milliseconds>(left);
   request.set_timeout_ms(std::min(request.timeout_ms(), to_timeout_ms(left_ms)));
 }
 template <typename Request>
-void shorten(Request&, WallTime) {}
+void shorten(Request&, Instant) {}
 
 }  // namespace
 
@@ -84,29 +89,29 @@ struct AgentClient::Impl {
   template <typename Request, typename Reply>
   Result<Reply> call(Method<Request, Reply> method, Request request,
                      milliseconds timeout = kCallTimeout) {
-    const WallTime deadline = wall_time() + timeout;
-    WallTime give_up = wall_time() + patience;
+    const Instant deadline = now() + timeout;
+    Instant give_up = now() + patience;
     const uint64_t number = number_of(request);
     for (bool was_lost = false;; shorten(request, deadline)) {
-      if (!channel->WaitForConnected(std::min(deadline, give_up))) return gone();
+      if (!channel->WaitForConnected(wall_time_at(std::min(deadline, give_up)))) return gone();
       Reply reply;
       const grpc::Status status = attempt(method, request, &reply, deadline, number);
       if (status.ok()) return reply;
       const Failure failure = to_failure(status, whom());
       if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return failure;
-      if (!std::exchange(was_lost, true)) give_up = wall_time() + patience;
-      if (wall_time() >= give_up) return failure;
+      if (!std::exchange(was_lost, true)) give_up = now() + patience;
+      if (now() >= give_up) return failure;
       std::this_thread::sleep_for(kRetryPause);
     }
   }
 
   template <typename Request, typename Reply>
   grpc::Status attempt(Method<Request, Reply> method, const Request& request, Reply* reply,
-                       WallTime deadline, uint64_t number) {
+                       Instant deadline, uint64_t number) {
     grpc::ClientContext context;
     context.AddMetadata("longhaul-token", token);
     if (number != 0) context.AddMetadata("longhaul-call", std::to_string(number));
-    context.set_deadline(deadline);
+    context.set_deadline(wall_time_at(deadline));
     return (stub.get()->*method)(&context, request, reply);
   }
 
@@ -245,11 +250,11 @@ Result<ShardAnswer> AgentClient::exchange_shards(const ShardExchange& exchange) 
   return from_proto(reply->shards());
 }
 
-Result<bool> AgentClient::report(const RankProgress& progress) {
+Result<ReportAnswer> AgentClient::report(const RankProgress& progress) {
   const Result<v1::ReportReply> reply =
       impl_->call(&v1::AgentService::Stub::Report, to_proto(progress));
   if (!reply) return reply.failure();
-  return reply->stop_requested();
+  return ReportAnswer{reply->stop_requested(), reply->stack_wanted()};
 }
 
 Result<void> AgentClient::report_fault(const RankFault& fault) {

@@ -1,11 +1,14 @@
 #include "control/common/event_proto.h"
 
+#include <algorithm>
+#include <span>
+
 namespace longhaul {
 namespace {
 
 // The enumerations have the same order; of the job's states the proto's zero is "unspecified".
 static_assert(static_cast<int>(EventKind::kOther) == v1::EVENT_KIND_UNSPECIFIED);
-static_assert(static_cast<int>(EventKind::kWorkerUndrained) == v1::EVENT_KIND_WORKER_UNDRAINED);
+static_assert(static_cast<int>(EventKind::kWorkerForgotten) == v1::EVENT_KIND_WORKER_FORGOTTEN);
 static_assert(static_cast<int>(JobState::kStopped) + 1 == v1::JOB_STATE_STOPPED);
 
 v1::JobState to_proto(JobState state) {
@@ -18,8 +21,20 @@ JobState from_proto(v1::JobState state) {
 }
 
 EventKind from_proto(v1::EventKind kind) {
-  const bool known = kind > v1::EVENT_KIND_UNSPECIFIED && kind <= v1::EVENT_KIND_WORKER_UNDRAINED;
+  const bool known = kind > v1::EVENT_KIND_UNSPECIFIED && kind <= v1::EVENT_KIND_WORKER_FORGOTTEN;
   return known ? static_cast<EventKind>(kind) : EventKind::kOther;
+}
+
+// Of each list in an explanation: more is nothing that anybody reads.
+constexpr size_t kExplained = 1000;
+
+uint32_t left_out(size_t count) {
+  return static_cast<uint32_t>(count - std::min(count, kExplained));
+}
+
+template <typename Value>
+std::span<const Value> first_of(const std::vector<Value>& values) {
+  return std::span(values).first(std::min(values.size(), kExplained));
 }
 
 }  // namespace
@@ -56,14 +71,17 @@ v1::ExplainJobReply to_proto(const Explanation& explanation) {
   proto.set_state(to_proto(explanation.state));
   proto.set_reason(explanation.reason);
   for (const std::string& help : explanation.help) proto.add_help(help);
-  for (const ExplainedNode& node : explanation.nodes) {
+  proto.mutable_details()->Assign(explanation.details.begin(), explanation.details.end());
+  proto.set_more_nodes(left_out(explanation.nodes.size()));
+  proto.set_more_ahead(left_out(explanation.ahead.size()));
+  for (const ExplainedNode& node : first_of(explanation.nodes)) {
     v1::ExplainedNode* one = proto.add_nodes();
     one->set_worker_id(node.id);
     one->set_slots(static_cast<uint32_t>(node.slots));
     one->set_free(static_cast<uint32_t>(node.free));
     one->set_verdict(node.verdict);
   }
-  for (const JobAhead& job : explanation.ahead) {
+  for (const JobAhead& job : first_of(explanation.ahead)) {
     v1::ExplainedJob* one = proto.add_ahead();
     one->set_job_id(job.id);
     one->set_name(job.name);
@@ -79,6 +97,7 @@ Explanation from_proto(const v1::ExplainJobReply& proto) {
   explanation.state = from_proto(proto.state());
   explanation.reason = proto.reason();
   explanation.help = {proto.help().begin(), proto.help().end()};
+  explanation.details = {proto.details().begin(), proto.details().end()};
   for (const v1::ExplainedNode& node : proto.nodes()) {
     explanation.nodes.push_back({node.worker_id(), static_cast<int>(node.slots()),
                                  static_cast<int>(node.free()), node.verdict()});
@@ -87,6 +106,8 @@ Explanation from_proto(const v1::ExplainJobReply& proto) {
     explanation.ahead.push_back(
         {job.job_id(), job.name(), from_proto(job.state()), static_cast<int>(job.slots_held())});
   }
+  explanation.more_nodes = proto.more_nodes();
+  explanation.more_ahead = proto.more_ahead();
   return explanation;
 }
 

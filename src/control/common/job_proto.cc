@@ -44,6 +44,7 @@ constexpr std::array kFailureClasses = {
     std::pair{FailureClass::kOutOfMemory, v1::FAILURE_CLASS_OUT_OF_MEMORY},
     std::pair{FailureClass::kKilled, v1::FAILURE_CLASS_KILLED},
     std::pair{FailureClass::kPreempted, v1::FAILURE_CLASS_PREEMPTED},
+    std::pair{FailureClass::kStateDamaged, v1::FAILURE_CLASS_STATE_DAMAGED},
 };
 
 template <typename Pairs, typename Value>
@@ -87,6 +88,7 @@ v1::ArraySpec to_proto(const ArrayJobSpec& array) {
   proto.set_max_result_bytes(array.max_result_bytes);
   proto.set_max_oom_attempts(static_cast<uint32_t>(array.max_oom_attempts));
   proto.set_max_preemptions(static_cast<uint32_t>(array.max_preemptions));
+  proto.set_warm(array.warm);
   return proto;
 }
 
@@ -100,6 +102,7 @@ ArrayJobSpec from_proto(const v1::ArraySpec& proto) {
   array.max_oom_attempts = to_int(proto.max_oom_attempts());
   array.max_preemptions = to_int(proto.max_preemptions());
   array.max_result_bytes = proto.max_result_bytes();
+  array.warm = proto.warm();
   return array;
 }
 
@@ -178,6 +181,7 @@ v1::JobSpec to_proto(const JobSpec& spec) {
   proto.set_placement(spread ? v1::PLACEMENT_SPREAD : v1::PLACEMENT_PACK);
   proto.set_priority(spec.priority);
   proto.set_wait_for_nodes(spec.wait_for_nodes);
+  proto.set_terminal(spec.terminal);
   return proto;
 }
 
@@ -205,6 +209,7 @@ JobSpec from_proto(const v1::JobSpec& proto) {
   spec.placement = spread ? PlacementStyle::kSpread : PlacementStyle::kPack;
   spec.priority = proto.priority();
   spec.wait_for_nodes = proto.wait_for_nodes();
+  spec.terminal = proto.terminal();
   return spec;
 }
 
@@ -291,9 +296,47 @@ FailureReport from_proto(const v1::FailureReport& proto) {
   return report;
 }
 
+v1::StopOrigin to_proto(const StopOrigin& origin) {
+  v1::StopOrigin proto;
+  proto.set_user(origin.user);
+  proto.set_host(origin.host);
+  proto.set_command(origin.command);
+  proto.set_unix_ms(origin.unix_ms);
+  return proto;
+}
+
+StopOrigin from_proto(const v1::StopOrigin& proto) {
+  constexpr size_t kLongest = 256;
+  return {proto.user().substr(0, kLongest), proto.host().substr(0, kLongest),
+          proto.command().substr(0, kLongest), proto.unix_ms()};
+}
+
+v1::Hang to_proto(const Hang& hang) {
+  v1::Hang proto;
+  if (hang.rank) proto.set_rank(static_cast<uint32_t>(*hang.rank));
+  proto.mutable_waiting()->Assign(hang.waiting.begin(), hang.waiting.end());
+  proto.set_unix_ms_since(hang.unix_ms_since);
+  proto.set_message(hang.message);
+  proto.set_process_state(hang.process_state);
+  proto.mutable_stack()->Assign(hang.stack.begin(), hang.stack.end());
+  return proto;
+}
+
+Hang from_proto(const v1::Hang& proto) {
+  Hang hang;
+  if (proto.has_rank()) hang.rank = to_int(proto.rank());
+  hang.waiting = vector_from<Rank>(proto.waiting());
+  hang.unix_ms_since = proto.unix_ms_since();
+  hang.message = proto.message();
+  hang.process_state = proto.process_state();
+  hang.stack = vector_from<std::string>(proto.stack());
+  return hang;
+}
+
 v1::JobStatus to_proto(const JobStatus& job) {
   v1::JobStatus proto;
   proto.set_job_id(job.id);
+  proto.set_life(job.life);
   *proto.mutable_spec() = to_proto(job.spec);
   proto.set_state(proto_of(kJobStates, job.state));
   proto.set_reason(job.reason);
@@ -301,6 +344,7 @@ v1::JobStatus to_proto(const JobStatus& job) {
   for (const RankRecord& rank : job.ranks) *proto.add_ranks() = to_proto(rank);
   if (job.array) *proto.mutable_array() = to_proto(*job.array);
   if (job.failure) *proto.mutable_failure() = to_proto(*job.failure);
+  if (job.hang) *proto.mutable_hang() = to_proto(*job.hang);
   proto.set_exit_code(job.exit_code);
   proto.set_restarts(static_cast<uint32_t>(job.restarts));
   proto.set_node_restarts(static_cast<uint32_t>(job.node_restarts));
@@ -313,12 +357,14 @@ v1::JobStatus to_proto(const JobStatus& job) {
   proto.set_unix_ms_started(job.unix_ms_started);
   proto.set_unix_ms_ended(job.unix_ms_ended);
   proto.set_unix_ms_expected_start(job.unix_ms_expected_start);
+  if (job.stopped_by) *proto.mutable_stopped_by() = to_proto(*job.stopped_by);
   return proto;
 }
 
 JobStatus from_proto(const v1::JobStatus& proto) {
   JobStatus job;
   job.id = proto.job_id();
+  job.life = proto.life();
   job.spec = from_proto(proto.spec());
   job.state = value_of(kJobStates, proto.state());
   job.reason = proto.reason();
@@ -326,6 +372,7 @@ JobStatus from_proto(const v1::JobStatus& proto) {
   for (const v1::RankStatus& rank : proto.ranks()) job.ranks.push_back(from_proto(rank));
   if (proto.has_array()) job.array = from_proto(proto.array());
   if (proto.has_failure()) job.failure = from_proto(proto.failure());
+  if (proto.has_hang()) job.hang = from_proto(proto.hang());
   job.exit_code = proto.exit_code();
   job.restarts = to_int(proto.restarts());
   job.node_restarts = to_int(proto.node_restarts());
@@ -338,6 +385,7 @@ JobStatus from_proto(const v1::JobStatus& proto) {
   job.unix_ms_started = proto.unix_ms_started();
   job.unix_ms_ended = proto.unix_ms_ended();
   job.unix_ms_expected_start = proto.unix_ms_expected_start();
+  if (proto.has_stopped_by()) job.stopped_by = from_proto(proto.stopped_by());
   return job;
 }
 

@@ -25,6 +25,10 @@ FailureClass from_proto(v1::FailureClass proto);
 v1::FailureReport to_proto(const FailureReport& report);
 FailureReport from_proto(const v1::FailureReport& proto);
 
+v1::StopOrigin to_proto(const StopOrigin& origin);
+// Each text cut to 256 bytes.
+StopOrigin from_proto(const v1::StopOrigin& proto);
+
 v1::JobStatus to_proto(const JobStatus& job);
 JobStatus from_proto(const v1::JobStatus& proto);
 

@@ -1,10 +1,22 @@
 #include "control/common/progress.h"
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "control/common/grpc_error.h"
+#include "longhaul/base/capped.h"
 
 namespace longhaul {
+namespace {
+
+// The innermost frames, which come first.
+std::vector<std::string> capped_stack(std::vector<std::string> frames) {
+  if (frames.size() > limits::kLines) frames.resize(limits::kLines);
+  return capped(std::move(frames), limits::kLines, limits::kLine);
+}
+
+}  // namespace
 
 v1::Progress to_proto(const RankProgress& progress) {
   v1::Progress out;
@@ -15,9 +27,11 @@ v1::Progress to_proto(const RankProgress& progress) {
   out.set_communication_share(progress.communication_share);
   out.set_bytes_raw(progress.bytes_raw);
   out.set_bytes_sent(progress.bytes_sent);
-  out.set_codec(progress.codec);
+  out.set_codec(capped(progress.codec, limits::kWord));
   out.set_collective_sequence(progress.collective_sequence);
-  out.set_operation(progress.operation);
+  out.set_operation(capped(progress.operation, limits::kWord));
+  const std::vector<std::string> stack = capped_stack(progress.stack);
+  out.mutable_stack()->Assign(stack.begin(), stack.end());
   return out;
 }
 
@@ -31,22 +45,35 @@ RankProgress from_proto(const v1::Progress& progress) {
   out.communication_share = progress.communication_share();
   out.bytes_raw = progress.bytes_raw();
   out.bytes_sent = progress.bytes_sent();
-  out.codec = progress.codec();
+  out.codec = capped(progress.codec(), limits::kWord);
   out.collective_sequence = progress.collective_sequence();
-  out.operation = progress.operation();
+  out.operation = capped(progress.operation(), limits::kWord);
+  out.stack = capped_stack({progress.stack().begin(), progress.stack().end()});
   return out;
 }
 
 v1::Fault to_proto(const RankFault& fault) {
   v1::Fault out;
   out.set_kind(std::string(to_string(fault.kind)));
-  out.set_message(fault.message);
+  out.set_message(capped(fault.message, limits::kSentence));
   out.set_peer(fault.peer);
   return out;
 }
 
 RankFault from_proto(const v1::Fault& fault) {
-  return {error_kind_from(fault.kind()), fault.message(), fault.peer()};
+  return {error_kind_from(fault.kind()), capped(fault.message(), limits::kSentence), fault.peer()};
+}
+
+void cap(v1::Progress* progress) {
+  progress->set_codec(capped(progress->codec(), limits::kWord));
+  progress->set_operation(capped(progress->operation(), limits::kWord));
+  const auto stack = capped_stack({progress->stack().begin(), progress->stack().end()});
+  progress->mutable_stack()->Assign(stack.begin(), stack.end());
+}
+
+void cap(v1::Fault* fault) {
+  fault->set_kind(capped(fault->kind(), limits::kWord));
+  fault->set_message(capped(fault->message(), limits::kSentence));
 }
 
 }  // namespace longhaul

@@ -1,4 +1,5 @@
-// RankProgress and RankFault as protobuf messages, and back.
+// RankProgress and RankFault as protobuf messages, and back. Their texts are capped either way
+// (base/capped.h): nobody trusts the other side.
 #pragma once
 
 #include "longhaul/membership/coordinator.h"
@@ -11,5 +12,9 @@ RankProgress from_proto(const v1::Progress& progress);
 
 v1::Fault to_proto(const RankFault& fault);
 RankFault from_proto(const v1::Fault& fault);
+
+// The same for a message that is passed on as it is.
+void cap(v1::Progress* progress);
+void cap(v1::Fault* fault);
 
 }  // namespace longhaul

@@ -9,6 +9,7 @@
 #include <charconv>
 #include <filesystem>
 #include <optional>
+#include <vector>
 
 #include "longhaul/base/strings.h"
 
@@ -49,6 +50,20 @@ std::optional<ResultName> name_of(const fs::path& path) {
     return std::nullopt;
   }
   return name;
+}
+
+// None where it is no folder. Errors: kUnavailable: what is not seen is not to be taken for gone.
+Result<std::vector<fs::path>> entries_of(const fs::path& folder) {
+  std::vector<fs::path> found;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    found.push_back(entry->path());
+  }
+  const bool none =
+      error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory;
+  if (!error || none) return found;
+  return Failure{ErrorKind::kUnavailable, str_cat(folder.string(), ": ", error.message())};
 }
 
 // A name is on disk when its folder is.
@@ -106,21 +121,36 @@ Result<void> ResultDraft::finish(uint64_t bytes, uint64_t checksum) {
   return sync_folder(folder_);
 }
 
-void ResultFiles::sweep(const std::function<bool(const ResultName&)>& wanted,
-                        const std::function<void(const ResultName&, uint64_t bytes)>& whole) {
-  std::error_code ignored;
-  for (const auto& job : fs::directory_iterator(results_folder(state_folder_), ignored)) {
-    for (const auto& file : fs::directory_iterator(job.path(), ignored)) {
-      const std::optional<ResultName> name = name_of(file.path());
+Result<size_t> ResultFiles::sweep(
+    const std::function<Standing(const ResultName&)>& standing,
+    const std::function<void(const ResultName&, uint64_t bytes)>& whole) {
+  size_t unknown = 0;
+  const Result<std::vector<fs::path>> jobs = entries_of(results_folder(state_folder_));
+  if (!jobs) return jobs.failure();
+  for (const fs::path& job : *jobs) {
+    const Result<std::vector<fs::path>> files = entries_of(job);
+    if (!files) return files.failure();
+    for (const fs::path& file : *files) {
+      const std::optional<ResultName> name = name_of(file);
       if (!name) continue;  // somebody else's
-      if (!wanted(*name)) {
-        fs::remove(file.path(), ignored);
-      } else if (file.path().extension() != kPart) {
-        whole(*name, file.file_size(ignored));
+      const bool part = file.extension() == kPart;
+      const Standing found = standing(*name);
+      std::error_code error;
+      if (found == Standing::kOver || (part && found != Standing::kExpected)) {
+        fs::remove(file, error);  // it takes room, and nothing else
+      } else if (found == Standing::kUnknown) {
+        ++unknown;
+      } else if (found == Standing::kExpected && !part) {
+        const uint64_t bytes = fs::file_size(file, error);
+        if (error)
+          return Failure{ErrorKind::kUnavailable, str_cat(file.string(), ": ", error.message())};
+        whole(*name, bytes);
       }
     }
-    if (fs::is_empty(job.path(), ignored)) fs::remove(job.path(), ignored);
+    std::error_code not_empty;
+    fs::remove(job, not_empty);
   }
+  return unknown;
 }
 
 Result<ResultDraft> ResultFiles::open(const ResultName& name) {
@@ -163,8 +193,11 @@ Result<void> check_room(const std::string& path, uint64_t bytes) {
 Result<UniqueFd> open_result_file(const std::string& state_folder, const ResultName& name) {
   const std::string path = path_in(results_folder(state_folder), name);
   UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!file.valid()) return Failure{ErrorKind::kCorrupt, str_cat(path, ": ", ::strerror(errno))};
-  return file;
+  if (file.valid()) return file;
+  // Whoever has no descriptor left today may have one tomorrow.
+  const bool gone = errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EISDIR;
+  return Failure{gone ? ErrorKind::kCorrupt : ErrorKind::kUnavailable,
+                 str_cat(path, ": ", ::strerror(errno))};
 }
 
 Result<void> copy_result_file(const std::string& state_folder, const ResultName& name,

@@ -6,7 +6,8 @@
 //   FOLDER/results/12/7.1099511627780.part   still coming; another try goes on at its end
 //
 // What no row refers to in the end is removed by those who know: remove(), and sweep() at the
-// master's start.
+// master's start. A file of which the ledger knows nothing is kept: it may be the ledger that has
+// forgotten.
 //
 // Thread safety: none; one thread writes. Whole files may be read by anybody.
 #pragma once
@@ -65,10 +66,18 @@ class ResultFiles {
   // `state_folder` is the ledger's.
   explicit ResultFiles(std::string state_folder) : state_folder_(std::move(state_folder)) {}
 
-  // Removes every file that is not `wanted`, and calls `whole` for each of those that are there as
-  // a whole with its size.
-  void sweep(const std::function<bool(const ResultName&)>& wanted,
-             const std::function<void(const ResultName&, uint64_t bytes)>& whole);
+  // What the ledger says of a file.
+  enum class Standing {
+    kExpected,  // its lease is current
+    kResult,    // its task is done by that lease
+    kOver,      // its lease has ended, and not with a commit
+    kUnknown,   // nothing
+  };
+  // Removes what is over, and parts of what is no result; calls `whole` for each that is expected
+  // and there as a whole. Returns how many whole ones are kept of which nothing is known. Errors:
+  // kUnavailable (a folder cannot be read, a file cannot be looked at).
+  Result<size_t> sweep(const std::function<Standing(const ResultName&)>& standing,
+                       const std::function<void(const ResultName&, uint64_t bytes)>& whole);
   // The same name twice: the older draft must be gone first. Errors: kUnavailable (the disk).
   Result<ResultDraft> open(const ResultName& name);
   void remove(const ResultName& name);
@@ -81,7 +90,8 @@ class ResultFiles {
 // Errors: kUnavailable (with `bytes` more on the disk of `path`, less than kReserveBytes would be
 // left for the database).
 Result<void> check_room(const std::string& path, uint64_t bytes);
-// Opens a whole one for reading. Errors: kCorrupt (it is not there).
+// Opens a whole one for reading. Errors: kCorrupt (it is not there), kUnavailable (it cannot be
+// opened now).
 Result<UniqueFd> open_result_file(const std::string& state_folder, const ResultName& name);
 // Another name for it in a folder of the same form, or a copy of it on another disk. Errors:
 // kUnavailable.

@@ -71,6 +71,11 @@ constexpr std::array kMigrations = {
     "CREATE TABLE grants(place INTEGER PRIMARY KEY, count INTEGER NOT NULL,"
     " epoch INTEGER NOT NULL, worker TEXT NOT NULL, incarnation TEXT NOT NULL,"
     " job INTEGER AS (place >> 32), task INTEGER AS (place & 0xffffffff));",
+    // 7: jobs that were forgotten, and whose files may still lie beside the database. `meta` has
+    // `life` and `seal` (life_file.h). How long the process of a task's last attempt ran; -1:
+    // nobody said.
+    "CREATE TABLE dropped(job INTEGER PRIMARY KEY);"
+    "ALTER TABLE tasks ADD COLUMN ran_ms INTEGER NOT NULL DEFAULT -1;",
 };
 
 Result<int64_t> pragma(Database& database, const char* sql) {
@@ -78,6 +83,7 @@ Result<int64_t> pragma(Database& database, const char* sql) {
   if (!statement) return statement.failure();
   const Result<bool> row = statement->next();
   if (!row) return row.failure();
+  if (!*row) return Failure{ErrorKind::kCorrupt, str_cat(sql, " says nothing")};
   return statement->integer(0);
 }
 
@@ -87,7 +93,7 @@ int schema_version() {
   return static_cast<int>(kMigrations.size());
 }
 
-Result<void> migrate(Database& database, int to) {
+Result<int64_t> version_of_ours(Database& database) {
   const Result<int64_t> application = pragma(database, "PRAGMA application_id");
   if (!application) return application.failure();
   const Result<int64_t> version = pragma(database, "PRAGMA user_version");
@@ -104,6 +110,12 @@ Result<void> migrate(Database& database, int to) {
                 " at most; it is left as it is. Start the newer master, or restore a "
                 "backup of the older one")};
   }
+  return version;
+}
+
+Result<void> migrate(Database& database, int to) {
+  const Result<int64_t> version = version_of_ours(database);
+  if (!version) return version.failure();
   for (int64_t next = *version; next < to; ++next) {
     const std::string sql = str_cat("BEGIN IMMEDIATE;", kMigrations[static_cast<size_t>(next)],
                                     "PRAGMA application_id=", kApplicationId,

@@ -14,6 +14,10 @@ int schema_version();
 // is from a newer program, or not ours; it is left untouched), kUnavailable (the disk).
 Result<void> migrate(Database& database, int to = schema_version());
 
+// Of a database that is ours; 0: it is empty. Errors: kInvalid (it is not, or of a newer program),
+// kUnavailable.
+Result<int64_t> version_of_ours(Database& database);
+
 // A task of a job, as the key of its rows. Jobs are numbered far below 2^31.
 constexpr int64_t place_of(uint64_t job, uint64_t task) {
   return static_cast<int64_t>(job << 32 | task);

@@ -16,8 +16,34 @@ void Statement::Finalize::operator()(sqlite3_stmt* statement) const {
   sqlite3_finalize(statement);
 }
 
+namespace {
+
+// What is worth another try, and when.
+ErrorKind kind_of(int code) {
+  switch (code & 0xff) {
+    case SQLITE_FULL:
+      return ErrorKind::kExhausted;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+    case SQLITE_FORMAT:
+      return ErrorKind::kCorrupt;
+    case SQLITE_CONSTRAINT:
+    case SQLITE_ERROR:
+    case SQLITE_MISMATCH:
+    case SQLITE_MISUSE:
+    case SQLITE_RANGE:
+    case SQLITE_TOOBIG:
+      return ErrorKind::kInternal;
+    default:
+      return ErrorKind::kUnavailable;
+  }
+}
+
+}  // namespace
+
 Failure Database::failure(const std::string& what) const {
-  return {ErrorKind::kUnavailable, str_cat(path_, ": ", what, ": ", sqlite3_errmsg(handle_.get()))};
+  return {kind_of(sqlite3_extended_errcode(handle_.get())),
+          str_cat(path_, ": ", what, ": ", sqlite3_errmsg(handle_.get()))};
 }
 
 Result<Database> Database::open(const std::string& path, Mode mode) {
@@ -29,9 +55,9 @@ Result<Database> Database::open(const std::string& path, Mode mode) {
   database.path_ = path;
   sqlite3* handle = nullptr;
   // A connection belongs to one thread at a time: it needs no mutex of its own.
-  const int flags =
-      SQLITE_OPEN_NOMUTEX |
-      (mode == Mode::kReadOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
+  const int flags = SQLITE_OPEN_NOMUTEX |
+                    (mode == Mode::kReadOnly ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE) |
+                    (mode == Mode::kReadWriteCreate ? SQLITE_OPEN_CREATE : 0);
   const int code = sqlite3_open_v2(path.c_str(), &handle, flags, nullptr);
   database.handle_.reset(handle);
   if (code != SQLITE_OK) return database.failure("cannot be opened");
@@ -90,11 +116,12 @@ Statement& Statement::bind_text(std::string_view text) {
 }
 
 Result<bool> Statement::next() {
+  intact_ = true;
   const int code = sqlite3_step(handle_.get());
   if (code == SQLITE_ROW) return true;
   if (code == SQLITE_DONE) return false;
   sqlite3* database = sqlite3_db_handle(handle_.get());
-  Failure failure{ErrorKind::kUnavailable,
+  Failure failure{kind_of(code),
                   str_cat(sqlite3_db_filename(database, "main"), ": ", sqlite3_errmsg(database))};
   reset();
   return failure;
@@ -114,12 +141,16 @@ void Statement::reset() {
 }
 
 int64_t Statement::integer(int column) const {
+  if (sqlite3_column_type(handle_.get(), column) != SQLITE_INTEGER) intact_ = false;
   return sqlite3_column_int64(handle_.get(), column);
 }
 
 std::string Statement::bytes(int column) const {
+  const int type = sqlite3_column_type(handle_.get(), column);
+  if (type != SQLITE_BLOB && type != SQLITE_TEXT) intact_ = false;
   const void* data = sqlite3_column_blob(handle_.get(), column);
   const auto size = static_cast<size_t>(sqlite3_column_bytes(handle_.get(), column));
+  if (data == nullptr && size > 0) intact_ = false;  // no memory for it
   return data == nullptr ? std::string() : std::string(static_cast<const char*>(data), size);
 }
 

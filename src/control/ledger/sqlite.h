@@ -20,9 +20,11 @@ class Statement;
 
 class Database {
  public:
-  enum class Mode { kReadOnly, kReadWriteCreate };
+  enum class Mode { kReadOnly, kReadWrite, kReadWriteCreate };
 
-  // Errors: kUnavailable, with SQLite's words and the path.
+  // Errors of this class and of its statements, with SQLite's words and the path: kExhausted (the
+  // disk is full: later it may do), kUnavailable (it cannot be opened or read just now), kCorrupt
+  // (the file is damaged), kInternal (a row that the schema refuses, or a statement that is wrong).
   static Result<Database> open(const std::string& path, Mode mode);
 
   // One or more statements without results.
@@ -30,7 +32,7 @@ class Database {
   Result<Statement> prepare(std::string_view sql);
   // How many rows the last statement changed.
   int64_t changes() const;
-  // A consistent copy, also while somebody else writes. Errors: kUnavailable.
+  // A consistent copy, also while somebody else writes.
   Result<void> copy_to(const std::string& path);
   Failure failure(const std::string& what) const;
 
@@ -57,8 +59,11 @@ class Statement {
   Result<void> run();
   void reset();
 
+  // Of the row that next() has found. A column that holds another kind of value reads as 0 or "",
+  // and the row is not intact(): some of it was damaged, and none of it is to be used.
   int64_t integer(int column) const;
   std::string bytes(int column) const;
+  bool intact() const { return intact_; }
 
  private:
   friend class Database;
@@ -67,6 +72,7 @@ class Statement {
   };
   std::unique_ptr<sqlite3_stmt, Finalize> handle_;
   int bound_ = 0;
+  mutable bool intact_ = true;
 };
 
 }  // namespace longhaul

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "control/common/progress.h"
+#include "longhaul/base/capped.h"
 
 namespace longhaul {
 namespace {
@@ -24,13 +25,24 @@ int to_signed(uint32_t number) {
       std::min<uint32_t>(number, static_cast<uint32_t>(std::numeric_limits<int>::max())));
 }
 
+std::vector<std::string> lines_from(const auto& proto) {
+  return capped({proto.begin(), proto.end()}, limits::kLines, limits::kLine);
+}
+
+// The innermost ones come first, and say most.
+std::vector<std::string> frames_from(const auto& proto) {
+  const auto count = std::min<std::ptrdiff_t>(proto.size(), limits::kLines);
+  return capped({proto.begin(), proto.begin() + count}, limits::kLines, limits::kLine);
+}
+
 LaunchId launch_of(const auto& proto) {
-  return {proto.job_id(), proto.generation()};
+  return {proto.job_id(), proto.generation(), proto.life()};
 }
 
 void set_launch(auto* proto, const LaunchId& launch) {
   proto->set_job_id(launch.job);
   proto->set_generation(launch.generation);
+  proto->set_life(launch.life);
 }
 
 void fill(v1::StoreReply* proto, const StoreResult& result) {
@@ -47,6 +59,7 @@ void fill(v1::StoreReply* proto, const StoreResult& result) {
 void fill(v1::MasterMessage* proto, const RegisteredMessage& message) {
   v1::Registered* registered = proto->mutable_registered();
   registered->set_worker_id(message.id);
+  registered->set_life(message.life);
   registered->set_heartbeat_interval_ms(static_cast<uint32_t>(message.heartbeat_interval.count()));
   registered->set_lease_ms(static_cast<uint32_t>(message.lease.count()));
   for (const LaunchId& launch : message.unknown) set_launch(registered->add_unknown(), launch);
@@ -86,6 +99,12 @@ void fill(v1::MasterMessage* proto, const StopRanksMessage& message) {
   set_launch(stop, message.launch);
   stop->set_grace_ms(static_cast<uint32_t>(message.grace.count()));
   stop->set_reason(message.reason);
+}
+
+void fill(v1::MasterMessage* proto, const LookAtRankMessage& message) {
+  v1::LookAtRank* look = proto->mutable_look_at_rank();
+  set_launch(look, message.launch);
+  look->set_rank(static_cast<uint32_t>(message.rank));
 }
 
 // The inputs are the caller's to add: core.h.
@@ -187,14 +206,13 @@ RankExit from_proto(const v1::RankExited& proto) {
   exit.exit_code = proto.exit_code();
   exit.signal = proto.signal();
   exit.stopped_by_us = proto.stopped_by_us();
-  exit.launch_error = proto.launch_error();
-  exit.last_lines = {proto.last_lines().begin(), proto.last_lines().end()};
-  exit.process_state = proto.process_state();
+  exit.launch_error = capped(proto.launch_error(), limits::kSentence);
+  exit.last_lines = lines_from(proto.last_lines());
+  exit.process_state = capped(proto.process_state(), limits::kWord);
   exit.preempted = proto.preempted();
-  exit.evidence = {proto.exception(),
-                   proto.cannot_run(),
-                   proto.out_of_memory(),
-                   {proto.backtrace().begin(), proto.backtrace().end()}};
+  exit.evidence = {
+      capped(proto.exception(), limits::kSentence), capped(proto.cannot_run(), limits::kSentence),
+      capped(proto.out_of_memory(), limits::kSentence), frames_from(proto.backtrace())};
   return exit;
 }
 
@@ -230,11 +248,18 @@ v1::Register to_proto(const WorkerRegistration& registration) {
 }
 
 TaskEndedMessage from_proto(const v1::TaskEnded& proto) {
-  return {launch_of(proto), from_proto(proto.lease()), from_proto(proto.exit()), proto.refused()};
+  const uint64_t ran_ms = proto.has_ran_ms() ? proto.ran_ms() : kNotMeasured;
+  TaskEndedMessage message{launch_of(proto), from_proto(proto.lease()), from_proto(proto.exit()),
+                           capped(proto.refused(), limits::kSentence),
+                           static_cast<uint32_t>(std::min<uint64_t>(ran_ms, kNotMeasured))};
+  // What was not said is not "well".
+  if (!proto.has_exit()) message.refused = "its worker did not say how it ended";
+  return message;
 }
 
 PreparedMessage from_proto(const v1::Prepared& proto) {
-  return {launch_of(proto), proto.error(), to_signed(proto.port()), proto.exit_code()};
+  return {launch_of(proto), capped(proto.error(), limits::kSentence), to_signed(proto.port()),
+          proto.exit_code()};
 }
 
 std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto) {
@@ -254,6 +279,9 @@ std::optional<RankEventMessage> from_proto(const v1::RankEvent& proto) {
       break;
     case v1::RankEvent::kLeft:
       message.change = RankLeft{};
+      break;
+    case v1::RankEvent::kLook:
+      message.change = RankLook{capped(proto.look().process_state(), limits::kWord)};
       break;
     case v1::RankEvent::kExited:
       message.change = from_proto(proto.exited());

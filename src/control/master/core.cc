@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "control/common/event_proto.h"
+#include "control/common/server_limits.h"
+#include "control/master/clock_mark.h"
 #include "control/master/convert.h"
 #include "control/master/record_proto.h"
 #include "longhaul/base/log.h"
@@ -15,9 +17,16 @@ namespace {
 
 // How often time is looked at when nothing happens, and progress is published when nothing else is.
 constexpr milliseconds kIdle{250};
+// How much of the time that jobs have run may be lost with the master's host.
+constexpr milliseconds kBetweenMarks{10'000};
 // Tasks in a row, before time and watchers get their turn.
 constexpr int kMaxBatch = 1000;
 constexpr milliseconds kProgressInterval{200};
+// The row and the status of a gang cost its number of ranks. What happens to a large one is written
+// together, so that its cost grows with its ranks and not with their square.
+constexpr size_t kLargeGang = 64;
+constexpr std::chrono::microseconds kPauseForEachRank{10};
+constexpr milliseconds kBetweenTrims{30'000};
 // Being late by more than this, the master slept: the silence of workers was its own.
 constexpr milliseconds kAsleep{1000};
 
@@ -35,24 +44,39 @@ Core::Core(const Options& options, const Clock& clock, std::string incarnation,
       ledger_(std::move(ledger)),
       journal_(options.keep_events, std::move(memory.events)),
       state_(options.cluster),
+      input_reader_(options.state_folder),
       // Above those of any master before this one.
       last_input_set_(kFirstInputSet + (uint64_t{memory.cluster.boot} << 32)),
       results_(options.state_folder),
-      published_at_(clock.now()) {
-  happened(
-      {EventKind::kMasterStarted, "", "", 0, std::nullopt,
-       str_cat("start ", memory.cluster.boot, " on this state, with ", memory.cluster.jobs.size(),
-               " jobs and ", memory.cluster.workers.size(), " workers known")});
+      published_at_(clock.now()),
+      trimmed_at_(clock.now()),
+      host_start_(this_start()),
+      marked_at_(clock.now()),
+      reassured_at_(clock.now()) {
+  happened({EventKind::kMasterStarted, "", "", 0, std::nullopt,
+            str_cat("start ", memory.cluster.boot, " on this state, with ",
+                    memory.cluster.jobs.size(), " jobs and ", memory.cluster.workers.size(),
+                    " workers known", memory.cluster.new_life.empty() ? "" : "; a new life of it: ",
+                    memory.cluster.new_life,
+                    memory.unreadable.empty()
+                        ? ""
+                        : str_cat("; ", memory.unreadable.size(), " rows cannot be read"))});
+  for (const std::string& row : memory.unreadable) {
+    log(LogLevel::kError, "master", "cannot be read in the database: ", row);
+  }
   for (const JobRecord& job : memory.cluster.jobs) {
-    const JobSpec& spec = job.status.spec;
-    if (!spec.array) continue;
+    if (!job.status.spec.array) continue;
     const auto set = memory.input_sets.find(job.number);
-    inputs_[job.status.id] = set == memory.input_sets.end()
-                                 ? TaskInputs::restore(*spec.array, memory.inputs[job.number])
-                                 : TaskInputs::stored(options_.state_folder, set->second);
+    // Those that came with the submission itself are rows of the job.
+    const uint64_t number = set == memory.input_sets.end() ? job.number : set->second;
+    inputs_.emplace(job.status.id, TaskInputs(*job.status.spec.array, number));
   }
   state_.restore(std::move(memory.cluster), now());
-  if (!options_.state_folder.empty()) results_.sweep(state_);
+  if (memory.clock_shift.count() != 0) seal_all_moments();
+  if (!options_.state_folder.empty()) sweep_files(memory.dropped);
+  output_thread_ = Thread("lh-output", [this] {
+    while (const auto write = long_writes_.pop()) (*write)();
+  });
   thread_ = Thread("lh-master", [this] { run(); });
 }
 
@@ -60,9 +84,59 @@ Core::~Core() {
   close();
 }
 
+// What earlier masters have left in files; and opens what is read later.
+void Core::sweep_files(const std::vector<uint64_t>& dropped) {
+  for (const uint64_t job : dropped) {
+    results_.job_forgotten(job);
+    OutputLog(log_path(str_cat("j", job))).remove();
+  }
+  batch_.swept = dropped;
+  const Result<size_t> unknown = results_.sweep(state_);
+  if (!unknown) {
+    start_failure_ = unknown.failure();
+  } else if (*unknown > 0) {
+    log(LogLevel::kWarning, "master", *unknown, " files in ", options_.state_folder,
+        "/results are results of which the database knows nothing; they are left there");
+  }
+  if (const Result<void> opened = input_reader_.open(); !opened) {
+    log(LogLevel::kWarning, "master", "inputs: ", opened.failure().message, "; tried again later");
+  }
+}
+
+// All moments that were kept have another number now.
+void Core::seal_all_moments() {
+  for (const JobStatus* job : state_.list(false)) dirty_jobs_.insert(job->id);
+  for (const NodeStatus& node : state_.nodes()) dirty_workers_.insert(node.worker.id);
+}
+
+std::string Core::log_path(const JobId& job) const {
+  const std::string& folder = options_.output_folder;
+  return folder.empty() ? "" : str_cat(folder, "/", job, ".log");
+}
+
+void Core::Held::add(Held later) {
+  std::move(later.effects.begin(), later.effects.end(), std::back_inserter(effects));
+  std::move(later.done.begin(), later.done.end(), std::back_inserter(done));
+  for (auto& [job, status] : later.statuses) statuses[job] = std::move(status);
+  for (auto& [session, sequences] : later.beats) {
+    std::vector<uint64_t>& all = beats[session];
+    all.insert(all.end(), sequences.begin(), sequences.end());
+  }
+}
+
+void Core::Held::forget(SessionId session) {
+  beats.erase(session);
+  std::erase_if(effects, [session](const Effect& effect) {
+    const auto* send = std::get_if<SendEffect>(&effect);
+    return send != nullptr && send->session == session;
+  });
+}
+
 void Core::close() {
   tasks_.close();
   thread_.join();
+  long_writes_.close();
+  output_thread_.join();
   results_.close();
   // Its last callbacks find the queue closed.
   ledger_.reset();
@@ -80,8 +154,16 @@ Now Core::now() const {
 Instant Core::next_wakeup() const {
   Instant next = clock_.now() + kIdle;
   if (const auto at = state_.next_wakeup()) next = std::min(next, *at);
+  if (trouble_at_)
+    next = std::min(next, reassured_at_ + options_.cluster.workers.heartbeat_interval);
+  if (writes_later_) return std::min(next, worth_writing_at());
   if (!changed_.empty()) next = std::min(next, published_at_ + kProgressInterval);
   return next;
+}
+
+Instant Core::worth_writing_at() const {
+  if (dirty_ranks_ <= kLargeGang) return sealed_at_;
+  return sealed_at_ + dirty_ranks_ * kPauseForEachRank;
 }
 
 void Core::run() {
@@ -103,19 +185,76 @@ void Core::run() {
     }
     state_.tick(woken);
     collect();
-    publish(clock_.now() >= published_at_ + kProgressInterval);
-    seal();
+    bear_trouble(woken);
+    writes_later_ = !tasks_.closed() && worth_writing_at() > clock_.now();
+    if (!writes_later_) {
+      publish(clock_.now() >= published_at_ + kProgressInterval);
+      seal();
+      sealed_at_ = clock_.now();
+    }
+    if (clock_.now() >= trimmed_at_ + kBetweenTrims) {
+      trimmed_at_ = clock_.now();
+      long_writes_.push(give_free_memory_back);
+    }
     if (when_stopped_ && !state_.has_active_jobs()) std::exchange(when_stopped_, nullptr)();
   }
 }
 
-std::optional<std::string> Core::trouble() const {
-  if (output_waits_) return str_cat(options_.output_folder, ": the disk is full");
+std::optional<Failure> Core::trouble() const {
+  if (output_waits_) {
+    return Failure{ErrorKind::kExhausted, str_cat(options_.output_folder, ": the disk is full")};
+  }
   return ledger_ == nullptr ? std::nullopt : ledger_->trouble();
 }
 
+void Core::on_broken(std::function<void(const Failure&)> callback) {
+  if (ledger_ != nullptr) ledger_->on_broken(std::move(callback));
+}
+
 void Core::when_durable(std::function<void(bool)> done) {
-  held_.done.push_back(std::move(done));
+  held_.done.push_back({std::move(done), false});
+}
+
+void Core::when_durable_soon(std::function<void(bool)> done) {
+  held_.done.push_back({std::move(done), true});
+}
+
+// Nobody is to take our silence for death, or to be blamed for what he was never told; and who can
+// do something else meanwhile hears of it.
+void Core::bear_trouble(Now now) {
+  if (!trouble()) {
+    trouble_at_.reset();
+    return;
+  }
+  for (Held& held : in_flight_) tell_impatient(held);
+  tell_impatient(held_);
+  if (trouble_at_) {
+    state_.postpone(std::chrono::duration_cast<milliseconds>(now.instant - *trouble_at_));
+  }
+  trouble_at_ = now.instant;
+  if (now.instant >= reassured_at_ + options_.cluster.workers.heartbeat_interval) reassure(now);
+}
+
+void Core::tell_impatient(Held& held) {
+  std::vector<std::function<void(bool)>> impatient;
+  for (Held::Done& one : held.done) {
+    if (one.soon) impatient.push_back(std::move(one.call));
+  }
+  if (impatient.empty()) return;
+  std::erase_if(held.done, [](const Held::Done& one) { return one.soon; });
+  for (const auto& call : impatient) call(false);
+}
+
+// A worker that waits for the answer to its registration sends no heartbeats meanwhile: its stream
+// is all there is to hear of it.
+void Core::reassure(Now now) {
+  reassured_at_ = now.instant;
+  for (const auto& [id, session] : sessions_) {
+    if (!session.registered) state_.sign_of_life(id, now);
+    auto alive = std::make_unique<OnArena<v1::MasterMessage>>();
+    (*alive)->mutable_keep_alive();
+    session.sink->send(std::move(alive));
+  }
 }
 
 void Core::collect() {
@@ -130,7 +269,10 @@ void Core::collect() {
     }
     if (const auto* changed = std::get_if<JobChangedEffect>(&effect)) {
       changed_[changed->job] |= changed->urgent;
-      if (changed->urgent) dirty_jobs_.insert(changed->job);
+      const JobStatus* status = state_.status(changed->job);
+      if (changed->urgent && dirty_jobs_.insert(changed->job).second && status != nullptr) {
+        dirty_ranks_ += status->ranks.size();
+      }
       continue;
     }
     if (const auto* forgotten = std::get_if<JobForgottenEffect>(&effect)) {
@@ -152,13 +294,10 @@ void Core::collect() {
       batch_.store.push_back({job_number(dropped->job), std::nullopt, std::nullopt});
       continue;
     } else if (const auto* send = std::get_if<SendEffect>(&effect);
-               send != nullptr && std::holds_alternative<HeartbeatMessage>(send->message) &&
-               trouble()) {
-      // The answer waits, because it says that all is taken; that we live does not.
-      const auto session = sessions_.find(send->session);
-      auto alive = std::make_unique<OnArena<v1::MasterMessage>>();
-      (*alive)->mutable_keep_alive();
-      if (session != sessions_.end()) session->second.sink->send(std::move(alive));
+               send != nullptr && std::holds_alternative<HeartbeatMessage>(send->message)) {
+      // The answer waits while the disk takes nothing, because it says that all is taken.
+      held_.beats[send->session].push_back(std::get<HeartbeatMessage>(send->message).sequence);
+      continue;
     }
     held_.effects.push_back(std::move(effect));
   }
@@ -177,6 +316,11 @@ void Core::happened(ClusterEvent event) {
   event.number = journal_.next_number();
   event.unix_ms = now().unix_ms;
   new_events_.push_back(to_proto(event));
+  // Older ones would be dropped as soon as they are written.
+  if (new_events_.size() > 2 * options_.keep_events) {
+    new_events_.erase(new_events_.begin(),
+                      new_events_.end() - static_cast<std::ptrdiff_t>(options_.keep_events));
+  }
 }
 
 void Core::seal_events() {
@@ -190,10 +334,25 @@ void Core::seal_events() {
   });
 }
 
+// With whatever is written, and now and then by itself, so that little is lost with the host.
+void Core::seal_marks() {
+  if (ledger_ == nullptr) return;
+  const Instant at = clock_.now();
+  const bool due = state_.counts_time() && at - marked_at_ >= kBetweenMarks;
+  if (batch_.empty() && !due) return;
+  marked_at_ = at;
+  batch_.marks[kHostStart] = host_start_;
+  batch_.marks[kHostMs] = to_ms(at);
+}
+
 void Core::seal() {
   const bool written = write_output();
-  if (!written && !gave_up_ && !tasks_.closed()) return;
+  const bool ends = gave_up_ || tasks_.closed();
+  if (!written && !ends) return;
+  // What comes meanwhile makes one batch.
+  if (!in_flight_.empty() && ledger_ != nullptr && ledger_->trouble() && !ends) return;
   seal_events();
+  dirty_ranks_ = 0;
   for (const JobId& id : std::exchange(dirty_jobs_, {})) {
     const JobRecord* record = state_.record(id);
     std::optional<std::string>& row = batch_.jobs[job_number(id)];
@@ -221,6 +380,7 @@ void Core::seal() {
       }
     }
   }
+  seal_marks();
   LedgerBatch batch = std::exchange(batch_, {});
   Held held = std::exchange(held_, {});
   if (ledger_ == nullptr || gave_up_ || (batch.empty() && in_flight_.empty())) {
@@ -232,9 +392,7 @@ void Core::seal() {
     });
   } else {
     // Nothing of its own to write, but it may tell of what is not on disk yet.
-    Held& last = in_flight_.back();
-    std::move(held.effects.begin(), held.effects.end(), std::back_inserter(last.effects));
-    std::move(held.done.begin(), held.done.end(), std::back_inserter(last.done));
+    in_flight_.back().add(std::move(held));
   }
 }
 
@@ -247,30 +405,43 @@ void Core::durable() {
 
 void Core::carry_out(const Held& held, bool durable) {
   if (durable) {
-    // A worker that ends many tasks hears of all of them in one message, and of those that follow
-    // them in the same one.
-    std::map<SessionId, v1::TaskAnswers> answers;
-    const auto answers_in = [](const Effect& effect) -> const TaskAnswersMessage* {
-      const auto* send = std::get_if<SendEffect>(&effect);
-      return send == nullptr ? nullptr : std::get_if<TaskAnswersMessage>(&send->message);
-    };
-    for (const Effect& effect : held.effects) {
-      if (const TaskAnswersMessage* some = answers_in(effect)) {
-        add_answers(&answers[std::get<SendEffect>(effect).session], *some);
+    answer_tasks(held);
+    for (const auto& [id, sequences] : held.beats) {
+      for (const uint64_t sequence : sequences) {
+        perform(SendEffect{id, HeartbeatMessage{sequence}}, nullptr);
       }
     }
-    for (const Effect& effect : held.effects) {
-      if (answers_in(effect) == nullptr) perform(effect, &answers);
-    }
-    for (auto& [id, rest] : answers) {
-      const auto session = sessions_.find(id);
-      if (session == sessions_.end()) continue;
-      auto message = std::make_unique<OnArena<v1::MasterMessage>>();
-      *(*message)->mutable_task_answers() = rest;
-      session->second.sink->send(std::move(message));
+    for (const auto& [job, status] : held.statuses) {
+      // Or it was forgotten meanwhile.
+      if (state_.status(job) != nullptr) feed(job)->publish(status.status, status.ended);
     }
   }
-  for (const auto& done : held.done) done(durable);
+  for (const Held::Done& done : held.done) done.call(durable);
+}
+
+// A worker that ends many tasks hears of all of them in one message, and of those that follow them
+// in the same one.
+void Core::answer_tasks(const Held& held) {
+  std::map<SessionId, v1::TaskAnswers> answers;
+  const auto answers_in = [](const Effect& effect) -> const TaskAnswersMessage* {
+    const auto* send = std::get_if<SendEffect>(&effect);
+    return send == nullptr ? nullptr : std::get_if<TaskAnswersMessage>(&send->message);
+  };
+  for (const Effect& effect : held.effects) {
+    if (const TaskAnswersMessage* some = answers_in(effect)) {
+      add_answers(&answers[std::get<SendEffect>(effect).session], *some);
+    }
+  }
+  for (const Effect& effect : held.effects) {
+    if (answers_in(effect) == nullptr) perform(effect, &answers);
+  }
+  for (auto& [id, rest] : answers) {
+    const auto session = sessions_.find(id);
+    if (session == sessions_.end()) continue;
+    auto message = std::make_unique<OnArena<v1::MasterMessage>>();
+    *(*message)->mutable_task_answers() = rest;
+    session->second.sink->send(std::move(message));
+  }
 }
 
 void Core::give_up_writing() {
@@ -287,6 +458,7 @@ void Core::perform(const Effect& effect, std::map<SessionId, v1::TaskAnswers>* a
     if (session == sessions_.end()) return;
     auto message = std::make_unique<OnArena<v1::MasterMessage>>();
     fill(&**message, send->message, incarnation_);
+    session->second.registered |= (*message)->has_registered();
     if ((*message)->has_grant_tasks()) {
       v1::GrantTasks* grant = (*message)->mutable_grant_tasks();
       fill_inputs(*grant);
@@ -318,10 +490,7 @@ void Core::publish(bool all) {
     }
     const JobStatus* status = state_.status(it->first);
     if (status != nullptr) {
-      when_durable([feed = feed(it->first), status = to_proto(*status),
-                    ended = has_ended(status->state)](bool durable) {
-        if (durable) feed->publish(status, ended);
-      });
+      held_.statuses[it->first] = {to_proto(*status), has_ended(status->state)};
       if (has_ended(status->state)) {
         ended_some = true;
         results_.job_ended(job_number(it->first));
@@ -370,36 +539,62 @@ SessionId Core::add_session(std::shared_ptr<SessionSink> session) {
 
 void Core::remove_session(SessionId session) {
   sessions_.erase(session);
+  held_.forget(session);
+  for (Held& held : in_flight_) held.forget(session);
 }
 
 std::shared_ptr<JobFeed> Core::feed(const JobId& job) {
   std::shared_ptr<JobFeed>& feed = feeds_[job];
   if (feed != nullptr) return feed;
-  const std::string& folder = options_.output_folder;
-  feed = std::make_shared<JobFeed>(options_.output_bytes_per_job,
-                                   folder.empty() ? "" : str_cat(folder, "/", job, ".log"));
+  feed = std::make_shared<JobFeed>(options_.output_bytes_per_job, log_path(job), &long_writes_);
   // Of a job of an earlier life: whoever looks sees at once where it stands.
   const JobStatus* status = state_.status(job);
   if (status != nullptr) feed->publish(to_proto(*status), has_ended(status->state));
   return feed;
 }
 
-void Core::add_inputs(const JobId& job, TaskInputs inputs) {
-  for (InputRow& row : inputs.rows(job_number(job))) batch_.inputs.push_back(std::move(row));
-  inputs_[job] = std::move(inputs);
+void Core::add_inputs(const JobId& job, const ArrayJobSpec& array,
+                      const std::vector<std::string>& inputs) {
+  const uint64_t number = job_number(job);
+  for (InputRow& row : TaskInputs::rows(number, inputs)) batch_.inputs.push_back(std::move(row));
+  inputs_.emplace(job, TaskInputs(array, number));
 }
 
-void Core::add_stored_inputs(const JobId& job, uint64_t set) {
+void Core::add_stored_inputs(const JobId& job, const ArrayJobSpec& array, uint64_t set) {
   batch_.input_sets[job_number(job)] = set;
-  inputs_[job] = TaskInputs::stored(options_.state_folder, set);
+  inputs_.emplace(job, TaskInputs(array, set));
 }
 
+std::optional<TaskInputs> Core::inputs_of(const JobId& job) const {
+  const auto found = inputs_.find(job);
+  if (found == inputs_.end()) return std::nullopt;
+  return found->second;
+}
+
+// A task whose input cannot be had is left out, and the state hears of it.
 void Core::fill_inputs(v1::GrantTasks& grant) {
   const auto inputs = inputs_.find(grant.job_id());
-  if (inputs == inputs_.end()) return;
+  const LaunchId launch{grant.job_id(), grant.generation(), grant.life()};
+  const auto fill = [&](v1::TaskGrant& task) {
+    Result<std::string> input =
+        inputs == inputs_.end()
+            ? Result<std::string>(Failure{ErrorKind::kCorrupt, "the job has no inputs"})
+            : inputs->second.input(task.lease().task(), input_reader_);
+    if (input) {
+      task.set_input(std::move(*input));
+    } else {
+      state_.input_missing(launch, from_proto(task.lease()), input.failure(), now());
+    }
+    return input.ok();
+  };
   for (v1::TaskBatch& batch : *grant.mutable_batches()) {
-    for (v1::TaskGrant& task : *batch.mutable_tasks()) {
-      task.set_input(inputs->second.input(task.lease().task()));
+    auto& tasks = *batch.mutable_tasks();
+    for (int i = 0; i < tasks.size();) {
+      if (fill(tasks[i])) {
+        ++i;
+      } else {
+        tasks.DeleteSubrange(i, 1);
+      }
     }
   }
 }
@@ -408,7 +603,7 @@ void Core::fill_inputs(v1::GrantTasks& grant) {
 // then, and the row names it.
 void Core::tasks_ended(ClusterState& state, SessionId session, v1::TasksEnded* ended, Now now) {
   const auto is_current = [&](const TaskEndedMessage& message) {
-    const TaskTable* tasks = state.tasks(message.launch.job);
+    const TaskTable* tasks = state.tasks(message.launch);
     return tasks != nullptr && tasks->standing(message.lease) == LeaseStanding::kCurrent;
   };
   std::vector<TaskEndedMessage> messages;
@@ -438,7 +633,7 @@ void Core::tasks_ended(ClusterState& state, SessionId session, v1::TasksEnded* e
 }
 
 void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& output, Now now) {
-  const LaunchId launch{output.job_id(), output.generation()};
+  const LaunchId launch{output.job_id(), output.generation(), output.life()};
   if (state.rank_output(session, launch, static_cast<Rank>(output.output().rank()), now)) {
     v1::Output piece = output.output();
     piece.set_generation(launch.generation);
@@ -466,6 +661,7 @@ void Core::acknowledge_output(SessionId session, const LaunchId& launch, uint64_
   v1::OutputAck* ack = (*message)->mutable_output_ack();
   ack->set_job_id(launch.job);
   ack->set_generation(launch.generation);
+  ack->set_life(launch.life);
   ack->set_bytes(bytes);
   found->second.sink->send(std::move(message));
 }

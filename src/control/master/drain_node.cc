@@ -11,8 +11,7 @@ grpc::ServerUnaryReactor* JobServiceImpl::DrainNode(grpc::CallbackServerContext*
                                                     v1::DrainNodeReply* reply) {
   return on_owner_thread(context, [this, request, reply](ClusterState& state, Now now) {
     if (const auto why = core_->trouble()) {
-      return to_status({ErrorKind::kExhausted,
-                        "the master cannot write it down, its disk takes nothing: " + *why});
+      return to_status({why->kind, "the master cannot write it down: " + why->message});
     }
     const Result<void> done = state.drain(request->worker_id(), !request->undo(), now);
     if (!done) return to_status(done.failure());

@@ -8,7 +8,7 @@ grpc::ServerUnaryReactor* JobServiceImpl::GetJob(grpc::CallbackServerContext* co
                                                  const v1::GetJobRequest* request,
                                                  v1::GetJobReply* reply) {
   return on_owner_thread<Call::kLooksUp>(context, [request, reply](ClusterState& state, Now) {
-    const Result<JobId> id = state.find(request->job());
+    const Result<JobId> id = state.find(request->job(), request->life());
     if (!id) return to_status(id.failure());
     *reply->mutable_status() = to_proto(*state.status(*id));
     return grpc::Status::OK;

@@ -14,8 +14,8 @@ JobFeed::StreamKey JobFeed::stream_of(const v1::Output& output) {
   return {output.generation(), output.rank(), output.stream()};
 }
 
-JobFeed::JobFeed(size_t max_bytes, const std::string& log_path)
-    : max_bytes_(max_bytes), log_(log_path) {
+JobFeed::JobFeed(size_t max_bytes, const std::string& log_path, LongWrites* long_writes)
+    : max_bytes_(max_bytes), long_writes_(long_writes), log_(log_path), anew_above_(2 * max_bytes) {
   MutexLock lock(mutex_);
   for (v1::Output& output : log_.load()) take(std::move(output));
   logged_ = end_;
@@ -37,7 +37,7 @@ void JobFeed::append(const v1::Output& output) {
     if (output.data().empty() || !take(output)) return;
     write_missing();
     trim(max_bytes_);
-    if (log_.bytes() > 2 * max_bytes_) rewrite_log();
+    if (log_.bytes() > anew_above_) shorten_log();
   }
   wake_listeners();
 }
@@ -53,8 +53,8 @@ bool JobFeed::write_missing() {
       pieces_.begin(), pieces_.end(), logged_,
       [](const Piece& candidate, uint64_t byte) { return candidate.begin < byte; });
   for (; piece != pieces_.end(); ++piece) {
-    if (!log_.append(piece->output)) return false;
-    logged_ = piece->begin + piece->output.data().size();
+    if (!log_.append(*piece->output)) return false;
+    logged_ = piece->begin + piece->output->data().size();
   }
   logged_ = end_;
   return true;
@@ -74,43 +74,82 @@ bool JobFeed::take(v1::Output output) {
     output.set_offset(received);
   }
   received = end;
-  Piece piece{end_, std::move(output)};
-  end_ += piece.output.data().size();
-  kept_ += piece.output.data().size() + kPieceOverhead;
-  pieces_.push_back(std::move(piece));
+  const size_t bytes = output.data().size();
+  pieces_.push_back({end_, std::make_shared<v1::Output>(std::move(output))});
+  end_ += bytes;
+  kept_ += bytes + kPieceOverhead;
   return true;
 }
 
-void JobFeed::rewrite_log() {
+std::vector<OutputLog::Entry> JobFeed::marks_and_pieces() const {
   // Where each stream's first kept piece begins: so far it was received before.
   std::map<StreamKey, uint64_t> before = received_;
   for (auto piece = pieces_.rbegin(); piece != pieces_.rend(); ++piece) {
-    before[stream_of(piece->output)] = piece->output.offset();
+    before[stream_of(*piece->output)] = piece->output->offset();
   }
-  std::vector<v1::Output> marks;
-  marks.reserve(before.size());
+  std::vector<OutputLog::Entry> entries;
+  entries.reserve(before.size() + pieces_.size());
   for (const auto& [stream, offset] : before) {
-    v1::Output& mark = marks.emplace_back();
-    mark.set_generation(std::get<0>(stream));
-    mark.set_rank(std::get<1>(stream));
-    mark.set_stream(static_cast<v1::OutputStream>(std::get<2>(stream)));
-    mark.set_offset(offset);
+    auto mark = std::make_shared<v1::Output>();
+    mark->set_generation(std::get<0>(stream));
+    mark->set_rank(std::get<1>(stream));
+    mark->set_stream(static_cast<v1::OutputStream>(std::get<2>(stream)));
+    mark->set_offset(offset);
+    entries.push_back(std::move(mark));
   }
-  std::vector<const v1::Output*> entries;
-  entries.reserve(marks.size() + pieces_.size());
-  for (const v1::Output& mark : marks) entries.push_back(&mark);
-  for (const Piece& piece : pieces_) entries.push_back(&piece.output);
-  if (log_.rewrite(entries)) logged_ = end_;
+  for (const Piece& piece : pieces_) entries.push_back(piece.output);
+  return entries;
+}
+
+// What is kept no more goes from the log too. That takes a while, in which the old one is written
+// on.
+void JobFeed::shorten_log() {
+  if (anew_ || !log_.keeps()) return;
+  const uint64_t number = ++anew_number_;
+  // Where that fails, not again for each piece.
+  anew_above_ = log_.bytes() + max_bytes_;
+  if (long_writes_ == nullptr) {
+    took_its_place(log_.rewrite(marks_and_pieces()));
+    return;
+  }
+  anew_ = long_writes_->push([feed = shared_from_this(), number, entries = marks_and_pieces(),
+                              end = end_] { feed->write_anew(number, entries, end); });
+}
+
+// `entries`: all that was kept when the job's output came to `end`.
+void JobFeed::write_anew(uint64_t number, const std::vector<OutputLog::Entry>& entries,
+                         uint64_t end) {
+  const OutputLog place = [this] {
+    MutexLock lock(mutex_);
+    return log_.beside();
+  }();
+  OutputLog draft = place.draft(entries);
+  MutexLock lock(mutex_);
+  anew_ = false;
+  bool whole = draft.keeps() && number == anew_number_;
+  for (const Piece& piece : pieces_) {
+    if (whole && piece.begin >= end) whole = draft.append(*piece.output);
+  }
+  if (!whole) return draft.remove();
+  took_its_place(log_.replace_by(std::move(draft)));
+}
+
+void JobFeed::took_its_place(bool done) {
+  if (!done) return;
+  logged_ = end_;
+  anew_above_ = 2 * max_bytes_;
 }
 
 void JobFeed::clear_output() {
   MutexLock lock(mutex_);
   trim(0);
-  rewrite_log();
+  ++anew_number_;
+  took_its_place(log_.rewrite(marks_and_pieces()));
 }
 
 void JobFeed::remove_log() {
   MutexLock lock(mutex_);
+  ++anew_number_;
   log_.remove();
 }
 
@@ -131,7 +170,7 @@ size_t JobFeed::output_bytes() const {
 
 void JobFeed::trim(size_t max_bytes) {
   while (kept_ > max_bytes && !pieces_.empty()) {
-    kept_ -= pieces_.front().output.data().size() + kPieceOverhead;
+    kept_ -= pieces_.front().output->data().size() + kPieceOverhead;
     pieces_.pop_front();
   }
   begin_ = pieces_.empty() ? end_ : pieces_.front().begin;
@@ -176,8 +215,8 @@ bool JobFeed::next_output(Cursor* cursor, v1::WatchJobEvent* event) const {
       pieces_.begin(), pieces_.end(), cursor->byte,
       [](const Piece& candidate, uint64_t byte) { return candidate.begin < byte; });
   for (; piece != pieces_.end(); ++piece) {
-    cursor->byte = piece->begin + piece->output.data().size();
-    if (wanted(cursor, piece->output, event->mutable_output())) return true;
+    cursor->byte = piece->begin + piece->output->data().size();
+    if (wanted(cursor, *piece->output, event->mutable_output())) return true;
   }
   event->Clear();
   return false;

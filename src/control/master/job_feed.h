@@ -3,11 +3,12 @@
 // and is told how much output it has missed.
 //
 // Thread safety: all methods may be called from any thread. The owner thread writes, gRPC's threads
-// read.
+// read, and a thread for long writes leaves out of the log what is kept no more.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,6 +20,7 @@
 
 #include "control/master/output_log.h"
 #include "longhaul/base/mutex.h"
+#include "longhaul/base/queue.h"
 #include "longhaul/v1/job_service.pb.h"
 
 namespace longhaul {
@@ -30,11 +32,15 @@ class FeedListener {
   virtual void wake() = 0;
 };
 
-class JobFeed {
+class JobFeed : public std::enable_shared_from_this<JobFeed> {
  public:
-  // Keeps at most `max_bytes` of output, counting a little for each piece, and the same on disk:
-  // what is in the log at `log_path` already is taken up. An empty path: in memory only.
-  explicit JobFeed(size_t max_bytes, const std::string& log_path = "");
+  // What another thread does, when it comes to it.
+  using LongWrites = Queue<std::function<void()>>;
+  // Keeps at most `max_bytes` of output, counting a little for each piece, and twice that on disk
+  // before the oldest goes: what is in the log at `log_path` already is taken up. An empty path: in
+  // memory only. Without `long_writes` whoever appends writes the log anew.
+  explicit JobFeed(size_t max_bytes, const std::string& log_path = "",
+                   LongWrites* long_writes = nullptr);
 
   // Writing.
 
@@ -80,7 +86,7 @@ class JobFeed {
  private:
   struct Piece {
     uint64_t begin;  // in bytes of all output of the job
-    v1::Output output;
+    OutputLog::Entry output;
   };
 
   static StreamKey stream_of(const v1::Output& output);
@@ -89,15 +95,23 @@ class JobFeed {
   bool take(v1::Output output) LONGHAUL_REQUIRES(mutex_);
   void trim(size_t max_bytes) LONGHAUL_REQUIRES(mutex_);
   bool write_missing() LONGHAUL_REQUIRES(mutex_);
-  void rewrite_log() LONGHAUL_REQUIRES(mutex_);
+  std::vector<OutputLog::Entry> marks_and_pieces() const LONGHAUL_REQUIRES(mutex_);
+  void shorten_log() LONGHAUL_REQUIRES(mutex_);
+  void took_its_place(bool done) LONGHAUL_REQUIRES(mutex_);
+  void write_anew(uint64_t number, const std::vector<OutputLog::Entry>& entries, uint64_t end);
   void wake_listeners();
 
   const size_t max_bytes_;
+  LongWrites* const long_writes_;
   mutable Mutex mutex_;
   v1::JobStatus status_ LONGHAUL_GUARDED_BY(mutex_);
   uint64_t version_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   bool ended_ LONGHAUL_GUARDED_BY(mutex_) = false;
   OutputLog log_ LONGHAUL_GUARDED_BY(mutex_);
+  // Of the last time that the log was to be written anew; what an older one brings is out of date.
+  uint64_t anew_number_ LONGHAUL_GUARDED_BY(mutex_) = 0;
+  bool anew_ LONGHAUL_GUARDED_BY(mutex_) = false;    // it is being done
+  uint64_t anew_above_ LONGHAUL_GUARDED_BY(mutex_);  // bytes of the log
   std::deque<Piece> pieces_ LONGHAUL_GUARDED_BY(mutex_);
   size_t kept_ LONGHAUL_GUARDED_BY(mutex_) = 0;     // bytes, with the overhead of pieces
   uint64_t begin_ LONGHAUL_GUARDED_BY(mutex_) = 0;  // of what is kept

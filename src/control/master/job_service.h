@@ -4,6 +4,7 @@
 
 #include <functional>
 
+#include "control/common/grpc_error.h"
 #include "control/master/core.h"
 #include "longhaul/base/queue.h"
 #include "longhaul/base/thread.h"
@@ -50,38 +51,58 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
   grpc::ServerUnaryReactor* DrainNode(grpc::CallbackServerContext* context,
                                       const v1::DrainNodeRequest* request,
                                       v1::DrainNodeReply* reply) override;
+  grpc::ServerUnaryReactor* ForgetNode(grpc::CallbackServerContext* context,
+                                       const v1::ForgetNodeRequest* request,
+                                       v1::ForgetNodeReply* reply) override;
   grpc::ServerWriteReactor<v1::Event>* WatchEvents(grpc::CallbackServerContext* context,
                                                    const v1::WatchEventsRequest* request) override;
+
+  // What refusals say.
+  static constexpr const char* kNotWrittenDown =
+      "its submission was refused: it could not be written down";
+  static grpc::Status takes_no_jobs(const Failure& why) {
+    return to_status(
+        {why.kind, "the master takes no new jobs, its disk does not take them: " + why.message});
+  }
+  static grpc::Status closing() {
+    return {grpc::StatusCode::UNAVAILABLE, "the master is shutting down"};
+  }
+  static grpc::Status not_durable(const Core* core) {
+    const auto why = core->trouble();
+    return to_status({why ? why->kind : ErrorKind::kExhausted,
+                      str_cat("the master could not write down what was asked: ",
+                              why ? why->message : "it ends; ask again")});
+  }
 
  private:
   // Runs `work` on the owner thread and finishes the call with what it returns, once that is
   // durable. The request and the reply live until then. A refusal promises nothing and goes out at
-  // once; so does what was only looked up while the disk takes nothing.
+  // once; so does what was only looked up while the disk takes nothing. What was to change and
+  // cannot be written down is refused, after `undo` has been called there.
   enum class Call { kChanges, kLooksUp };
-  template <Call kCall = Call::kChanges, typename Work>
-  grpc::ServerUnaryReactor* on_owner_thread(grpc::CallbackServerContext* context, Work work) {
+  template <Call kCall = Call::kChanges, typename Work, typename Undo>
+  grpc::ServerUnaryReactor* on_owner_thread(grpc::CallbackServerContext* context, Work work,
+                                            Undo undo) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    const bool posted =
-        core_->post([core = core_, reactor, work = std::move(work)](ClusterState& state, Now now) {
-          const grpc::Status status = work(state, now);
-          if (!status.ok() || (kCall == Call::kLooksUp && core->trouble())) {
-            reactor->Finish(status);
-            return;
-          }
-          core->when_durable([reactor, status](bool durable) {
-            reactor->Finish(durable ? status : not_durable());
-          });
-        });
+    const bool posted = core_->post([core = core_, reactor, work = std::move(work),
+                                     undo = std::move(undo)](ClusterState& state, Now now) {
+      const grpc::Status status = work(state, now);
+      if (!status.ok() || (kCall == Call::kLooksUp && core->trouble())) {
+        reactor->Finish(status);
+        return;
+      }
+      core->when_durable_soon([core, reactor, status, undo, &state, now](bool durable) {
+        const bool well = durable || kCall == Call::kLooksUp;
+        if (!well) undo(state, now);
+        reactor->Finish(well ? status : not_durable(core));
+      });
+    });
     if (!posted) reactor->Finish(closing());
     return reactor;
   }
-
-  static grpc::Status closing() {
-    return {grpc::StatusCode::UNAVAILABLE, "the master is shutting down"};
-  }
-  static grpc::Status not_durable() {
-    return {grpc::StatusCode::RESOURCE_EXHAUSTED,
-            "the master ends and could not write down what was asked; ask again"};
+  template <Call kCall = Call::kChanges, typename Work>
+  grpc::ServerUnaryReactor* on_owner_thread(grpc::CallbackServerContext* context, Work work) {
+    return on_owner_thread<kCall>(context, std::move(work), [](ClusterState&, Now) {});
   }
 
   Core* const core_;

@@ -7,15 +7,20 @@
 #include <random>
 #include <utility>
 
-#include "control/common/credentials.h"
 #include "control/common/grpc_runtime.h"
+#include "control/common/server_limits.h"
+#include "control/ledger/life_file.h"
+#include "control/master/clock_mark.h"
 #include "control/master/record_proto.h"
 #include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
+#include "longhaul/wire/host_and_port.h"
+#include "longhaul/wire/socket.h"
 
 namespace longhaul {
 namespace {
 
-constexpr int kMaxRequestBytes = 64 << 20;
+constexpr int kAskForLifeMs = 60'000;
 
 // gRPC writes to stderr by itself; what matters of it reaches callers as an error.
 void log_for_grpc(gpr_log_func_args* args) {
@@ -24,9 +29,7 @@ void log_for_grpc(gpr_log_func_args* args) {
 
 std::string random_name() {
   std::random_device random;
-  std::ostringstream text;
-  text << std::hex << random() << random();
-  return text.str();
+  return str_cat(std::hex, random(), random());
 }
 
 Core::Options core_options(const MasterOptions& options) {
@@ -46,41 +49,47 @@ Master::Master(const MasterOptions& options, std::unique_ptr<Ledger> ledger, Mas
       core_(core_options(options), clock_, random_name(), std::move(ledger), std::move(memory)) {}
 
 Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
-  const size_t colon = options.listen.rfind(':');
-  if (colon == std::string::npos) {
-    return Failure{ErrorKind::kInvalid, str_cat("'", options.listen, "' is not HOST:PORT")};
-  }
+  const Result<HostAndPort> listen = parse_host_and_port(options.listen);
+  if (!listen) return listen.failure();
   set_up_grpc();
   gpr_set_log_function(log_for_grpc);
   std::unique_ptr<Ledger> ledger;
   MasterMemory memory;
+  memory.cluster.life = random_life();  // of one that keeps nothing
   if (!options.state_folder.empty()) {
     LedgerContents contents;
     Result<std::unique_ptr<Ledger>> opened = Ledger::open(options.state_folder, &contents);
     if (!opened) return opened.failure();
     ledger = std::move(*opened);
-    Result<ClusterMemory> remembered = remember(contents);
-    if (!remembered) return remembered.failure();
-    memory = {std::move(*remembered), std::move(contents.inputs), std::move(contents.input_sets),
-              events_of(contents)};
+    const ClockMark last{contents.marks[kHostStart], contents.marks[kHostMs]};
+    memory.clock_shift = clock_shift(last, {this_start(), to_ms(std::chrono::steady_clock::now())});
+    memory.cluster = remember(contents, memory.clock_shift, &memory.unreadable);
+    memory.input_sets = std::move(contents.input_sets);
+    memory.events = events_of(contents);
+    memory.dropped = std::move(contents.dropped);
   }
   std::unique_ptr<Master> master(new Master(options, std::move(ledger), std::move(memory)));
-  int port = 0;
+  if (const auto& failure = master->core_.start_failure()) return *failure;
+  Result<UniqueFd> listener = listen_tcp(listen->host, listen->port);
+  if (!listener) return listener.failure();
+  const Result<uint16_t> port = local_port(listener->get());
+  if (!port) return port.failure();
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(options.listen, server_credentials(), &port);
-  // Else a second master on the same port would start and share its calls.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  Acceptor::Server connections = Acceptor::add_to(builder);
   for (const char* feature : kUnusedFeatures) builder.AddChannelArgument(feature, 0);
-  builder.SetMaxReceiveMessageSize(kMaxRequestBytes);
+  // A watcher whose host has vanished costs nothing for ever.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kAskForLifeMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kAskForLifeMs);
+  set_limits(builder, {});
   builder.RegisterService(&master->worker_service_);
   builder.RegisterService(&master->job_service_);
   master->server_ = builder.BuildAndStart();
-  if (master->server_ == nullptr || port == 0) {
-    return Failure{ErrorKind::kUnavailable,
-                   str_cat("cannot listen on ", options.listen,
-                           ": the port is taken, or this machine has no such address")};
+  if (master->server_ == nullptr) {
+    return Failure{ErrorKind::kUnavailable, str_cat("cannot serve on ", options.listen)};
   }
-  master->address_ = str_cat(options.listen.substr(0, colon), ":", port);
+  master->acceptor_ =
+      std::make_unique<Acceptor>("master", std::move(*listener), std::move(connections));
+  master->address_ = str_cat(options.listen.substr(0, options.listen.rfind(':')), ":", *port);
   return master;
 }
 
@@ -88,12 +97,14 @@ bool Master::shut_down(milliseconds limit) {
   const bool stopped = durable_ || core_.stop_jobs("the master is shutting down", limit);
   core_.close_sessions();
   core_.give_up_writing();
+  acceptor_.reset();
   // Watchers of ended jobs are on their last event; give them a moment.
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
   return stopped;
 }
 
 Master::~Master() {
+  acceptor_.reset();
   if (server_ != nullptr) {
     core_.give_up_writing();
     server_->Shutdown(std::chrono::system_clock::now());

@@ -6,9 +6,12 @@
 
 #include <grpcpp/server.h>
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
+#include "control/common/acceptor.h"
 #include "control/master/core.h"
 #include "control/master/job_service.h"
 #include "control/master/worker_session.h"
@@ -29,6 +32,11 @@ class Master {
   // As a crash: streams break, no rank is stopped.
   ~Master();
 
+  // Called once, should the database refuse for good: this master is of no more use then.
+  void on_broken(std::function<void(const Failure&)> callback) {
+    core_.on_broken(std::move(callback));
+  }
+
   // HOST:PORT with the port that was bound.
   const std::string& address() const { return address_; }
 
@@ -46,6 +54,7 @@ class Master {
   WorkerServiceImpl worker_service_{&core_};
   JobServiceImpl job_service_{&core_};
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<Acceptor> acceptor_;
   std::string address_;
 };
 

@@ -83,16 +83,17 @@ class ResultPut final : public grpc::ServerBidiReactor<v1::PutResultRequest, v1:
   // On the owner thread.
 
   bool is_current(const ClusterState& state) const {
-    const TaskTable* tasks = state.tasks(job_);
+    const TaskTable* tasks = state.tasks(launch_);
     return tasks != nullptr && tasks->standing(lease_) == LeaseStanding::kCurrent;
   }
 
   void begin(ClusterState& state) {
-    job_ = request_.header().job_id();
+    launch_ = {request_.header().job_id(), request_.header().generation(),
+               request_.header().life()};
     lease_ = from_proto(request_.header().lease());
     if (!is_current(state)) return stale();
-    cap_ = state.status(job_)->spec.array->max_result_bytes;
-    name_ = ResultIntake::name_of(job_, lease_);
+    cap_ = state.status(launch_.job)->spec.array->max_result_bytes;
+    name_ = ResultIntake::name_of(launch_.job, lease_);
     whole_ = core_->results().whole(name_);
     if (whole_) return answer_have(*whole_);
     core_->results().expect(name_);
@@ -163,7 +164,7 @@ class ResultPut final : public grpc::ServerBidiReactor<v1::PutResultRequest, v1:
   v1::PutResultRequest request_;
   v1::PutResultReply reply_;
   bool header_taken_ = false;
-  JobId job_;
+  LaunchId launch_;
   Lease lease_;
   ResultName name_;
   uint64_t cap_ = 0;

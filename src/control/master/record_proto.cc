@@ -1,12 +1,20 @@
 #include "control/master/record_proto.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "control/common/job_proto.h"
+#include "control/master/clock_mark.h"
 #include "control/master/convert.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/v1/ledger.pb.h"
 
 namespace longhaul {
 namespace {
+
+JobId id_of(uint64_t number) {
+  return str_cat("j", number);
+}
 
 v1::RankRecord record_of(const RankRecord& rank) {
   v1::RankRecord proto;
@@ -86,14 +94,17 @@ std::string to_bytes(const JobRecord& job) {
   proto.mutable_node_order()->Assign(job.node_order.begin(), job.node_order.end());
   proto.set_best_step(job.best_step);
   proto.set_attempts_without_progress(static_cast<uint32_t>(job.attempts_without_progress));
+  if (job.started_at) proto.set_started_ms(static_cast<uint64_t>(to_ms(*job.started_at)));
   return proto.SerializeAsString();
 }
 
-Result<JobRecord> job_record_from(const std::string& bytes) {
+Result<JobRecord> job_record_from(const std::string& bytes, milliseconds shift) {
   v1::JobRecord proto;
-  if (!proto.ParseFromString(bytes)) {
-    return Failure{ErrorKind::kCorrupt, "a job in the ledger cannot be read"};
-  }
+  if (!proto.ParseFromString(bytes)) return Failure{ErrorKind::kCorrupt, "its bytes are damaged"};
+  // What is not known would be taken for the first of its kind: a job that has ended would wait.
+  const bool known = v1::JobState_IsValid(proto.status().state()) &&
+                     proto.status().state() != v1::JOB_STATE_UNSPECIFIED;
+  if (!known) return Failure{ErrorKind::kCorrupt, "its state is not one that this master knows"};
   JobRecord job;
   job.number = proto.number();
   job.status = from_proto(proto.status());
@@ -119,6 +130,9 @@ Result<JobRecord> job_record_from(const std::string& bytes) {
   job.node_order = {proto.node_order().begin(), proto.node_order().end()};
   job.best_step = proto.best_step();
   job.attempts_without_progress = static_cast<int>(proto.attempts_without_progress());
+  if (proto.started_ms() != 0) {
+    job.started_at = from_ms(static_cast<int64_t>(proto.started_ms())) + shift;
+  }
   return job;
 }
 
@@ -131,13 +145,16 @@ std::string to_bytes(const WorkerRecord& worker) {
   proto.set_why_lost(worker.why_lost);
   proto.set_unix_ms_last_heard(worker.unix_ms_last_heard);
   proto.set_drained(worker.drained);
+  if (worker.state == WorkerState::kLost) {
+    proto.set_lost_ms(static_cast<uint64_t>(to_ms(worker.lost_at)));
+  }
   return proto.SerializeAsString();
 }
 
-Result<WorkerRecord> worker_record_from(const std::string& bytes) {
+Result<WorkerRecord> worker_record_from(const std::string& bytes, milliseconds shift) {
   v1::WorkerRecord proto;
   if (!proto.ParseFromString(bytes)) {
-    return Failure{ErrorKind::kCorrupt, "a worker in the ledger cannot be read"};
+    return Failure{ErrorKind::kCorrupt, "its bytes are damaged"};
   }
   WorkerRecord worker;
   worker.id = proto.worker_id();
@@ -146,6 +163,7 @@ Result<WorkerRecord> worker_record_from(const std::string& bytes) {
   worker.why_lost = proto.why_lost();
   worker.unix_ms_last_heard = proto.unix_ms_last_heard();
   worker.drained = proto.drained();
+  if (proto.lost_ms() != 0) worker.lost_at = from_ms(static_cast<int64_t>(proto.lost_ms())) + shift;
   return worker;
 }
 
@@ -153,40 +171,96 @@ std::vector<v1::Event> events_of(const LedgerContents& contents) {
   std::vector<v1::Event> events;
   for (const auto& [number, bytes] : contents.events) {
     v1::Event event;
-    if (event.ParseFromString(bytes)) events.push_back(std::move(event));
+    if (event.ParseFromString(bytes) && event.number() == number) {
+      events.push_back(std::move(event));
+    }
   }
   return events;
 }
 
-Result<ClusterMemory> remember(const LedgerContents& contents) {
+namespace {
+
+// In the place of a job whose own row cannot be read, so that everybody sees what became of it.
+JobRecord lost_record(uint64_t number, const std::string& why) {
+  JobRecord job;
+  job.number = number;
+  job.damage = why;
+  job.status.id = id_of(number);
+  job.status.state = JobState::kFailed;
+  job.status.exit_code = 1;
+  job.status.reason = str_cat("its row in the master's database cannot be read: ", why);
+  job.status.failure.emplace();
+  job.status.failure->failure_class = FailureClass::kStateDamaged;
+  job.status.failure->message = job.status.reason;
+  return job;
+}
+
+JobRecord job_of(uint64_t number, const std::string& bytes, milliseconds shift,
+                 const LedgerContents& contents) {
+  Result<JobRecord> job = job_record_from(bytes, shift);
+  if (job && (job->number != number || job->status.id != id_of(number))) {
+    job = Failure{ErrorKind::kCorrupt, "it is not the row of this job"};
+  }
+  if (!job) return lost_record(number, job.failure().message);
+  const auto damaged = contents.damaged.find(number);
+  if (damaged != contents.damaged.end()) job->damage = damaged->second;
+  return std::move(*job);
+}
+
+// The datasets of one job. Returns "" or which of them cannot be read.
+std::string remember_shards(const std::map<std::string, DatasetRow>& datasets,
+                            std::map<std::string, ShardMemory>* shards) {
+  for (const auto& [name, rows] : datasets) {
+    v1::ShardPlan plan;
+    if (rows.plan.empty() || !plan.ParseFromString(rows.plan))
+      return str_cat("dataset '", name, "'");
+    (*shards)[name] = {from_proto(plan), rows.shards};
+  }
+  return "";
+}
+
+template <typename Rows>
+bool any_unknown(const Rows& rows, const std::map<uint64_t, std::string>& jobs) {
+  return std::any_of(rows.begin(), rows.end(),
+                     [&](const auto& row) { return !jobs.contains(row.first); });
+}
+
+}  // namespace
+
+ClusterMemory remember(const LedgerContents& contents, milliseconds shift,
+                       std::vector<std::string>* unreadable) {
   ClusterMemory memory;
   memory.boot = static_cast<uint32_t>(contents.boot);
+  memory.life = contents.life;
+  memory.new_life = contents.new_life.value_or("");
   memory.last_job = contents.last_job;
+  *unreadable = contents.unreadable;
   for (const auto& [number, bytes] : contents.jobs) {
-    Result<JobRecord> job = job_record_from(bytes);
-    if (!job) return Failure{job.failure().kind, str_cat(job.failure().message, ": ", number)};
+    JobRecord job = job_of(number, bytes, shift, contents);
+    const JobId id = job.status.id;
     if (const auto store = contents.stores.find(number); store != contents.stores.end()) {
-      memory.stores[job->status.id] = store->second;
+      memory.stores[id] = store->second;
     }
     if (const auto tasks = contents.tasks.find(number); tasks != contents.tasks.end()) {
-      memory.tasks[job->status.id] = tasks->second;
+      memory.tasks[id] = tasks->second;
     }
     if (const auto datasets = contents.datasets.find(number); datasets != contents.datasets.end()) {
-      for (const auto& [name, rows] : datasets->second) {
-        v1::ShardPlan plan;
-        if (!plan.ParseFromString(rows.plan)) {
-          return Failure{ErrorKind::kCorrupt,
-                         str_cat("a dataset in the ledger cannot be read: ", number)};
-        }
-        memory.shards[job->status.id][name] = {from_proto(plan), rows.shards};
-      }
+      const std::string lost = remember_shards(datasets->second, &memory.shards[id]);
+      if (!lost.empty() && job.damage.empty()) job.damage = lost;
     }
-    memory.jobs.push_back(std::move(*job));
+    if (!job.damage.empty()) unreadable->push_back(str_cat("job ", id, ": ", job.damage));
+    memory.jobs.push_back(std::move(job));
+  }
+  if (any_unknown(contents.tasks, contents.jobs) || any_unknown(contents.stores, contents.jobs)) {
+    unreadable->push_back("rows of jobs that have no row of their own");
   }
   for (const auto& [id, bytes] : contents.workers) {
-    Result<WorkerRecord> worker = worker_record_from(bytes);
-    if (!worker) return Failure{worker.failure().kind, str_cat(worker.failure().message, ": ", id)};
-    memory.workers.push_back(std::move(*worker));
+    Result<WorkerRecord> worker = worker_record_from(bytes, shift);
+    if (worker && worker->id == id) {
+      memory.workers.push_back(std::move(*worker));
+    } else {
+      unreadable->push_back(str_cat("worker ", id));
+    }
   }
   return memory;
 }

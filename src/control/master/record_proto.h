@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "control/ledger/ledger.h"
 #include "longhaul/base/result.h"
@@ -14,16 +15,20 @@
 namespace longhaul {
 
 std::string to_bytes(const JobRecord& job);
-// Errors: kCorrupt.
-Result<JobRecord> job_record_from(const std::string& bytes);
+// `shift` is added to moments (clock_mark.h). Errors: kCorrupt.
+Result<JobRecord> job_record_from(const std::string& bytes, milliseconds shift = milliseconds(0));
 
 std::string to_bytes(const WorkerRecord& worker);
-Result<WorkerRecord> worker_record_from(const std::string& bytes);
+Result<WorkerRecord> worker_record_from(const std::string& bytes,
+                                        milliseconds shift = milliseconds(0));
 
 // The journal of earlier lives, in order; rows that cannot be read are left out.
 std::vector<v1::Event> events_of(const LedgerContents& contents);
 
-// All that a ledger held. Errors: kCorrupt, naming the row.
-Result<ClusterMemory> remember(const LedgerContents& contents);
+// All that a ledger held, but for what cannot be read: a job of which some row is damaged comes as
+// one that has failed, or is to fail (JobRecord::damage), whatever else is left out, and
+// `unreadable` names all of it. `shift`: as above.
+ClusterMemory remember(const LedgerContents& contents, milliseconds shift,
+                       std::vector<std::string>* unreadable);
 
 }  // namespace longhaul

@@ -16,22 +16,25 @@ void ResultIntake::close() {
   thread_.join();
 }
 
-void ResultIntake::sweep(const ClusterState& state) {
+Result<size_t> ResultIntake::sweep(const ClusterState& state) {
+  using Standing = ResultFiles::Standing;
   const auto standing = [&](const ResultName& name) {
     const TaskTable* tasks = state.tasks(str_cat("j", name.job));
-    if (tasks == nullptr || name.task >= tasks->size()) return TaskState::kWaiting;
+    if (tasks == nullptr || name.task >= tasks->size()) return Standing::kUnknown;
     const TaskRecord record = tasks->record(name.task);
-    return record.epoch == name.epoch ? record.state : TaskState::kWaiting;
+    // Of a lease that the table has never had, it may be the table that has forgotten.
+    if (record.attempt == 0 || record.epoch < name.epoch) return Standing::kUnknown;
+    if (record.epoch > name.epoch) return Standing::kOver;
+    if (record.state == TaskState::kDone) return Standing::kResult;
+    return record.state == TaskState::kLeased ? Standing::kExpected : Standing::kOver;
   };
-  files_.files.sweep(
+  return files_.files.sweep(
       [&](const ResultName& name) {
-        const TaskState found = standing(name);
-        if (found == TaskState::kLeased) expect(name);
-        return found == TaskState::kLeased || found == TaskState::kDone;
+        const Standing found = standing(name);
+        if (found == Standing::kExpected) expect(name);
+        return found;
       },
-      [&](const ResultName& name, uint64_t bytes) {
-        if (standing(name) == TaskState::kLeased) stored(name, bytes);
-      });
+      [&](const ResultName& name, uint64_t bytes) { stored(name, bytes); });
 }
 
 ResultName ResultIntake::name_of(const JobId& job, const Lease& lease) {

@@ -36,8 +36,9 @@ class ResultIntake {
   // Runs what was posted, then ends the thread.
   void close();
 
-  // At the master's start: files of leases that are current, or that have committed, stay.
-  void sweep(const ClusterState& state);
+  // At the master's start: files of leases that are current, or that have committed, stay, and
+  // those of which the state knows nothing, which are counted. Errors: kUnavailable.
+  Result<size_t> sweep(const ClusterState& state);
 
   // Precondition: a lease of this job is current.
   static ResultName name_of(const JobId& job, const Lease& lease);

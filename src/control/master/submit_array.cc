@@ -9,6 +9,7 @@
 #include "control/ledger/result_files.h"
 #include "control/master/convert.h"
 #include "control/master/job_service.h"
+#include "longhaul/membership/user_text.h"
 
 namespace longhaul {
 namespace {
@@ -51,7 +52,7 @@ class ArraySubmission final : public grpc::ServerReadReactor<v1::SubmitArrayRequ
                         "this master keeps nothing on disk (--in-memory), so it cannot keep the "
                         "inputs of an array; start it with --state"});
     }
-    if (const auto why = core_->trouble()) return full(*why);
+    if (const auto why = core_->trouble()) return JobServiceImpl::takes_no_jobs(*why);
     switch (request_.part_case()) {
       case v1::SubmitArrayRequest::kInputs:
         return take_inputs();
@@ -71,15 +72,20 @@ class ArraySubmission final : public grpc::ServerReadReactor<v1::SubmitArrayRequ
            str_cat("a chunk of ", count, " inputs in ", bytes.size(), " bytes after ", tasks_,
                    ": at most ", kMaxTasks, " inputs, and ", kMaxChunkBytes, " bytes in a chunk")});
     }
+    for (uint64_t i = 0; i < count; ++i) {
+      const auto bad = why_no_argument(str_cat("the input of task ", tasks_ + i),
+                                       request_.inputs().inputs(static_cast<int>(i)));
+      if (bad) return to_status(*bad);
+    }
     if (const Result<void> room = check_room(core_->state_folder(), bytes.size()); !room) {
-      return full(room.failure().message);
+      return JobServiceImpl::takes_no_jobs({ErrorKind::kExhausted, room.failure().message});
     }
     if (set_ == 0) set_ = core_->new_input_set();
     core_->stage_inputs({set_, static_cast<TaskIndex>(tasks_), std::move(bytes)});
     tasks_ += count;
-    core_->when_durable([self = self_](bool durable) {
+    core_->when_durable_soon([self = self_](bool durable) {
       if (durable) return self->StartRead(&self->request_);
-      self->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "the master could not keep the inputs"});
+      self->Finish(JobServiceImpl::not_durable(self->core_));
     });
     return grpc::Status::OK;
   }
@@ -95,21 +101,17 @@ class ArraySubmission final : public grpc::ServerReadReactor<v1::SubmitArrayRequ
     if (!id) return to_status(id.failure());
     // A repeated call has brought them before.
     if (!core_->has_inputs(*id)) {
-      core_->add_stored_inputs(*id, set_);
+      core_->add_stored_inputs(*id, *spec.array, set_);
       used_ = true;
     }
     reply_->set_job_id(*id);
-    core_->when_durable([self = self_](bool durable) {
-      self->Finish(durable ? grpc::Status::OK
-                           : grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
-                                          "the master ends and could not write the job down"));
+    reply_->set_life(state.status(*id)->life);
+    core_->when_durable_soon([self = self_, &state, now](bool durable) {
+      if (durable) return self->Finish(grpc::Status::OK);
+      state.withdraw(self->reply_->job_id(), JobServiceImpl::kNotWrittenDown, now);
+      self->Finish(JobServiceImpl::not_durable(self->core_));
     });
     return grpc::Status::OK;
-  }
-
-  static grpc::Status full(const std::string& why) {
-    return {grpc::StatusCode::RESOURCE_EXHAUSTED,
-            "the master takes no new jobs, its disk does not take them: " + why};
   }
 
   Core* const core_;

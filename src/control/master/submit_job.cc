@@ -1,17 +1,27 @@
 #include "control/common/grpc_error.h"
 #include "control/master/convert.h"
 #include "control/master/job_service.h"
+#include "longhaul/membership/user_text.h"
 
 namespace longhaul {
 
 namespace {
 
-grpc::Status submit(ClusterState& state, const JobSpec& spec, const v1::SubmitJobRequest& request,
-                    Now now, v1::SubmitJobReply* reply) {
-  const Result<JobId> id = state.submit(spec, request.submission_key(), now);
-  if (!id) return to_status(id.failure());
-  reply->set_job_id(*id);
-  return grpc::Status::OK;
+// Why it cannot have tasks; nullopt for a gang.
+std::optional<Failure> why_no_array(const Core& core, const JobSpec& spec,
+                                    const std::vector<std::string>& inputs) {
+  if (!spec.array) return std::nullopt;
+  if (core.state_folder().empty()) {
+    return Failure{ErrorKind::kInvalid,
+                   "this master keeps nothing on disk (--in-memory), so it cannot keep the results "
+                   "of an array; start it with --state"};
+  }
+  for (size_t task = 0; task < inputs.size(); ++task) {
+    const auto bad = why_no_argument(str_cat("the input of task ", task), inputs[task]);
+    if (bad) return bad;
+  }
+  const Result<void> fits = TaskInputs::check(*spec.array, inputs.size());
+  return fits ? std::nullopt : std::optional(fits.failure());
 }
 
 }  // namespace
@@ -19,29 +29,24 @@ grpc::Status submit(ClusterState& state, const JobSpec& spec, const v1::SubmitJo
 grpc::ServerUnaryReactor* JobServiceImpl::SubmitJob(grpc::CallbackServerContext* context,
                                                     const v1::SubmitJobRequest* request,
                                                     v1::SubmitJobReply* reply) {
-  return on_owner_thread(context, [this, request, reply](ClusterState& state, Now now) {
+  const auto submit = [this, request, reply](ClusterState& state, Now now) {
     if (!core_->takes_jobs()) return closing();
-    if (const auto why = core_->trouble()) {
-      return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
-                          "the master takes no new jobs, its disk does not take them: " + *why);
-    }
+    if (const auto why = core_->trouble()) return takes_no_jobs(*why);
     const JobSpec spec = from_proto(request->spec());
-    if (!spec.array) return submit(state, spec, *request, now, reply);
-    if (core_->state_folder().empty()) {
-      return to_status({ErrorKind::kInvalid,
-                        "this master keeps nothing on disk (--in-memory), so it cannot keep the "
-                        "results of an array; start it with --state"});
-    }
-    Result<TaskInputs> inputs =
-        TaskInputs::make(*spec.array, {request->inputs().begin(), request->inputs().end()});
-    if (!inputs) return to_status(inputs.failure());
-    const grpc::Status status = submit(state, spec, *request, now, reply);
+    const std::vector<std::string> inputs(request->inputs().begin(), request->inputs().end());
+    if (const auto why = why_no_array(*core_, spec, inputs)) return to_status(*why);
+    const Result<JobId> id = state.submit(spec, request->submission_key(), now);
+    if (!id) return to_status(id.failure());
+    reply->set_job_id(*id);
+    reply->set_life(state.status(*id)->life);
     // A repeated call has brought them before.
-    if (status.ok() && !core_->has_inputs(reply->job_id())) {
-      core_->add_inputs(reply->job_id(), std::move(*inputs));
-    }
-    return status;
-  });
+    if (spec.array && !core_->has_inputs(*id)) core_->add_inputs(*id, *spec.array, inputs);
+    return grpc::Status::OK;
+  };
+  const auto undo = [reply](ClusterState& state, Now now) {
+    state.withdraw(reply->job_id(), kNotWrittenDown, now);
+  };
+  return on_owner_thread(context, submit, undo);
 }
 
 }  // namespace longhaul

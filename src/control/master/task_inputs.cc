@@ -1,90 +1,79 @@
 #include "control/master/task_inputs.h"
 
+#include <algorithm>
 #include <utility>
 
-#include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
+namespace {
 
-Result<TaskInputs> TaskInputs::make(const ArrayJobSpec& array, std::vector<std::string> inputs) {
-  TaskInputs made;
-  if (!array.indices.empty()) {
-    Result<ArraySpec> spec = ArraySpec::parse(array.indices);
-    if (!spec) return spec.failure();
-    if (spec->size() != array.tasks) {
-      return Failure{ErrorKind::kInvalid, str_cat("an array of ", array.tasks, " tasks has ",
-                                                  spec->size(), " indices: ", array.indices)};
-    }
-    made.indices_ = std::move(*spec);
-    return made;
+// Inputs in one row.
+constexpr size_t kChunk = 1024;
+
+Failure missing(TaskIndex task, std::string_view why) {
+  return {ErrorKind::kCorrupt, str_cat("the input of task ", task, " ", why)};
+}
+
+}  // namespace
+
+TaskInputs::TaskInputs(const ArrayJobSpec& array, uint64_t set) : source_(Stored{set}) {
+  if (array.indices.empty()) return;
+  Result<ArraySpec> indices = ArraySpec::parse(array.indices);
+  if (indices) {
+    source_ = std::move(*indices);
+  } else {
+    source_ = Failure{ErrorKind::kCorrupt, indices.failure().message};
   }
-  if (inputs.size() != array.tasks) {
+}
+
+Result<void> TaskInputs::check(const ArrayJobSpec& array, size_t inputs) {
+  if (array.indices.empty()) {
+    if (inputs == array.tasks) return {};
     return Failure{ErrorKind::kInvalid,
-                   str_cat("an array of ", array.tasks, " tasks has ", inputs.size(), " inputs")};
+                   str_cat("an array of ", array.tasks, " tasks has ", inputs, " inputs")};
   }
-  for (size_t task = 0; task < inputs.size(); ++task) {
-    if (task % kChunk == 0) made.chunks_.emplace_back();
-    made.chunks_.back().add_inputs(std::move(inputs[task]));
-  }
-  return made;
+  const Result<ArraySpec> spec = ArraySpec::parse(array.indices);
+  if (!spec) return spec.failure();
+  if (spec->size() == array.tasks) return {};
+  return Failure{ErrorKind::kInvalid, str_cat("an array of ", array.tasks, " tasks has ",
+                                              spec->size(), " indices: ", array.indices)};
 }
 
-TaskInputs TaskInputs::restore(const ArrayJobSpec& array, const std::vector<InputRow>& rows) {
-  TaskInputs restored;
-  if (!array.indices.empty()) {
-    if (Result<ArraySpec> spec = ArraySpec::parse(array.indices)) restored.indices_ = *spec;
-    return restored;
-  }
-  for (const InputRow& row : rows) restored.chunks_.emplace_back().ParseFromString(row.inputs);
-  return restored;
-}
-
-std::vector<InputRow> TaskInputs::rows(uint64_t job) const {
+std::vector<InputRow> TaskInputs::rows(uint64_t set, const std::vector<std::string>& inputs) {
   std::vector<InputRow> rows;
-  rows.reserve(chunks_.size());
-  for (const v1::TaskInputs& chunk : chunks_) {
-    rows.push_back({job, static_cast<TaskIndex>(rows.size()) * kChunk, chunk.SerializeAsString()});
+  for (size_t first = 0; first < inputs.size(); first += kChunk) {
+    v1::TaskInputs chunk;
+    const size_t end = std::min(inputs.size(), first + kChunk);
+    for (size_t task = first; task < end; ++task) chunk.add_inputs(inputs[task]);
+    rows.push_back({set, static_cast<TaskIndex>(first), chunk.SerializeAsString()});
   }
   return rows;
 }
 
-TaskInputs TaskInputs::stored(std::string state_folder, uint64_t set) {
-  TaskInputs inputs;
-  inputs.state_folder_ = std::move(state_folder);
-  inputs.set_ = set;
-  return inputs;
-}
-
-std::string TaskInputs::input_of_set(TaskIndex task) {
-  const auto in_row = [&] {
-    return task >= row_first_ && task - row_first_ < static_cast<TaskIndex>(row_.inputs_size());
-  };
-  if (!in_row()) {
-    if (!reader_) {
-      Result<InputReader> reader = InputReader::open(state_folder_);
-      if (reader) reader_ = std::move(*reader);
-    }
-    const Result<InputRow> row =
-        reader_ ? reader_->read(set_, task)
-                : Result<InputRow>(Failure{ErrorKind::kUnavailable, "the ledger cannot be read"});
-    if (!row) {
-      log(LogLevel::kError, "master", "inputs: ", row.failure().message);
-      return "";
-    }
-    row_first_ = row->first;
-    row_.ParseFromString(row->inputs);
+Result<std::string> TaskInputs::input(TaskIndex task, InputReader& reader) {
+  if (const auto* unreadable = std::get_if<Failure>(&source_)) return *unreadable;
+  if (const auto* indices = std::get_if<ArraySpec>(&source_)) {
+    if (task >= indices->size()) return missing(task, "is beyond the array's indices");
+    return std::to_string(indices->index(task));
   }
-  return in_row() ? row_.inputs(static_cast<int>(task - row_first_)) : "";
+  return input_of(std::get<Stored>(source_), task, reader);
 }
 
-std::string TaskInputs::input(TaskIndex task) {
-  if (set_ != 0) return input_of_set(task);
-  if (indices_) return task < indices_->size() ? std::to_string(indices_->index(task)) : "";
-  const size_t chunk = task / kChunk;
-  const int place = static_cast<int>(task % kChunk);
-  if (chunk >= chunks_.size() || place >= chunks_[chunk].inputs_size()) return "";
-  return chunks_[chunk].inputs(place);
+Result<std::string> TaskInputs::input_of(Stored& stored, TaskIndex task, InputReader& reader) {
+  if (!stored.holds(task)) {
+    const Result<InputRow> row = reader.read(stored.set, task);
+    if (!row) return row.failure();
+    v1::TaskInputs parsed;
+    if (!parsed.ParseFromString(row->inputs)) {
+      return missing(task, str_cat("lies in a row that cannot be read: set ", stored.set,
+                                   ", from task ", row->first, " on"));
+    }
+    stored.row = std::move(parsed);
+    stored.first = row->first;
+  }
+  if (!stored.holds(task)) return missing(task, "is not in the ledger");
+  return stored.row.inputs(static_cast<int>(task - stored.first));
 }
 
 }  // namespace longhaul

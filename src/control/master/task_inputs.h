@@ -1,11 +1,14 @@
-// What `{}` becomes in each task of an array: its index, or an input of its own, kept as the
-// ledger's rows keep them.
+// What `{}` becomes in each task of an array: its index, or an input of its own, which lies in the
+// ledger.
+//
+// A failed read is never a value: a task whose input cannot be had is not to be run.
 //
 // Thread safety: none; the owner thread's.
 #pragma once
 
-#include <optional>
+#include <cstdint>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "control/ledger/ledger.h"
@@ -18,30 +21,33 @@ namespace longhaul {
 
 class TaskInputs {
  public:
+  // Of a job whose inputs, if it has any, lie in the ledger as this set. An array whose indices
+  // cannot be read has no inputs at all, and says so.
+  TaskInputs(const ArrayJobSpec& array, uint64_t set);
+
   // Errors: kInvalid (not as many indices or inputs as tasks).
-  static Result<TaskInputs> make(const ArrayJobSpec& array, std::vector<std::string> inputs);
-  static TaskInputs restore(const ArrayJobSpec& array, const std::vector<InputRow>& rows);
+  static Result<void> check(const ArrayJobSpec& array, size_t inputs);
+  // Inputs that came with the submission as the rows of a set.
+  static std::vector<InputRow> rows(uint64_t set, const std::vector<std::string>& inputs);
 
-  // Those that lie in the ledger as a set; one row of them is in memory.
-  static TaskInputs stored(std::string state_folder, uint64_t set);
-
-  // The rows to keep; none where the tasks are called by their indices.
-  std::vector<InputRow> rows(uint64_t job) const;
-  // "" where there is none, or where the disk does not give it (that is logged).
-  std::string input(TaskIndex task);
+  // Errors: kCorrupt (there is none, or it cannot be read: it will not come back), kUnavailable
+  // (the disk does not give it now).
+  Result<std::string> input(TaskIndex task, InputReader& reader);
 
  private:
-  static constexpr TaskIndex kChunk = 1024;
+  // One row of the set is in memory.
+  struct Stored {
+    uint64_t set = 0;
+    v1::TaskInputs row{};
+    TaskIndex first = 0;
 
-  std::optional<ArraySpec> indices_;
-  std::vector<v1::TaskInputs> chunks_;  // of kChunk inputs each
-  std::string input_of_set(TaskIndex task);
+    bool holds(TaskIndex task) const {
+      return task >= first && task - first < static_cast<TaskIndex>(row.inputs_size());
+    }
+  };
+  static Result<std::string> input_of(Stored& stored, TaskIndex task, InputReader& reader);
 
-  std::string state_folder_;
-  uint64_t set_ = 0;  // 0: in memory
-  std::optional<InputReader> reader_;
-  v1::TaskInputs row_;
-  TaskIndex row_first_ = 0;
+  std::variant<Stored, ArraySpec, Failure> source_;
 };
 
 }  // namespace longhaul

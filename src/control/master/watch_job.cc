@@ -42,7 +42,7 @@ grpc::ServerWriteReactor<v1::WatchJobEvent>* JobServiceImpl::WatchJob(
   const auto watcher = std::make_shared<Watcher>();
   watcher->hold(watcher);
   const bool posted = core_->post([this, watcher, request = *request](ClusterState& state, Now) {
-    const Result<JobId> id = state.find(request.job());
+    const Result<JobId> id = state.find(request.job(), request.life());
     if (!id) {
       watcher->refuse(to_status(id.failure()));
       return;

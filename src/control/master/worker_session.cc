@@ -16,14 +16,11 @@ constexpr size_t kMaxQueuedBytes = size_t{64} << 20;
 class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::MasterMessage>,
                             public SessionSink {
  public:
+  // A stream on which nothing has come is none of the owner thread's business.
   static WorkerSession* start(Core* core, grpc::CallbackServerContext* context) {
     auto session = std::make_shared<WorkerSession>(core, context);
     session->self_ = session;
-    const bool posted = core->post([session](ClusterState&, Now) {
-      session->id_ = session->core_->add_session(session);
-      session->read();
-    });
-    if (!posted) session->close("the master is shutting down", false);
+    session->read();
     return session.get();
   }
 
@@ -64,7 +61,9 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
       proceed();
       return;
     }
+    heard_ = true;
     const bool posted = core_->post([session = self_](ClusterState& state, Now now) {
+      if (session->id_ == 0) session->id_ = session->core_->add_session(session);
       session->handle(state, **session->incoming_, now);
       session->read();
     });
@@ -97,10 +96,12 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
       done_ = true;
       goodbye = !cancelled_ && final_status_ && final_status_->ok();
     }
-    core_->post([session = self_, goodbye](ClusterState& state, Now now) {
-      session->core_->remove_session(session->id_);
-      state.session_closed(session->id_, goodbye, now);
-    });
+    if (heard_) {
+      core_->post([session = self_, goodbye](ClusterState& state, Now now) {
+        session->core_->remove_session(session->id_);
+        state.session_closed(session->id_, goodbye, now);
+      });
+    }
     self_.reset();
   }
 
@@ -166,7 +167,8 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
   Core* const core_;
   grpc::CallbackServerContext* const context_;
   std::shared_ptr<WorkerSession> self_;  // gRPC holds a plain pointer until OnDone()
-  SessionId id_ = 0;                     // the owner thread's
+  SessionId id_ = 0;                     // the owner thread's; 0: nothing has come yet
+  bool heard_ = false;                   // gRPC's threads'
   // gRPC's between read() and OnReadDone(), else the owner thread's.
   std::unique_ptr<OnArena<v1::WorkerMessage>> incoming_;
 

@@ -1,3 +1,4 @@
+#include "control/common/progress.h"
 #include "control/worker/agent_server.h"
 
 namespace longhaul {
@@ -5,7 +6,9 @@ namespace longhaul {
 AgentServer::Reactor* AgentServer::Report(Context* context, const v1::Progress* request,
                                           v1::ReportReply* reply) {
   return on_loop(context, [this, request, reply](Reactor* reactor, const std::string& token) {
-    reply->set_stop_requested(backend_.report(token, *request));
+    v1::Progress progress = *request;
+    cap(&progress);
+    *reply = backend_.report(token, std::move(progress));
     reactor->Finish(grpc::Status::OK);
   });
 }

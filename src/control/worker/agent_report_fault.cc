@@ -1,3 +1,4 @@
+#include "control/common/progress.h"
 #include "control/worker/agent_server.h"
 
 namespace longhaul {
@@ -5,7 +6,9 @@ namespace longhaul {
 AgentServer::Reactor* AgentServer::ReportFault(Context* context, const v1::Fault* request,
                                                v1::FaultReply* /*reply*/) {
   return on_loop(context, [this, request](Reactor* reactor, const std::string& token) {
-    backend_.report_fault(token, *request);
+    v1::Fault fault = *request;
+    cap(&fault);
+    backend_.report_fault(token, std::move(fault));
     reactor->Finish(grpc::Status::OK);
   });
 }

@@ -2,12 +2,15 @@
 
 #include <grpcpp/server_builder.h>
 
-#include "control/common/channel.h"
-#include "control/common/credentials.h"
+#include "control/common/server_limits.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
 namespace {
+
+// Its threads and those of its data loaders wait in the store.
+constexpr int kCallsOfARank = 200;
+constexpr size_t kMemory = size_t{512} << 20;
 
 std::string token_of(const grpc::CallbackServerContext& context) {
   const auto& metadata = context.client_metadata();
@@ -18,22 +21,25 @@ std::string token_of(const grpc::CallbackServerContext& context) {
 }  // namespace
 
 AgentServer::~AgentServer() {
+  acceptor_.reset();
   if (!server_) return;
   server_->Shutdown(std::chrono::system_clock::now());
   server_->Wait();
 }
 
 Result<void> AgentServer::listen(const std::string& socket_path) {
+  Result<UniqueFd> listener = listen_unix(socket_path);
+  if (!listener) return listener.failure();
   grpc::ServerBuilder builder;
-  builder.AddListeningPort("unix:" + socket_path, server_credentials());
-  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  builder.SetMaxSendMessageSize(kMaxMessageBytes);
+  Acceptor::Server connections = Acceptor::add_to(builder);
+  set_limits(builder, {.streams_per_connection = kCallsOfARank, .memory_bytes = kMemory});
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();
   if (!server_) {
     return Failure{ErrorKind::kUnavailable,
-                   str_cat("agent socket ", socket_path, ": cannot listen")};
+                   str_cat("agent socket ", socket_path, ": cannot serve")};
   }
+  acceptor_ = std::make_unique<Acceptor>("worker", std::move(*listener), std::move(connections));
   return {};
 }
 

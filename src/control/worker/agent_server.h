@@ -14,6 +14,7 @@
 #include <string>
 #include <utility>
 
+#include "control/common/acceptor.h"
 #include "control/common/grpc_error.h"
 #include "control/worker/event_loop.h"
 #include "longhaul/base/result.h"
@@ -31,8 +32,7 @@ class AgentBackend {
   // `answer` is called exactly once, now or later, on the loop's thread.
   virtual void store(const std::string& token, uint64_t number, v1::StoreRequest request,
                      std::function<void(v1::StoreReply)> answer) = 0;
-  // Returns whether the rank should stop.
-  virtual bool report(const std::string& token, v1::Progress progress) = 0;
+  virtual v1::ReportReply report(const std::string& token, v1::Progress progress) = 0;
   virtual void report_fault(const std::string& token, v1::Fault fault) = 0;
   virtual void leave(const std::string& token) = 0;
 };
@@ -63,6 +63,7 @@ class AgentServer final : private v1::AgentService::CallbackService {
   EventLoop& loop_;
   AgentBackend& backend_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<Acceptor> acceptor_;
 };
 
 }  // namespace longhaul

@@ -3,18 +3,35 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <utility>
 
 #include "control/worker/last_lines.h"
+#include "control/worker/small_file.h"
 #include "longhaul/base/crash_handler.h"
+#include "longhaul/base/log.h"
+#include "longhaul/base/strings.h"
 #include "longhaul/membership/exit_evidence.h"
 
 namespace longhaul {
 namespace {
 
 constexpr size_t kMaxMessageBytes = 500;
+// Python writes a traceback into it; a rank can write anything.
+constexpr size_t kMaxErrorFileBytes = size_t{1} << 20;
+// How our own remarks in a rank's output begin (the shim's, about processes that it had to end).
+constexpr std::string_view kRemark = "[longhaul: ";
+
+// What the rank itself has said.
+std::string without_remarks(const std::string& text) {
+  if (text.find(kRemark) == std::string::npos) return text;
+  std::string own;
+  for (const std::string& line : split(text, '\n')) {
+    if (!line.starts_with(kRemark)) own += line + "\n";
+  }
+  return own;
+}
 
 }  // namespace
 
@@ -25,8 +42,10 @@ std::string out_of_memory_witness(OomWatch& watch, const RankEnd& end, int64_t p
 }
 
 std::string read_error_file(const std::string& path) {
-  std::ifstream file(path);
-  const nlohmann::json error = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+  const Result<std::optional<std::string>> file = read_small_file(path, kMaxErrorFileBytes);
+  if (!file) log(LogLevel::kWarning, "worker", "error file ", file.failure().message);
+  if (!file || !*file) return "";
+  const nlohmann::json error = nlohmann::json::parse(**file, nullptr, /*allow_exceptions=*/false);
   if (!error.is_object() || !error.contains("message")) return "";
   const nlohmann::json& message = error["message"];
   const nlohmann::json& text =
@@ -36,8 +55,9 @@ std::string read_error_file(const std::string& path) {
   return whole.substr(0, std::min(whole.find('\n'), kMaxMessageBytes));
 }
 
-v1::RankExited exit_report(const RankEnd& end, const std::string& error_text,
+v1::RankExited exit_report(const RankEnd& end, const std::string& error_output,
                            const std::string& output_text, const std::string& error_file) {
+  const std::string error_text = without_remarks(error_output);
   v1::RankExited exited;
   exited.set_exit_code(end.exit_code);
   exited.set_signal(end.signal);

@@ -15,12 +15,12 @@ namespace longhaul {
 std::string out_of_memory_witness(OomWatch& watch, const RankEnd& end, int64_t pid);
 
 // What Python's torch.distributed.elastic writes to TORCHELASTIC_ERROR_FILE, in one line; "" when
-// there is no such file.
+// there is no such file, or what lies there cannot be one.
 std::string read_error_file(const std::string& path);
 
-// `error_text`, `output_text`: the ends of its stderr and stdout. Last lines are stderr's, or
+// `error_output`, `output_text`: the ends of its stderr and stdout. Last lines are stderr's, or
 // stdout's where that is empty.
-v1::RankExited exit_report(const RankEnd& end, const std::string& error_text,
+v1::RankExited exit_report(const RankEnd& end, const std::string& error_output,
                            const std::string& output_text, const std::string& error_file);
 
 }  // namespace longhaul

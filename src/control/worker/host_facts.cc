@@ -1,13 +1,20 @@
 #include "control/worker/host_facts.h"
 
+#include <ifaddrs.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <regex>
+#include <set>
 
 #include "longhaul/base/strings.h"
 #include "longhaul/wire/socket.h"
@@ -15,6 +22,21 @@
 namespace longhaul {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+bool same_host(const sockaddr& a, const sockaddr& b) {
+  if (a.sa_family != b.sa_family) return false;
+  if (a.sa_family == AF_INET) {
+    return reinterpret_cast<const sockaddr_in&>(a).sin_addr.s_addr ==
+           reinterpret_cast<const sockaddr_in&>(b).sin_addr.s_addr;
+  }
+  return a.sa_family == AF_INET6 &&
+         ::memcmp(&reinterpret_cast<const sockaddr_in6&>(a).sin6_addr,
+                  &reinterpret_cast<const sockaddr_in6&>(b).sin6_addr, sizeof(in6_addr)) == 0;
+}
+
+}  // namespace
 
 std::string host_name() {
   std::array<char, 256> name{};
@@ -46,6 +68,24 @@ int gpu_count() {
     count += std::regex_match(entry.path().filename().string(), device) ? 1 : 0;
   }
   return count;
+}
+
+std::string interface_of(const std::string& address) {
+  addrinfo* found = nullptr;
+  ifaddrs* all = nullptr;
+  if (address.empty() || ::getaddrinfo(address.c_str(), nullptr, nullptr, &found) != 0) return "";
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> addresses(found, &::freeaddrinfo);
+  if (::getifaddrs(&all) != 0) return "";
+  const std::unique_ptr<ifaddrs, decltype(&::freeifaddrs)> interfaces(all, &::freeifaddrs);
+  std::set<std::string> names;
+  for (const ifaddrs* one = all; one != nullptr; one = one->ifa_next) {
+    for (const addrinfo* wanted = found; wanted != nullptr; wanted = wanted->ai_next) {
+      if (one->ifa_addr != nullptr && same_host(*one->ifa_addr, *wanted->ai_addr)) {
+        names.insert(one->ifa_name);
+      }
+    }
+  }
+  return names.size() == 1 ? *names.begin() : "";
 }
 
 Result<int> free_port(const std::string& address) {

@@ -18,6 +18,10 @@ int usable_cores();
 // NVIDIA devices in /dev; 0 without a driver.
 int gpu_count();
 
+// The network interface that has this address, a numeric one or a name's: "eth0". "" when none has
+// it (NAT), or several.
+std::string interface_of(const std::string& address);
+
 // A TCP port that was free on `address` just now (on any address when `address` is not this host's
 // own: behind NAT). Errors: kUnavailable.
 Result<int> free_port(const std::string& address);

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <random>
+#include <thread>
 #include <utility>
 
 #include "control/worker/exit_report.h"
 #include "control/worker/host_resources.h"
 #include "control/worker/marked_processes.h"
+#include "control/worker/proc_stat.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
 #include "longhaul/base/check.h"
@@ -24,12 +26,27 @@ namespace {
 // than this when the master takes no output: who died is worth more than what it said.
 constexpr milliseconds kOutputPatience{5'000};
 
+// What there was no room for is tried again, so often: for ten seconds.
+constexpr milliseconds kTryAgain{200};
+constexpr int kStartTries = 50;
+
 // 128 bits from the system's random source.
 std::string make_token() {
   std::random_device random;
   std::string token;
   for (int i = 0; i < 32; ++i) token += "0123456789abcdef"[random() % 16];
   return token;
+}
+
+// One that cannot be opened now is not one that was never begun. Nothing else is done before.
+Result<RankFolder> open_surely(const std::string& path) {
+  Result<RankFolder> folder = RankFolder::open(path);
+  for (int i = 0; i < kStartTries && !folder; ++i) {
+    if (folder.failure().kind != ErrorKind::kExhausted) break;
+    std::this_thread::sleep_for(kTryAgain);
+    folder = RankFolder::open(path);
+  }
+  return folder;
 }
 
 std::string error_file_of(const RankFolder& folder) {
@@ -42,7 +59,7 @@ Launch::Launch(EventLoop& loop, const LaunchSite& site, v1::Launch request, List
     : loop_(loop),
       site_(site),
       request_(std::move(request)),
-      id_{request_.job_id(), request_.generation()},
+      id_{request_.job_id(), request_.generation(), request_.life()},
       record_(site_.spool_folder, id_),
       listener_(std::move(listener)),
       ranks_(static_cast<size_t>(request_.ranks_size())) {
@@ -55,6 +72,7 @@ Launch::Launch(EventLoop& loop, const LaunchSite& site, v1::Launch request, List
 Launch::~Launch() {
   for (const EventLoop::TimerId timer : timers_) loop_.cancel(timer);
   loop_.cancel(kill_timer_);
+  loop_.cancel(output_timer_);
   ranks_.clear();
   record_.remove();
 }
@@ -73,9 +91,35 @@ void Launch::start() {
 
 void Launch::start(RankHere& rank) {
   rank.token = make_token();
-  const Result<void> started = spawn(rank);
   read_output_of(rank);
-  if (!started) cannot_start(rank, started.failure());
+  try_to_start(rank, kStartTries);
+}
+
+// What this host has no room for now may start a moment later.
+void Launch::try_to_start(RankHere& rank, int tries_left) {
+  if (stopping()) {
+    RankEnd end;
+    end.stopped_by_us = true;
+    return rank_ended(rank, end);
+  }
+  const Result<void> started = spawn(rank);
+  if (rank.folder) {
+    output_.replace(stdout_of(rank), SpoolReader(*rank.folder, 0));
+    output_.replace(stderr_of(rank), SpoolReader(*rank.folder, 1));
+  }
+  if (started) return;
+  if (started.failure().kind != ErrorKind::kExhausted || tries_left == 0) {
+    return cannot_start(rank, started.failure());
+  }
+  log(LogLevel::kWarning, "worker", "job ", id_.job, " rank ", rank.rank,
+      ": cannot be started now, trying again: ", started.failure().message);
+  output_.replace(stdout_of(rank), SpoolReader());
+  output_.replace(stderr_of(rank), SpoolReader());
+  rank.process.reset();
+  rank.folder.reset();
+  record_.remove_rank(rank.local_rank);
+  timers_.push_back(
+      loop_.after(kTryAgain, [this, &rank, tries_left] { try_to_start(rank, tries_left - 1); }));
 }
 
 Result<void> Launch::spawn(RankHere& rank) {
@@ -85,7 +129,14 @@ Result<void> Launch::spawn(RankHere& rank) {
   const Result<RankCommand> command = command_for(rank);
   if (!command) return command.failure();
   rank.process = std::make_unique<RankProcess>(loop_, *rank.folder, listener_for(rank));
-  return rank.process->start(site_.shim, *command);
+  return rank.process->start(shim_options(), *command);
+}
+
+ShimOptions Launch::shim_options() const {
+  ShimOptions options = site_.shim;
+  options.grace = milliseconds(request_.spec().grace_ms());
+  options.terminal = request_.spec().terminal();
+  return options;
 }
 
 void Launch::adopt() {
@@ -94,7 +145,7 @@ void Launch::adopt() {
 }
 
 void Launch::adopt(RankHere& rank) {
-  Result<RankFolder> folder = RankFolder::open(record_.rank_folder(rank.local_rank));
+  Result<RankFolder> folder = open_surely(record_.rank_folder(rank.local_rank));
   const bool begun = folder && folder->ledger().phase != RankPhase::kCreated;
   if (!begun) {
     // A shim that is only about to open its ledger finds none; one that just has is killed.
@@ -138,6 +189,7 @@ RankPlace Launch::place_of(const RankHere& rank) const {
   place.master_address = request_.master_addr();
   place.master_port = static_cast<int>(request_.master_port());
   place.host_address = site_.host_address;
+  place.interface = site_.interface;
   place.agent_address = site_.agent_address;
   place.agent_token = rank.token;
   const int each = static_cast<int>(request_.spec().gpus_per_rank());
@@ -174,23 +226,27 @@ RankProcess::Listener Launch::listener_for(RankHere& rank) {
     listener_.event(std::move(event));
   };
   listener.output = [this] { listener_.progressed(); };
+  listener.lingers = [this, &rank](const RankEnd& end) { look_for_witness(rank, end); };
   listener.ended = [this, &rank](const RankEnd& end) { rank_ended(rank, end); };
   return listener;
 }
 
+void Launch::look_for_witness(RankHere& rank, const RankEnd& end) {
+  if (rank.out_of_memory || site_.oom_watch == nullptr || !rank.folder) return;
+  rank.out_of_memory = out_of_memory_witness(*site_.oom_watch, end, rank.folder->ledger().rank_pid);
+}
+
 void Launch::rank_ended(RankHere& rank, const RankEnd& end) {
   rank.end = end;
-  if (site_.oom_watch != nullptr && rank.folder) {
-    rank.end->out_of_memory =
-        out_of_memory_witness(*site_.oom_watch, end, rank.folder->ledger().rank_pid);
-  }
+  look_for_witness(rank, end);
+  rank.end->out_of_memory = rank.out_of_memory.value_or("");
   timers_.push_back(loop_.after(kOutputPatience, [this, &rank] {
     rank.output_overdue = true;
     listener_.progressed();
   }));
   log(LogLevel::kInfo, "worker", "job ", id_.job, " rank ", rank.rank, ": ended with code ",
       end.exit_code, end.launch_error.empty() ? "" : ": ", end.launch_error,
-      end.stopped_by_us ? " (stopped)" : "");
+      end.stopped_by_us ? " (stopped)" : "", end.ended_too.empty() ? "" : " ", end.ended_too);
   listener_.rank_ended(rank.rank);
   // The RankProcess is still on the stack: whoever sends the exit comes later.
   listener_.progressed();
@@ -248,28 +304,52 @@ v1::JoinReply Launch::placement(Rank rank) const {
   return reply;
 }
 
+std::optional<v1::RankEvent> Launch::look_at(Rank rank) {
+  for (RankHere& here : ranks_) {
+    if (here.rank != rank || here.end || !here.folder) continue;
+    here.stack_wanted = true;
+    const std::optional<ProcStat> stat = read_proc_stat(here.folder->ledger().rank_pid);
+    v1::RankEvent event = event_of(rank);
+    event.mutable_look()->set_process_state(stat ? std::string(1, stat->state) : "");
+    return event;
+  }
+  return std::nullopt;
+}
+
 uint64_t Launch::call_id(Rank rank, uint64_t number, uint64_t fresh) const {
   return at(rank).folder->call_id(number, fresh);  // a rank that asks has been started
 }
 
 std::optional<v1::RankOutput> Launch::next_output() {
   std::optional<OutputFlow::Chunk> chunk = output_.next();
+  if (!output_.trouble().empty()) look_again_at_output();
   if (!chunk) return std::nullopt;
   const RankHere& rank = ranks_[chunk->stream / 2];
   if (chunk->lost > 0) {
     log(LogLevel::kWarning, "worker", "job ", id_.job, " rank ", rank.rank, ": ",
         format_bytes(chunk->lost), " of its output are gone: its spool in ", record_.folder(),
-        " was full (", format_bytes(site_.shim.spool_bytes), " a stream, or the disk)");
+        " was full (", format_bytes(site_.shim.spool_bytes),
+        " a stream, or the disk), or something has removed files from it");
   }
   v1::RankOutput message;
   message.set_job_id(id_.job);
   message.set_generation(id_.generation);
+  message.set_life(id_.life);
   v1::Output& output = *message.mutable_output();
   output.set_rank(static_cast<uint32_t>(rank.rank));
   output.set_stream(chunk->stream % 2 == 0 ? v1::OUTPUT_STREAM_STDOUT : v1::OUTPUT_STREAM_STDERR);
   output.set_offset(chunk->offset);
   output.set_data(std::move(chunk->data));
   return message;
+}
+
+void Launch::look_again_at_output() {
+  if (output_timer_ != 0) return;
+  log(LogLevel::kWarning, "worker", "job ", id_.job, ": output waits: ", output_.trouble());
+  output_timer_ = loop_.after(kTryAgain, [this] {
+    output_timer_ = 0;
+    listener_.progressed();
+  });
 }
 
 bool Launch::ready_to_tell(const RankHere& rank) const {
@@ -301,6 +381,7 @@ v1::RankEvent Launch::event_of(Rank rank) const {
   v1::RankEvent event;
   event.set_job_id(id_.job);
   event.set_generation(id_.generation);
+  event.set_life(id_.life);
   event.set_rank(static_cast<uint32_t>(rank));
   return event;
 }

@@ -27,6 +27,7 @@ namespace longhaul {
 // What all launches of a worker share.
 struct LaunchSite {
   std::string host_address;
+  std::string interface;      // see RankPlace
   std::string agent_address;  // "unix:/path"
   ShimOptions shim;
   std::string spool_folder;
@@ -86,6 +87,12 @@ class Launch {
   // See RankFolder::call_id().
   uint64_t call_id(Rank rank, uint64_t number, uint64_t fresh) const;
 
+  // How the process of a rank stands now; the rank's own answer to a report will ask for its stack.
+  // nullopt: it does not run here.
+  std::optional<v1::RankEvent> look_at(Rank rank);
+  // Whether its stack is wanted: yes once.
+  bool take_stack_wish(Rank rank) { return std::exchange(at(rank).stack_wanted, false); }
+
   // Output in order of sending, within the window; then the exits of ranks whose output is all
   // sent.
   std::optional<v1::RankOutput> next_output();
@@ -107,11 +114,15 @@ class Launch {
     std::optional<RankFolder> folder;  // none: it could not be made
     std::unique_ptr<RankProcess> process;
     std::optional<RankEnd> end;
+    std::optional<std::string> out_of_memory;  // asked for once, soon after its first process ended
     bool exit_taken = false;
+    bool stack_wanted = false;
     bool output_overdue = false;
   };
 
   void start(RankHere& rank);
+  void try_to_start(RankHere& rank, int tries_left);
+  void look_again_at_output();
   Result<void> spawn(RankHere& rank);
   void adopt(RankHere& rank);
   void cannot_start(RankHere& rank, const Failure& why);
@@ -119,6 +130,8 @@ class Launch {
   RankPlace place_of(const RankHere& rank) const;
   Result<RankCommand> command_for(const RankHere& rank) const;
   RankProcess::Listener listener_for(RankHere& rank);
+  ShimOptions shim_options() const;
+  void look_for_witness(RankHere& rank, const RankEnd& end);
   void rank_ended(RankHere& rank, const RankEnd& end);
   void command_all(void (RankProcess::*command)());
   bool ready_to_tell(const RankHere& rank) const;
@@ -144,6 +157,7 @@ class Launch {
   Instant kill_at_;
   EventLoop::TimerId kill_timer_ = 0;
   std::vector<EventLoop::TimerId> timers_;
+  EventLoop::TimerId output_timer_ = 0;
 };
 
 }  // namespace longhaul

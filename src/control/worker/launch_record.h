@@ -32,8 +32,9 @@ class LaunchRecord {
   // Makes the folder. Nothing of the launch is started before this has succeeded. Errors:
   // kUnavailable.
   Result<void> create(const v1::Launch& request) const;
-  // nullopt: no launch was begun here, or it cannot be read, or it belongs elsewhere.
-  std::optional<v1::Launch> read() const;
+  // nullopt: no launch was begun here, or its request is damaged, or it belongs elsewhere. Errors:
+  // kExhausted (it cannot be read now).
+  Result<std::optional<v1::Launch>> read() const;
 
   // Only what happens seldom, and once a rank.
   void add_event(const v1::RankEvent& event) const;

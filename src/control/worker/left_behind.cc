@@ -14,6 +14,8 @@
 #include "control/worker/marked_processes.h"
 #include "control/worker/rank_folder.h"
 #include "control/worker/shim_protocol.h"
+#include "longhaul/base/descriptors.h"
+#include "longhaul/base/strings.h"
 
 namespace longhaul {
 namespace {
@@ -27,14 +29,19 @@ struct LeftRank {
   UniqueFd control;  // open until the shim has heard
 };
 
-std::vector<LeftRank> find_ranks(const LaunchRecord& launch) {
+Result<std::vector<LeftRank>> find_ranks(const LaunchRecord& launch) {
   std::vector<LeftRank> ranks;
-  std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(launch.folder(), ignored)) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(launch.folder(), error)) {
     Result<RankFolder> folder = RankFolder::open(entry.path().string());
+    if (!folder && folder.failure().kind == ErrorKind::kExhausted) return folder.failure();
     if (!folder) continue;
-    UniqueFd shim = folder->find_shim();
-    ranks.push_back({std::move(*folder), std::move(shim), UniqueFd()});
+    Result<UniqueFd> shim = folder->find_shim();
+    if (!shim) return shim.failure();
+    ranks.push_back({std::move(*folder), std::move(*shim), UniqueFd()});
+  }
+  if (error && is_passing(error.value())) {
+    return Failure{ErrorKind::kExhausted, str_cat(launch.folder(), ": ", error.message())};
   }
   return ranks;
 }
@@ -63,15 +70,18 @@ void wait_until_gone(const LeftRank& rank) {
 
 }  // namespace
 
-LeftBehind find_left_behind(const std::string& spool_folder) {
+Result<LeftBehind> find_left_behind(const std::string& spool_folder) {
   LeftBehind found;
   for (const LaunchRecord& record : LaunchRecord::find(spool_folder)) {
-    const std::vector<LeftRank> ranks = find_ranks(record);
-    const bool understood = std::all_of(
-        ranks.begin(), ranks.end(), [](const LeftRank& rank) { return rank.folder.understood(); });
-    std::optional<v1::Launch> request = record.read();
-    if (request && understood) {
-      found.adoptable.push_back(std::move(*request));
+    const Result<std::vector<LeftRank>> ranks = find_ranks(record);
+    if (!ranks) return ranks.failure();
+    const bool understood = std::all_of(ranks->begin(), ranks->end(), [](const LeftRank& rank) {
+      return rank.folder.understood();
+    });
+    Result<std::optional<v1::Launch>> request = record.read();
+    if (!request) return request.failure();
+    if (*request && understood) {
+      found.adoptable.push_back(std::move(**request));
     } else {
       found.unusable.push_back(record);
     }
@@ -79,10 +89,12 @@ LeftBehind find_left_behind(const std::string& spool_folder) {
   return found;
 }
 
-int clean_up(const std::vector<LaunchRecord>& launches) {
+Result<int> clean_up(const std::vector<LaunchRecord>& launches) {
   std::vector<LeftRank> ranks;
   for (const LaunchRecord& launch : launches) {
-    for (LeftRank& rank : find_ranks(launch)) ranks.push_back(std::move(rank));
+    Result<std::vector<LeftRank>> found = find_ranks(launch);
+    if (!found) return found.failure();
+    for (LeftRank& rank : *found) ranks.push_back(std::move(rank));
   }
   int running = 0;
   for (LeftRank& rank : ranks) {
@@ -93,7 +105,8 @@ int clean_up(const std::vector<LaunchRecord>& launches) {
   for (const LeftRank& rank : ranks) {
     if (rank.shim.valid()) wait_until_gone(rank);
     // What a killed shim could not end, and a shim that had not introduced itself yet.
-    const bool complete = rank.folder.understood() && rank.folder.ledger().has_farewell();
+    const bool complete =
+        rank.folder.understood() && rank.folder.refresh() && rank.folder.ledger().has_farewell();
     if (!complete) kill_marked_processes(rank.folder.mark());
   }
   for (const LaunchRecord& launch : launches) launch.remove();

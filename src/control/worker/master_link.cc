@@ -62,6 +62,10 @@ void MasterLink::on_message(v1::MasterMessage message) {
   } else if (message.has_refused()) {
     ending_ = true;
     listener_.refused(message.refused().reason());
+  } else if (message.has_keep_alive() && !up_) {
+    // It lives, and will answer when its disk takes it.
+    loop_->cancel(attempt_timer_);
+    attempt_timer_ = loop_->after(kAttemptLimit, [this] { stream_->cancel(); });
   } else if (message.has_heartbeat()) {
     if (up_) listener_.heartbeat_answered();
   } else if (up_) {

@@ -22,7 +22,13 @@ void OutputFlow::add(SpoolReader spool) {
   streams_.push_back({std::move(spool), sent});
 }
 
+void OutputFlow::replace(size_t stream, SpoolReader spool) {
+  const uint64_t sent = spool.acknowledged();
+  streams_[stream] = {std::move(spool), sent};
+}
+
 std::optional<OutputFlow::Chunk> OutputFlow::next() {
+  trouble_.clear();
   if (total_sent_ - total_acknowledged_ >= kWindowBytes) return std::nullopt;
   for (size_t i = 0; i < streams_.size(); ++i) {
     const size_t index = (turn_ + i) % streams_.size();
@@ -38,6 +44,7 @@ std::optional<OutputFlow::Chunk> OutputFlow::next() {
     } else {
       stream.sent += chunk.data.size();
     }
+    if (!stream.spool.trouble().empty()) trouble_ = stream.spool.trouble();
     if (chunk.data.empty()) continue;
     total_sent_ += chunk.data.size();
     in_flight_.push_back({index, stream.sent, total_sent_});

@@ -21,6 +21,8 @@ class OutputFlow {
 
   // Streams are numbered from 0 in the order they come.
   void add(SpoolReader spool);
+  // Of a stream that had nothing so far.
+  void replace(size_t stream, SpoolReader spool);
 
   struct Chunk {
     size_t stream = 0;
@@ -30,8 +32,10 @@ class OutputFlow {
     // `data` is a line that says so.
     uint64_t lost = 0;
   };
-  // The next piece to send; nullopt when all is sent or the window is full.
+  // The next piece to send; nullopt when all is sent, the window is full, or in trouble().
   std::optional<Chunk> next();
+  // Why next() has passed over a stream: it is to be asked again some time later. "": it has not.
+  const std::string& trouble() const { return trouble_; }
 
   // The master has taken the first `bytes` bytes sent since restart().
   void acknowledge(uint64_t bytes);
@@ -56,6 +60,7 @@ class OutputFlow {
 
   std::vector<Stream> streams_;
   std::deque<InFlight> in_flight_;
+  std::string trouble_;
   size_t turn_ = 0;
   uint64_t total_sent_ = 0;
   uint64_t total_acknowledged_ = 0;

@@ -11,6 +11,7 @@ namespace longhaul {
 struct ProcStat {
   char state = 0;  // 'R', 'S', 'T' (stopped), 'Z' (ended, not yet reaped), ...
   pid_t parent = 0;
+  pid_t group = 0;
   // In clock ticks since the host started. A pid is used again some day; pid and start time are
   // not.
   uint64_t start_time = 0;
@@ -18,7 +19,8 @@ struct ProcStat {
   bool running() const { return state != 'Z' && state != 'X'; }
 };
 
-// nullopt: there is no such process.
+// nullopt: there is no such process (errno: ENOENT or ESRCH), or it cannot be read (any other
+// errno).
 std::optional<ProcStat> read_proc_stat(pid_t pid);
 
 }  // namespace longhaul

@@ -89,6 +89,7 @@ Result<std::string> find_program(const std::string& command, const std::string& 
 }
 
 int cannot_start_code(const Failure& failure) {
+  if (failure.kind == ErrorKind::kExhausted) return kNoRoomCode;
   return failure.kind == ErrorKind::kInvalid ? kNotExecutableCode : kCannotStartCode;
 }
 

@@ -16,7 +16,11 @@ namespace longhaul {
 Result<std::string> find_program(const std::string& command, const std::string& directory,
                                  const std::string& path);
 
-// What a shell exits with then: 127, or 126 for what is there but cannot be executed.
+// As of sysexits.h (EX_TEMPFAIL).
+constexpr int kNoRoomCode = 75;
+
+// What a shell exits with then: 127, or 126 for what is there but cannot be executed. 75 when it
+// was not started for want of room (kExhausted).
 int cannot_start_code(const Failure& failure);
 
 }  // namespace longhaul

@@ -35,6 +35,13 @@ void set_place(Environment& env, const RankPlace& place) {
   env.try_emplace("PYTHONFAULTHANDLER", "1");
 }
 
+void name_interface(Environment& env, const std::string& interface) {
+  if (interface.empty()) return;
+  env.try_emplace("GLOO_SOCKET_IFNAME", interface);
+  env.try_emplace("TP_SOCKET_IFNAME", interface);
+  env.try_emplace("NCCL_SOCKET_IFNAME", "=" + interface);  // else every name that begins so
+}
+
 void set_agent(Environment& env, const RankPlace& place) {
   env["LONGHAUL_JOB_ID"] = place.job_id;
   env["LONGHAUL_TASK_ID"] = std::to_string(place.rank);  // a gang's tasks are its ranks
@@ -53,6 +60,7 @@ Environment rank_environment(const Environment& worker, const Environment& job,
   for (const auto& [name, value] : job) env[name] = value;
   set_place(env, place);
   set_agent(env, place);
+  name_interface(env, place.interface);
   if (!place.gpus.empty()) grant_gpus(env, place.gpus);
   if (place.local_world_size > 1) {
     env.try_emplace("OMP_NUM_THREADS", std::to_string(std::max(1, cores / place.local_world_size)));

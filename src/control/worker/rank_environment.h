@@ -26,14 +26,18 @@ struct RankPlace {
   std::string master_address;  // torchrun's MASTER_ADDR: where rank 0 is
   int master_port = 0;
   std::string host_address;
+  std::string interface;      // that has host_address, as "eth0"; empty: none, or more than one
   std::string agent_address;  // "unix:/path"
   std::string agent_token;
   std::string gpus;        // granted to this rank alone, as CUDA_VISIBLE_DEVICES; empty: none
   std::string error_file;  // where torch.distributed.elastic's record() writes an exception
 };
 
-// `cores`: what this host lets the worker use. With several ranks on a host and OMP_NUM_THREADS
-// unset, each gets its share of them (torchrun gives 1).
+// The network interface that ranks in Python use is the one with host_address, unless the worker's
+// or the job's environment names another: PyTorch would take the one that the host's name resolves
+// to, which on Debian is loopback (127.0.1.1). Set for Gloo, TensorPipe and NCCL. `cores`: what
+// this host lets the worker use. With several ranks on a host and OMP_NUM_THREADS unset, each gets
+// its share of them (torchrun gives 1).
 Environment rank_environment(const Environment& worker, const Environment& job,
                              const RankPlace& place, int cores);
 

@@ -3,12 +3,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <iterator>
 #include <optional>
 #include <utility>
 
@@ -16,6 +19,7 @@
 #include "control/worker/proc_stat.h"
 #include "control/worker/shim_protocol.h"
 #include "longhaul/base/check.h"
+#include "longhaul/base/descriptors.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/control/agent_client.h"
 
@@ -23,60 +27,113 @@ namespace longhaul {
 namespace {
 
 Failure failure(const std::string& path, int error_number) {
-  return {ErrorKind::kUnavailable, str_cat(path, ": ", ::strerror(error_number))};
+  return {is_passing(error_number) ? ErrorKind::kExhausted : ErrorKind::kUnavailable,
+          str_cat(path, ": ", ::strerror(error_number))};
 }
 
 }  // namespace
 
-void RankFolder::Unmap::operator()(RankLedger* ledger) const {
-  ::munmap(ledger, sizeof(RankLedger));
-}
-
-Result<RankFolder> RankFolder::map(const std::string& path, int open_flags) {
+Result<RankFolder> RankFolder::attach(const std::string& path, int open_flags) {
   RankFolder folder;
   folder.path_ = path;
   folder.fd_.reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!folder.fd_.valid()) return failure(path, errno);
   const std::string file = str_cat(path, "/", RankLedger::kFileName);
-  const UniqueFd fd(::openat(folder.fd(), RankLedger::kFileName, O_RDWR | O_CLOEXEC | open_flags,
-                             S_IRUSR | S_IWUSR));
-  if (!fd.valid()) return failure(file, errno);
+  folder.file_.reset(::openat(folder.fd(), RankLedger::kFileName,
+                              O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | open_flags,
+                              S_IRUSR | S_IWUSR));
+  if (!folder.file_.valid()) return failure(file, errno);
   // Allocated now: writing to the page later cannot fail.
   if ((open_flags & O_CREAT) != 0) {
-    const int error = ::posix_fallocate(fd.get(), 0, RankLedger::kFileBytes);
+    const int error = ::posix_fallocate(folder.file_.get(), 0, RankLedger::kFileBytes);
     if (error != 0) return failure(file, error);
   }
   struct stat info{};
-  if (::fstat(fd.get(), &info) != 0) return failure(file, errno);
-  if (info.st_size < RankLedger::kFileBytes) {
+  if (::fstat(folder.file_.get(), &info) != 0) return failure(file, errno);
+  if (!S_ISREG(info.st_mode) || info.st_size < RankLedger::kFileBytes) {
     return Failure{ErrorKind::kCorrupt, file + ": not a ledger"};
   }
-  void* page = ::mmap(nullptr, sizeof(RankLedger), PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
-  if (page == MAP_FAILED) return failure(file, errno);
-  folder.ledger_.reset(static_cast<RankLedger*>(page));
+  folder.ledger_ = std::make_unique<RankLedger>();
   return folder;
 }
 
 Result<RankFolder> RankFolder::create(const std::string& path, const std::string& token) {
   if (::mkdir(path.c_str(), S_IRWXU) != 0) return failure(path, errno);
-  Result<RankFolder> folder = map(path, O_CREAT | O_EXCL);
+  Result<RankFolder> folder = attach(path, O_CREAT | O_EXCL);
   if (!folder) return folder;
-  RankLedger& ledger = folder->ledger();
+  RankLedger& ledger = *folder->ledger_;
   const bool fits = token.size() < sizeof(ledger.token);
   LONGHAUL_CHECK(fits);
   std::copy(token.begin(), token.end(), ledger.token);
   ledger.version = RankLedger::kVersion;
   ledger.magic = RankLedger::kMagic;
+  folder->write(ledger);
   return folder;
 }
 
 Result<RankFolder> RankFolder::open(const std::string& path) {
-  Result<RankFolder> folder = map(path, 0);
-  if (folder && (folder->ledger().magic != RankLedger::kMagic || folder->token().empty())) {
+  Result<RankFolder> folder = attach(path, 0);
+  if (!folder) return folder;
+  const Result<void> is_ledger = folder->read(*folder->ledger_);
+  if (!is_ledger) return is_ledger.failure();
+  if (!folder->token().empty()) return folder;
+  return Failure{ErrorKind::kCorrupt, str_cat(path, "/", RankLedger::kFileName, ": not a ledger")};
+}
+
+Result<void> RankFolder::read(RankLedger& fresh) const {
+  const auto read_at = [this](void* field, size_t size, off_t at) {
+    return ::pread(file_.get(), field, size, at) == static_cast<ssize_t>(size);
+  };
+  // Whoever sees a phase must see what was written before it: the phase is read first.
+  RankPhase phase{};
+  const bool seen = read_at(&phase, sizeof(phase), offsetof(RankLedger, phase));
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (!seen || !read_at(&fresh, sizeof(fresh), 0) || fresh.magic != RankLedger::kMagic) {
     return Failure{ErrorKind::kCorrupt,
-                   str_cat(path, "/", RankLedger::kFileName, ": not a ledger")};
+                   str_cat(path_, "/", RankLedger::kFileName, ": not a ledger")};
   }
-  return folder;
+  fresh.phase = phase;
+  return {};
+}
+
+// Only what the shim writes: the rest is known here.
+bool RankFolder::refresh() const {
+  RankLedger fresh{};
+  if (!read(fresh)) return false;
+  ledger_->shim_pid = fresh.shim_pid;
+  ledger_->shim_start_time = fresh.shim_start_time;
+  ledger_->phase = fresh.phase.load();
+  ledger_->rank_pid = fresh.rank_pid;
+  ledger_->failed_step = fresh.failed_step;
+  ledger_->error_number = fresh.error_number;
+  ledger_->wait_status = fresh.wait_status;
+  ledger_->stopped_by_command = fresh.stopped_by_command;
+  ledger_->process_state = fresh.process_state;
+  std::copy(std::begin(fresh.ended_too), std::end(fresh.ended_too), ledger_->ended_too);
+  for (int i = 0; i < RankLedger::kStreams; ++i) {
+    // A stream never becomes shorter, whatever its rank writes here.
+    std::atomic<uint64_t>& end = ledger_->streams[i].end;
+    end = std::max<uint64_t>(end, fresh.streams[i].end);
+  }
+  return true;
+}
+
+// `field` is one of *ledger_.
+template <typename Field>
+void RankFolder::write(const Field& field) const {
+  const auto* begin = reinterpret_cast<const char*>(ledger_.get());
+  const auto* at = reinterpret_cast<const char*>(&field);
+  (void)!::pwrite(file_.get(), at, sizeof(field), at - begin);
+}
+
+void RankFolder::set_orders(const RankLedger::Orders& orders) const {
+  ledger_->orders = orders;
+  write(ledger_->orders);
+}
+
+void RankFolder::set_acknowledged(int stream, uint64_t offset) const {
+  ledger_->streams[stream].acknowledged = offset;
+  write(ledger_->streams[stream].acknowledged);
 }
 
 std::string RankFolder::token() const {
@@ -89,21 +146,27 @@ std::string RankFolder::mark() const {
 
 uint64_t RankFolder::call_id(uint64_t number, uint64_t fresh) const {
   for (const RankLedger::Call& call : ledger_->calls) {
-    if (call.number.load(std::memory_order_acquire) == number) return call.call_id;
+    if (call.number == number) return call.call_id;
   }
-  // Killed in the middle of this, the worker has not asked the master yet.
   RankLedger::Call& slot = ledger_->calls[ledger_->next_call++ % RankLedger::kCalls];
-  slot.number.store(0, std::memory_order_release);
+  slot.number = number;
   slot.call_id = fresh;
-  slot.number.store(number, std::memory_order_release);
+  // Killed before this, the worker has not asked the master yet.
+  write(slot);
+  write(ledger_->next_call);
   return fresh;
 }
 
-UniqueFd RankFolder::find_shim() const {
-  if (ledger_->phase.load(std::memory_order_acquire) == RankPhase::kCreated) return UniqueFd();
+Result<UniqueFd> RankFolder::find_shim() const {
+  if (ledger_->phase == RankPhase::kCreated || ledger_->shim_pid <= 0) return UniqueFd();
+  const auto cannot_tell = [this](int error_number) {
+    return failure(str_cat("shim ", ledger_->shim_pid, " of ", path_), error_number);
+  };
   // Taken before the look, so that the look is at the process it holds.
   UniqueFd process(open_pidfd(ledger_->shim_pid));
+  if (!process.valid()) return errno == ESRCH ? Result<UniqueFd>(UniqueFd()) : cannot_tell(errno);
   const std::optional<ProcStat> stat = read_proc_stat(ledger_->shim_pid);
+  if (!stat && errno != ENOENT && errno != ESRCH) return cannot_tell(errno);
   const bool same = stat && stat->running() && stat->start_time == ledger_->shim_start_time;
   return same ? std::move(process) : UniqueFd();
 }

@@ -1,6 +1,7 @@
 // The folder of one rank on disk: the ledger that the worker shares with the rank's shim, the
 // spooled output, and the socket at which the shim listens. It outlives the worker: another one
-// opens it and finds everything.
+// opens it and finds everything. The rank can write here too: nothing in here is taken for what it
+// should be, and everything is reached by the folder's descriptor.
 //
 // Thread safety: none.
 #pragma once
@@ -18,14 +19,19 @@ namespace longhaul {
 class RankFolder {
  public:
   // Makes the folder, with a ledger in which nothing has happened yet. Errors: kUnavailable (no
-  // space left, not writable).
+  // space left, not writable), kExhausted (too many open files).
   static Result<RankFolder> create(const std::string& path, const std::string& token);
-  // One that is there. Errors: kUnavailable (no ledger), kCorrupt (it is none).
+  // One that is there. Errors: kUnavailable (no ledger), kCorrupt (it is none), kExhausted (too
+  // many open files: nobody can tell).
   static Result<RankFolder> open(const std::string& path);
 
   const std::string& path() const { return path_; }
   int fd() const { return fd_.get(); }
-  RankLedger& ledger() const { return *ledger_; }
+  // As of the last refresh().
+  const RankLedger& ledger() const { return *ledger_; }
+  // Reads the ledger again. False: it is none any more (cut short, overwritten, unreadable), and
+  // what was known of it stays.
+  bool refresh() const;
   // False for a ledger of another version: only its first part may be read.
   bool understood() const { return ledger_->version == RankLedger::kVersion; }
   std::string token() const;
@@ -34,23 +40,29 @@ class RankFolder {
 
   // The number under which the master knows the rank's call `number`: `fresh`, when it is new.
   uint64_t call_id(uint64_t number, uint64_t fresh) const;
+  // The worker's other fields. A ledger that cannot be written is the rank's own loss: a worker
+  // that comes after this one does not know it.
+  void set_orders(const RankLedger::Orders& orders) const;
+  void set_acknowledged(int stream, uint64_t offset) const;
 
-  // A pidfd of the shim that the ledger names; invalid when that process is gone, even if its pid
-  // is another's by now.
-  UniqueFd find_shim() const;
+  // A pidfd of the shim that the ledger names; an invalid one when that process is gone, even if
+  // its pid is another's by now. Errors: kExhausted and others (that cannot be told now).
+  Result<UniqueFd> find_shim() const;
   // A connection to the shim, which takes it for its worker from now on. Errors: kUnavailable.
   Result<UniqueFd> connect() const;
 
  private:
-  struct Unmap {
-    void operator()(RankLedger* ledger) const;
-  };
   RankFolder() = default;
-  static Result<RankFolder> map(const std::string& path, int open_flags);
+  static Result<RankFolder> attach(const std::string& path, int open_flags);
+  Result<void> read(RankLedger& fresh) const;
+  template <typename Field>
+  void write(const Field& field) const;
 
   std::string path_;
   UniqueFd fd_;
-  std::unique_ptr<RankLedger, Unmap> ledger_;
+  UniqueFd file_;
+  // Stays where it is when the folder is moved: readers of the spools look at it.
+  std::unique_ptr<RankLedger> ledger_;
 };
 
 }  // namespace longhaul

@@ -1,7 +1,9 @@
-// What is known of one rank, in a page of memory that its shim and its worker share: the file
-// "ledger" in the rank's folder, mapped by both. It outlives either of them, and whoever comes next
-// finds in it what the other one did last: nothing has to be told twice, and nothing that was
-// written is lost by kill -9.
+// What is known of one rank, in a page that its shim and its worker share: the file "ledger" in the
+// rank's folder. It outlives either of them, and whoever comes next finds in it what the other one
+// did last: nothing has to be told twice, and nothing that was written is lost by kill -9.
+//
+// The shim maps it. The worker reads and writes it by calls (rank_folder.h): the rank can cut the
+// file short, and whoever has it mapped dies of that; it must be the rank's own shim alone.
 //
 // Every field has one writer. The file is allocated before the rank starts, so that a full disk
 // cannot take an exit code away. Both ends run on one host; a ledger of another kVersion is not
@@ -19,6 +21,7 @@ enum class RankPhase : int32_t {
   kStarted = 2,     // so does the rank: rank_pid
   kNotStarted = 3,  // farewell: failed_step, error_number
   kEnded = 4,       // farewell: wait_status; all that the rank started is gone too
+  kLingering = 5,   // after kStarted: wait_status is known, and some that it started still run
 };
 
 // What the shim was doing when `error_number` came.
@@ -66,6 +69,20 @@ struct RankLedger {
   static constexpr uint32_t kCalls = 64;  // more than a rank has under way at once
   Call calls[kCalls];
   uint32_t next_call;
+
+  // The worker, before the shim starts: how the rank is to be run. All 0 from a worker that does
+  // not know them.
+  struct Orders {
+    // What the rank's first process leaves running is left alone for so long; see tree_end.h.
+    int64_t linger_ms;
+    int64_t grace_ms;           // from the SIGTERM that follows to SIGKILL
+    uint64_t descriptor_limit;  // the rank's soft limit of open files; 0: the shim's own
+    bool terminal;              // stdout and stderr are pseudo terminals instead of pipes
+  };
+  Orders orders;
+
+  // The shim, before kEnded: which processes it had to end besides the first one, for people.
+  char ended_too[512];
 
   bool has_farewell() const {
     const RankPhase now = phase.load(std::memory_order_acquire);

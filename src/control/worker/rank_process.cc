@@ -15,7 +15,10 @@
 #include <utility>
 
 #include "control/worker/marked_processes.h"
+#include "control/worker/program_check.h"
 #include "longhaul/base/check.h"
+#include "longhaul/base/descriptors.h"
+#include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/membership/job.h"
 
@@ -24,9 +27,11 @@ namespace {
 
 // How long a shim that takes no connection may take to end by itself.
 constexpr milliseconds kDeafShimPatience{1'000};
+constexpr milliseconds kLookAgain{200};
 
 Failure spawn_failure(std::string_view what, int error_number) {
-  return {ErrorKind::kUnavailable, str_cat(what, ": ", ::strerror(error_number))};
+  return {is_passing(error_number) ? ErrorKind::kExhausted : ErrorKind::kUnavailable,
+          str_cat(what, ": ", ::strerror(error_number))};
 }
 
 // Out of the way of the numbers where the shim's own descriptors go.
@@ -66,6 +71,8 @@ RankEnd not_started(const std::string& why, int error_number = 0) {
   end.launch_error = why;
   const bool is_there = error_number == EACCES || error_number == ENOEXEC;
   end.exit_code = is_there ? kNotExecutableCode : kCannotStartCode;
+  end.no_room_now = is_passing(error_number);
+  if (end.no_room_now) end.exit_code = kNoRoomCode;
   return end;
 }
 
@@ -77,13 +84,16 @@ RankProcess::RankProcess(EventLoop& loop, const RankFolder& folder, Listener lis
 RankProcess::~RankProcess() {
   loop_.cancel(patience_);
   if (!shim_fd_.valid()) return;
-  kill();
+  send(ShimCommand::kKill);
   loop_.unwatch(shim_fd_.get());
   if (control_.valid()) loop_.unwatch(control_.get());
 }
 
 Result<void> RankProcess::start(const ShimOptions& shim, const RankCommand& command) {
   LONGHAUL_CHECK(!command.argv.empty());
+  folder_.set_orders(
+      {shim.linger.count(), shim.grace.count(), shim.descriptor_limit, shim.terminal});
+  kill_patience_ = shim.kill_patience;
   program_ = command.program;
   directory_ = command.directory;
   int control[2];
@@ -93,12 +103,28 @@ Result<void> RankProcess::start(const ShimOptions& shim, const RankCommand& comm
   control_.reset(control[0]);
   const UniqueFd low_end(control[1]);
   const UniqueFd shim_end = lift(low_end.get());
+  // Room for the pidfd, so that no shim runs of which nobody would hear.
+  UniqueFd room(::fcntl(low_end.get(), F_DUPFD_CLOEXEC, 0));
+  if (!shim_end.valid() || !room.valid()) return spawn_failure("descriptors for its shim", errno);
   Result<void> spawned = spawn(shim, command, shim_end.get());
   if (!spawned) return spawned;
+  room.reset();
   shim_fd_.reset(open_pidfd(shim_pid_));
-  if (!shim_fd_.valid()) return spawn_failure("pidfd_open", errno);
+  if (!shim_fd_.valid()) {
+    const Failure why = spawn_failure("pidfd_open", errno);
+    take_back();
+    return why;
+  }
   watch();
   return {};
+}
+
+// Ends a shim that nothing would be heard of, and what it may have started.
+void RankProcess::take_back() {
+  ::kill(shim_pid_, SIGKILL);
+  siginfo_t info{};
+  ::waitid(P_PID, static_cast<id_t>(shim_pid_), &info, WEXITED);
+  kill_marked_processes(folder_.mark());
 }
 
 Result<void> RankProcess::spawn(const ShimOptions& shim, const RankCommand& command, int control) {
@@ -107,6 +133,7 @@ Result<void> RankProcess::spawn(const ShimOptions& shim, const RankCommand& comm
                                    command.directory};
   argv.insert(argv.end(), command.argv.begin(), command.argv.end());
   const UniqueFd folder = lift(folder_.fd());
+  if (!folder.valid()) return spawn_failure("descriptors for its shim", errno);
 
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
@@ -134,13 +161,23 @@ Result<void> RankProcess::spawn(const ShimOptions& shim, const RankCommand& comm
 void RankProcess::adopt(const std::string& program, const std::string& directory) {
   program_ = program;
   directory_ = directory;
-  shim_fd_ = folder_.find_shim();
+  find_predecessors_shim();
+}
+
+void RankProcess::find_predecessors_shim() {
+  Result<UniqueFd> shim = folder_.find_shim();
+  if (!shim) {
+    log(LogLevel::kWarning, "worker", shim.failure().message, "; looking again");
+    patience_ = loop_.after(kLookAgain, [this] { find_predecessors_shim(); });
+    return;
+  }
+  shim_fd_ = std::move(*shim);
   if (shim_fd_.valid()) {
     Result<UniqueFd> control = folder_.connect();
     if (control) control_ = std::move(*control);
     watch();
     // It is about to end and shows it at its pidfd; or it is of no use.
-    if (!control) patience_ = loop_.after(kDeafShimPatience, [this] { kill(); });
+    if (!control) patience_ = loop_.after(kDeafShimPatience, [this] { kill_shim(); });
   } else {
     patience_ = loop_.after(milliseconds(0), [this] { shim_ended(); });
   }
@@ -152,14 +189,27 @@ void RankProcess::watch() {
   if (control_.valid()) loop_.watch(control_.get(), [this] { on_control(); });
 }
 
+void RankProcess::kill() {
+  if (!shim_fd_.valid()) return;
+  send(ShimCommand::kKill);
+  if (std::exchange(told_to_kill_, true)) return;
+  loop_.cancel(patience_);
+  patience_ = loop_.after(kill_patience_, [this] { kill_shim(); });
+}
+
 void RankProcess::send(ShimCommand command) {
   if (!shim_fd_.valid()) return;
   commanded_ = true;
   const char byte = static_cast<char>(command);
   // A shim that is gone shows at its pidfd.
-  if (control_.valid()) {
-    (void)!::send(control_.get(), &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-  } else if (command == ShimCommand::kKill) {
+  const bool sent =
+      control_.valid() && ::send(control_.get(), &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+  if (!sent && command == ShimCommand::kKill) kill_shim();
+}
+
+// The kernel kills the rank with it; shim_ended() ends the rest.
+void RankProcess::kill_shim() {
+  if (shim_fd_.valid()) {
     ::syscall(SYS_pidfd_send_signal, shim_fd_.get(), SIGKILL, nullptr, 0);
   }
 }
@@ -175,11 +225,22 @@ void RankProcess::on_control() {
   look();
 }
 
+void RankProcess::refresh() {
+  if (folder_.refresh() || std::exchange(ledger_is_lost_, true)) return;
+  log(LogLevel::kWarning, "worker", folder_.path(), "/", RankLedger::kFileName,
+      ": cut short or overwritten by something on this host; how its rank fares is not known");
+}
+
 void RankProcess::look() {
-  const RankPhase phase = folder_.ledger().phase.load(std::memory_order_acquire);
-  const bool has_run = phase == RankPhase::kStarted || phase == RankPhase::kEnded;
+  refresh();
+  const RankPhase phase = folder_.ledger().phase;
+  const bool has_run =
+      phase == RankPhase::kStarted || phase == RankPhase::kLingering || phase == RankPhase::kEnded;
   if (has_run && !std::exchange(told_started_, true)) {
     listener_.started(folder_.ledger().rank_pid);
+  }
+  if (phase == RankPhase::kLingering && !std::exchange(told_lingers_, true)) {
+    if (listener_.lingers) listener_.lingers(describe_exit());
   }
   listener_.output();
 }
@@ -191,6 +252,7 @@ void RankProcess::shim_ended() {
     ::waitid(P_PID, static_cast<id_t>(shim_pid_), &info, WEXITED);
   }
   // A shim that said farewell has ended everybody; one that was killed could not.
+  refresh();
   if (!folder_.ledger().has_farewell()) kill_marked_processes(folder_.mark());
   if (control_.valid()) loop_.unwatch(control_.get());
   if (shim_fd_.valid()) loop_.unwatch(shim_fd_.get());
@@ -203,13 +265,18 @@ void RankProcess::shim_ended() {
 RankEnd RankProcess::describe_end() const {
   const RankLedger& ledger = folder_.ledger();
   RankEnd end;
-  switch (ledger.phase.load(std::memory_order_acquire)) {
+  switch (ledger.phase) {
     case RankPhase::kCreated:
-      return not_started(str_cat(program_, ": its shim ended before it could start it"));
+      // Nothing of it has run.
+      return not_started(str_cat(program_,
+                                 ": its shim was killed, or could not open its ledger, "
+                                 "before it could start it"),
+                         EAGAIN);
     case RankPhase::kNotStarted:
       return not_started(describe_launch_error(ledger, program_, directory_), ledger.error_number);
     case RankPhase::kShim:
     case RankPhase::kStarted:
+    case RankPhase::kLingering:
       // Somebody killed the shim; the kernel has killed the rank with it.
       end.signal = SIGKILL;
       end.exit_code = 128 + SIGKILL;
@@ -218,6 +285,13 @@ RankEnd RankProcess::describe_end() const {
     case RankPhase::kEnded:
       break;
   }
+  return describe_exit();
+}
+
+RankEnd RankProcess::describe_exit() const {
+  const RankLedger& ledger = folder_.ledger();
+  RankEnd end;
+  end.ended_too.assign(ledger.ended_too, ::strnlen(ledger.ended_too, sizeof(ledger.ended_too)));
   end.stopped_by_us = ledger.stopped_by_command;
   if (ledger.process_state != 0) end.process_state = std::string(1, ledger.process_state);
   if (WIFSIGNALED(ledger.wait_status)) {

@@ -33,6 +33,14 @@ struct ShimOptions {
   // How long a rank runs on without a worker; 0: it is killed at once.
   milliseconds adopt_timeout{0};
   uint64_t spool_bytes = 64 << 20;  // of each stream
+  // What the rank's first process leaves running: see apps/shim/tree_end.h.
+  milliseconds linger{5'000};
+  milliseconds grace{5'000};
+  uint64_t descriptor_limit = 0;  // the rank's soft limit of open files; 0: this process's own
+  bool terminal = false;          // its stdout and stderr are pseudo terminals
+  // How long a shim may take to kill everything before it is ended itself; it gives up after ten
+  // seconds.
+  milliseconds kill_patience{12'000};
 };
 
 struct RankEnd {
@@ -40,8 +48,10 @@ struct RankEnd {
   int signal = 0;
   bool stopped_by_us = false;  // it was alive when terminate() or kill() was called
   std::string launch_error;    // it never ran: why; the master adds the worker's name
+  bool no_room_now = false;    // with launch_error: another try may well succeed, see is_passing()
   std::string process_state;   // at the first terminate() or kill(), from /proc; "T": stopped
   std::string out_of_memory;   // who says that it was ended for its memory; filled by the caller
+  std::string ended_too;       // which processes that it left running had to be ended, for people
 };
 
 class RankProcess {
@@ -50,6 +60,8 @@ class RankProcess {
     std::function<void(int64_t pid)> started;
     // There is more in the spools.
     std::function<void()> output;
+    // Its first process has ended so, and some that it started still run. Not told of every rank.
+    std::function<void(const RankEnd&)> lingers;
     // Last of all; all output is in the spools. The process, its shim and its descendants are gone.
     std::function<void(const RankEnd&)> ended;
   };
@@ -61,9 +73,9 @@ class RankProcess {
   RankProcess(const RankProcess&) = delete;
   RankProcess& operator=(const RankProcess&) = delete;
 
-  // Starts a shim for `command`. Errors: kUnavailable (the shim cannot be started: no such file,
-  // too many processes, too many open files); the listener is not called then. That the rank itself
-  // could not be executed comes as its end.
+  // Starts a shim for `command`. Errors: kUnavailable (the shim cannot be started: no such file),
+  // kExhausted (not now: too many processes, too many open files, no memory); the listener is not
+  // called then. That the rank itself could not be executed comes as its end.
   Result<void> start(const ShimOptions& shim, const RankCommand& command);
 
   // Takes over what another worker's start() has left in the folder. The listener hears from it as
@@ -71,17 +83,24 @@ class RankProcess {
   // `program` and `directory` are for messages.
   void adopt(const std::string& program, const std::string& directory);
 
+  // SIGTERM; what does not end is left alone until kill().
   void terminate() { send(ShimCommand::kTerminate); }
-  void kill() { send(ShimCommand::kKill); }
+  // Ends everything. A shim that does not do it in time, whatever keeps it, is ended itself.
+  void kill();
 
  private:
   Result<void> spawn(const ShimOptions& shim, const RankCommand& command, int control);
+  void take_back();
   void watch();
   void send(ShimCommand command);
   void on_control();
   void look();
   void shim_ended();
+  void find_predecessors_shim();
+  void kill_shim();
+  void refresh();
   RankEnd describe_end() const;
+  RankEnd describe_exit() const;
 
   EventLoop& loop_;
   const RankFolder& folder_;
@@ -89,8 +108,12 @@ class RankProcess {
   std::string program_;
   std::string directory_;
   pid_t shim_pid_ = -1;  // of a child of ours
+  milliseconds kill_patience_ = ShimOptions().kill_patience;
   bool told_started_ = false;
+  bool told_lingers_ = false;
+  bool ledger_is_lost_ = false;
   bool commanded_ = false;
+  bool told_to_kill_ = false;
   UniqueFd shim_fd_;
   UniqueFd control_;
   EventLoop::TimerId patience_ = 0;

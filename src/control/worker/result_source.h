@@ -11,6 +11,7 @@
 
 #include "control/worker/rank_folder.h"
 #include "control/worker/spool_reader.h"
+#include "longhaul/base/result.h"
 #include "longhaul/base/unique_fd.h"
 
 namespace longhaul {
@@ -20,14 +21,21 @@ class ResultSource {
   // Where the task's $LONGHAUL_RESULT lies.
   static std::string path_in(const RankFolder& folder) { return folder.path() + "/result"; }
 
-  // Precondition: the task has ended. `folder` outlives this.
-  explicit ResultSource(const RankFolder& folder);
+  // Precondition: the task has ended. `folder` outlives this. Errors: kInvalid (what lies at
+  // $LONGHAUL_RESULT is no file, or cannot be read), kExhausted (it cannot be read now). What the
+  // task printed is never taken in its place.
+  static Result<ResultSource> open(const RankFolder& folder);
 
   uint64_t size() const { return size_; }
-  // Up to `max` bytes from `offset` on; fewer only where some could not be kept, or at the end.
+  // Up to `max` bytes from `offset` on; fewer only where some could not be kept, at the end, and
+  // in trouble().
   std::string read(uint64_t offset, size_t max);
+  // See SpoolReader::trouble().
+  std::string trouble() const { return printed_ ? printed_->trouble() : ""; }
 
  private:
+  ResultSource() = default;
+
   std::optional<UniqueFd> file_;
   std::optional<SpoolReader> printed_;
   uint64_t size_ = 0;

@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <fstream>
-#include <iterator>
+#include <utility>
 
+#include "longhaul/base/descriptors.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/base/unique_fd.h"
 
@@ -33,10 +33,35 @@ Result<void> write_small_file(const std::string& path, std::string_view text) {
   return {};
 }
 
-std::optional<std::string> read_small_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return std::nullopt;
-  return std::string{std::istreambuf_iterator<char>(file), {}};
+Result<std::optional<std::string>> read_small_file(const std::string& path, size_t max_bytes) {
+  const auto failure = [&path](ErrorKind kind, std::string_view why) {
+    return Failure{kind, str_cat(path, ": ", why)};
+  };
+  const UniqueFd fd(
+      ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+  struct stat info{};
+  if (!fd.valid() && errno == ENOENT) return std::optional<std::string>();
+  if (!fd.valid() && errno == ELOOP) return failure(ErrorKind::kCorrupt, "a link");
+  if (!fd.valid() && errno == ENXIO) return failure(ErrorKind::kCorrupt, "no file");
+  if (!fd.valid() || ::fstat(fd.get(), &info) != 0) {
+    return failure(is_passing(errno) ? ErrorKind::kExhausted : ErrorKind::kUnavailable,
+                   ::strerror(errno));
+  }
+  if (!S_ISREG(info.st_mode)) return failure(ErrorKind::kCorrupt, "no file");
+  if (static_cast<uint64_t>(info.st_size) > max_bytes) {
+    return failure(ErrorKind::kCorrupt, str_cat("too large: ", info.st_size, " bytes"));
+  }
+  std::string text(static_cast<size_t>(info.st_size), '\0');
+  size_t have = 0;
+  while (have < text.size()) {
+    const ssize_t size = ::read(fd.get(), text.data() + have, text.size() - have);
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0) return failure(ErrorKind::kUnavailable, ::strerror(errno));
+    if (size == 0) break;
+    have += static_cast<size_t>(size);
+  }
+  text.resize(have);
+  return std::optional<std::string>(std::move(text));
 }
 
 }  // namespace longhaul

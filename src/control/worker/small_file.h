@@ -14,7 +14,13 @@ namespace longhaul {
 // Errors: kUnavailable.
 Result<void> write_small_file(const std::string& path, std::string_view text);
 
-// nullopt: there is none, or it cannot be read.
-std::optional<std::string> read_small_file(const std::string& path);
+// What is no larger than that is read whole; what is larger is not read at all.
+constexpr size_t kSmallFileBytes = size_t{64} << 20;
+
+// Waits for nobody, whatever lies there: a pipe, a device, or a link is not read. nullopt: there is
+// none. Errors: kExhausted (it cannot be read now), kUnavailable (it cannot be read), kCorrupt (it
+// is no file, or is too large).
+Result<std::optional<std::string>> read_small_file(const std::string& path,
+                                                   size_t max_bytes = kSmallFileBytes);
 
 }  // namespace longhaul

@@ -28,8 +28,11 @@ class SpoolReader {
   uint64_t end() const;
 
   // Up to `max` bytes from `offset`, or from the next one that is still there; `offset` becomes
-  // where they begin. "" at end().
+  // where they begin. "" at end(), and in trouble().
   std::string read(uint64_t& offset, size_t max);
+  // Why the last read() gave nothing though there is something: it is to be tried again. "": all
+  // is well.
+  const std::string& trouble() const { return trouble_; }
   // The last kTailBytes, or fewer.
   std::string tail();
 
@@ -38,15 +41,19 @@ class SpoolReader {
   uint64_t acknowledged() const;
 
  private:
-  std::vector<uint64_t> segments() const;
-  std::string segment_path(uint64_t start) const;
+  std::vector<uint64_t> segments();
+  std::string segment_name(uint64_t start) const;
+  UniqueFd open_segment(uint64_t start);
   uint64_t open_from(uint64_t offset, uint64_t limit);
+  void note_trouble(int error_number);
   std::string read_segment(uint64_t offset, uint64_t max) const;
   void trim(uint64_t needed_from, uint64_t limit);
 
-  RankLedger::Stream* stream_ = nullptr;
-  std::string folder_;
+  const RankLedger::Stream* stream_ = nullptr;
+  const RankFolder* folder_ = nullptr;
+  int number_ = 0;
   std::string name_;
+  std::string trouble_;
   UniqueFd segment_;
   uint64_t segment_start_ = 0;
   uint64_t trim_at_ = 0;  // nothing can be removed before this is acknowledged

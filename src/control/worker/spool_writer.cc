@@ -63,8 +63,11 @@ size_t SpoolWriter::write(const char* data, size_t size) {
 
 bool SpoolWriter::open_segment() {
   drop_oldest();
-  fd_ = ::openat(folder_fd_, file_name(end_).c_str(),
-                 O_CREAT | O_TRUNC | O_WRONLY | O_APPEND | O_CLOEXEC, S_IRUSR | S_IWUSR);
+  // A file of our own, whatever the rank has put there: a pipe would be waited for.
+  const std::string name = file_name(end_);
+  (void)::unlinkat(folder_fd_, name.c_str(), 0);
+  fd_ = ::openat(folder_fd_, name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_APPEND | O_CLOEXEC,
+                 S_IRUSR | S_IWUSR);
   if (fd_ < 0) return false;
   starts_.push_back(end_);
   return true;

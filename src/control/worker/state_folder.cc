@@ -11,6 +11,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "control/worker/launch_record.h"
 #include "control/worker/left_behind.h"
@@ -31,7 +32,7 @@ Failure failure(const std::string& path, int error_number) {
 
 fs::path temporary_root() {
   std::error_code error;
-  const fs::path root = fs::temp_directory_path(error);
+  const fs::path root = fs::absolute(fs::temp_directory_path(error), error);
   return error ? fs::path("/tmp") : root;
 }
 
@@ -42,12 +43,14 @@ Result<std::string> make_temporary(const fs::path& root, const char* prefix = kP
 }
 
 // The lock of a live worker is held; that of a killed one is free.
-UniqueFd try_lock(const std::string& folder, bool create) {
+Result<UniqueFd> try_lock(const std::string& folder, bool create) {
   const std::string path = folder + "/lock";
-  const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0);
+  const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (create ? O_CREAT : 0);
   UniqueFd fd(::open(path.c_str(), flags, S_IRUSR | S_IWUSR));
-  if (fd.valid() && ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) fd.reset();
-  return fd;
+  if (!fd.valid()) return failure(folder, errno);
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno != EWOULDBLOCK) return failure(folder, errno);
+  return Failure{ErrorKind::kInvalid, str_cat("state folder ", folder, ": used by another worker")};
 }
 
 std::string spools_of(const std::string& folder) {
@@ -64,9 +67,9 @@ void remove_left_behind(const fs::path& root) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(root, error)) {
     if (!is_ours(entry.path())) continue;
-    const UniqueFd lock = try_lock(entry.path().string(), false);
-    if (!lock.valid()) continue;
-    clean_up(LaunchRecord::find(spools_of(entry.path().string())));
+    const Result<UniqueFd> lock = try_lock(entry.path().string(), false);
+    if (!lock) continue;
+    if (!clean_up(LaunchRecord::find(spools_of(entry.path().string())))) continue;
     std::error_code ignored;
     fs::remove_all(entry.path(), ignored);
   }
@@ -80,7 +83,10 @@ bool fits_socket(const std::string& folder) {
 
 Result<StateFolder> StateFolder::open(const std::string& path) {
   StateFolder folder;
-  folder.path_ = path;
+  std::error_code error;
+  // Tasks are told of files in it, and change their folder.
+  if (!path.empty()) folder.path_ = fs::absolute(path, error).lexically_normal().string();
+  if (error) return failure(path, error.value());
   if (path.empty()) {
     remove_left_behind(temporary_root());
     Result<std::string> made = make_temporary(temporary_root(), kUnlockedPrefix);
@@ -88,21 +94,22 @@ Result<StateFolder> StateFolder::open(const std::string& path) {
     folder.path_ = *made;
     folder.temporary_ = true;
   }
-  std::error_code error;
   fs::create_directories(folder.spools(), error);
   if (error) return failure(folder.path_, error.value());
-  folder.lock_ = try_lock(folder.path_, true);
+  Result<UniqueFd> lock = try_lock(folder.path_, true);
+  if (!lock) return lock.failure();
+  // Before anything in it is touched that may be another worker's.
+  Result<WorkerIdentity> predecessor = find_identity(folder.path_);
+  if (!predecessor) return predecessor.failure();
+  folder.predecessor_ = std::move(*predecessor);
+  folder.lock_ = std::move(*lock);
   // Only now under the name by which other workers would take it for left behind.
-  if (folder.temporary_ && folder.lock_.valid()) {
+  if (folder.temporary_) {
     const fs::path draft = folder.path_;
     folder.path_ = draft.parent_path() /
                    (kPrefix + draft.filename().string().substr(std::strlen(kUnlockedPrefix)));
     fs::rename(draft, folder.path_, error);
     if (error) return failure(draft.string(), error.value());
-  }
-  if (!folder.lock_.valid()) {
-    return Failure{ErrorKind::kInvalid, str_cat("state folder ", folder.path_,
-                                                ": used by another worker, or not writable")};
   }
   ::chmod(folder.path_.c_str(), S_IRWXU);
   Result<std::string> socket_folder = folder.find_socket_folder();
@@ -137,7 +144,7 @@ StateFolder::~StateFolder() {
   const fs::path own = fs::absolute(path_);
   if (socket_folder_ != own.string()) fs::remove_all(socket_folder_, ignored);
   fs::remove(own / kSocketLink, ignored);
-  fs::remove(incarnation_file(), ignored);
+  fs::remove(identity_file(path_), ignored);
   if (temporary_) fs::remove_all(own, ignored);
 }
 

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "control/worker/worker_identity.h"
 #include "longhaul/base/result.h"
 #include "longhaul/base/unique_fd.h"
 
@@ -14,7 +15,7 @@ class StateFolder {
   // `path` empty: a temporary folder, removed at the end; temporary folders that killed workers
   // left are removed too, and what still runs of their ranks is killed. Any other folder keeps what
   // a killed worker left in it. Errors: kUnavailable (cannot be made), kInvalid (another worker
-  // uses it).
+  // uses it, or it is a copy of another one).
   static Result<StateFolder> open(const std::string& path);
 
   StateFolder(StateFolder&& other) noexcept = default;
@@ -24,7 +25,8 @@ class StateFolder {
 
   const std::string& path() const { return path_; }
   std::string spools() const { return path_ + "/spool"; }
-  std::string incarnation_file() const { return path_ + "/incarnation"; }
+  // As found when the folder was opened.
+  const WorkerIdentity& predecessor() const { return predecessor_; }
   // At most 107 bytes long, as a socket's path must be; the same whenever the folder is opened, so
   // that ranks find the worker that comes after a killed one.
   std::string socket() const { return socket_folder_ + "/agent.sock"; }
@@ -37,6 +39,7 @@ class StateFolder {
   std::string socket_folder_;  // another temporary folder when path_ is too long
   bool temporary_ = false;
   UniqueFd lock_;
+  WorkerIdentity predecessor_;
 };
 
 }  // namespace longhaul

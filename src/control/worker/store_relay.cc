@@ -1,5 +1,7 @@
 #include "control/worker/store_relay.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -20,12 +22,14 @@ milliseconds until(Instant deadline) {
 }
 
 // Above those of any worker that was here before under the same incarnation: the master takes two
-// calls with one number for one.
+// calls with one number for one. An incarnation lasts no longer than the host runs, and the clock
+// that counts from its start is never set.
 uint64_t first_call_id() {
-  const auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
-  return static_cast<uint64_t>(
-             std::chrono::duration_cast<std::chrono::microseconds>(since_epoch).count())
-         << 10;
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  const auto microseconds =
+      static_cast<uint64_t>(now.tv_sec) * 1'000'000 + static_cast<uint64_t>(now.tv_nsec) / 1'000;
+  return microseconds << 10;
 }
 
 }  // namespace
@@ -72,6 +76,7 @@ void StoreRelay::send(uint64_t id, Call& call) {
   out.set_call_id(id);
   out.set_job_id(call.launch.job);
   out.set_generation(call.launch.generation);
+  out.set_life(call.launch.life);
   out.set_rank(call.rank);
   *out.mutable_request() = call.request;
   out.mutable_request()->set_timeout_ms(static_cast<uint32_t>(until(call.deadline).count()));

@@ -26,6 +26,10 @@ constexpr int kStdout = 0;
 constexpr int kStderr = 1;
 constexpr size_t kEndsBytes = size_t{1} << 20;
 constexpr milliseconds kEndsDelay{50};
+// Of a warm process: it goes into one message.
+constexpr uint64_t kLongestAnswer = uint64_t{1} << 20;
+// After which what this host had no room for is tried again.
+constexpr milliseconds kTryAgain{200};
 
 // Marks the task's processes; nobody else is to guess it.
 std::string make_token() {
@@ -45,7 +49,10 @@ TaskRunner::TaskRunner(EventLoop& loop, TaskSite site, Send send, std::function<
     : loop_(loop),
       site_(std::move(site)),
       send_(std::move(send)),
-      progressed_(std::move(progressed)) {
+      progressed_(std::move(progressed)),
+      warm_(
+          loop, [this](LeaseEpoch epoch, const WarmEnd& end) { warm_ended(epoch, end); },
+          [this] { progressed_(); }) {
   std::error_code ignored;
   fs::remove_all(site_.folder, ignored);
 }
@@ -66,8 +73,8 @@ std::string TaskRunner::folder_of(LeaseEpoch epoch) const {
 }
 
 void TaskRunner::grant(const v1::GrantTasks& grant) {
-  const auto job =
-      std::make_shared<const Job>(Job{{grant.job_id(), grant.generation()}, grant.spec()});
+  const auto job = std::make_shared<const Job>(
+      Job{{grant.job_id(), grant.generation(), grant.life()}, grant.spec()});
   for (const v1::TaskBatch& batch : grant.batches()) {
     if (batch.tasks().empty()) continue;
     const LeaseEpoch id = batch.tasks(0).lease().epoch();
@@ -86,35 +93,60 @@ void TaskRunner::grant(const v1::GrantTasks& grant) {
 // Starts the next task of a batch that can be started.
 void TaskRunner::next_of(LeaseEpoch batch) {
   const auto waiting = batches_.find(batch);
-  if (waiting == batches_.end()) return;
+  if (waiting == batches_.end() || paused_) return;
   while (!waiting->second.empty()) {
     const LeaseEpoch epoch = waiting->second.front();
     waiting->second.pop_front();
     const Result<void> started = start(epoch, tasks_.at(epoch));
     if (started) return;
+    if (started.failure().kind == ErrorKind::kExhausted) {
+      return hold_back(epoch, started.failure().message);
+    }
     RankEnd end;
     end.exit_code = cannot_start_code(started.failure());
     end.launch_error = started.failure().message;
-    finish(epoch, end);
+    (void)finish(epoch, end);
   }
   batches_.erase(waiting);
 }
 
-Result<void> TaskRunner::start(LeaseEpoch epoch, const Task& task) {
+// Nothing is wrong with the task: this host has no room for it now.
+void TaskRunner::hold_back(LeaseEpoch epoch, const std::string& why) {
+  const LeaseEpoch batch = tasks_.at(epoch).batch;
+  if (std::exchange(last_hold_, why) != why) {
+    log(LogLevel::kWarning, "worker", "job ", tasks_.at(epoch).job->launch.job, " task ",
+        tasks_.at(epoch).lease.task(), ": cannot be started now, held back: ", why);
+  }
+  running_.erase(epoch);
+  std::error_code ignored;
+  fs::remove_all(folder_of(epoch), ignored);
+  batches_[batch].push_front(epoch);
+  loop_.after(kTryAgain, [this, alive = alive_, batch] {
+    if (*alive) next_of(batch);
+  });
+}
+
+Result<void> TaskRunner::start(LeaseEpoch epoch, Task& task) {
   std::error_code error;
   fs::create_directories(site_.folder, error);
+  if (task.job->spec.array().warm()) return start_warm(epoch, task);
   Result<RankFolder> folder = RankFolder::create(folder_of(epoch), make_token());
   if (!folder) return folder.failure();
-  auto running = std::make_unique<Running>(Running{std::move(*folder), nullptr, 0});
-  const Result<RankCommand> command = command_for(task, running->folder);
+  auto running =
+      std::make_unique<Running>(Running{std::move(*folder), nullptr, 0, SystemClock().now()});
+  const Result<RankCommand> command = command_for(task, &running->folder);
   if (!command) return command.failure();
   RankProcess::Listener listener;
   listener.started = [](int64_t) {};
   listener.output = [] {};
+  listener.lingers = [this, epoch](const RankEnd& end) { look_for_witness(epoch, end); };
   listener.ended = [this, epoch](const RankEnd& end) { process_ended(epoch, end); };
   running->process = std::make_unique<RankProcess>(loop_, running->folder, std::move(listener));
   ShimOptions shim;
   shim.program = site_.shim;
+  shim.descriptor_limit = site_.descriptor_limit;
+  shim.grace = milliseconds(task.job->spec.grace_ms());
+  shim.terminal = task.job->spec.terminal();
   shim.spool_bytes = std::max(task.job->spec.array().max_result_bytes() + 1, shim.spool_bytes);
   const Result<void> started = running->process->start(shim, *command);
   if (!started) return started;
@@ -122,19 +154,62 @@ Result<void> TaskRunner::start(LeaseEpoch epoch, const Task& task) {
   return {};
 }
 
-Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder& folder) const {
+Result<void> TaskRunner::start_warm(LeaseEpoch epoch, Task& task) {
+  WarmOptions options;
+  options.folder = site_.folder;
+  options.shim.program = site_.shim;
+  options.shim.descriptor_limit = site_.descriptor_limit;
+  options.shim.grace = milliseconds(task.job->spec.grace_ms());
+  options.longest = std::min<uint64_t>(task.job->spec.array().max_result_bytes(), kLongestAnswer);
+  task.given_at = SystemClock().now();
+  return warm_.run({task.job->launch, task.gpus}, epoch, task.input, options,
+                   [&] { return command_for(task, nullptr); });
+}
+
+void TaskRunner::warm_ended(LeaseEpoch epoch, const WarmEnd& end) {
+  const auto found = tasks_.find(epoch);
+  if (found == tasks_.end()) return;
+  const Task& task = found->second;
+  v1::TaskEnded ended;
+  ended.set_job_id(task.job->launch.job);
+  ended.set_generation(task.job->launch.generation);
+  ended.set_life(task.job->launch.life);
+  *ended.mutable_lease() = task.lease;
+  *ended.mutable_exit() = exit_report(end.end, end.said, "", "");
+  const auto ran = SystemClock().now() - task.given_at;
+  ended.set_ran_ms(static_cast<uint64_t>(std::chrono::duration_cast<milliseconds>(ran).count()));
+  if (end.answer) {
+    ended.set_result(compress(*end.answer));
+    ended.set_result_bytes(end.answer->size());
+  } else {
+    ended.set_refused(end.refused);
+  }
+  const LeaseEpoch batch = task.batch;
+  tell(epoch, std::move(ended));
+  next_of(batch);
+}
+
+Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder* folder) const {
   const v1::JobSpec& spec = task.job->spec;
   RankCommand command;
   command.argv.assign(spec.command().begin(), spec.command().end());
   if (command.argv.empty()) return Failure{ErrorKind::kInvalid, "the command is empty"};
-  for (std::string& word : command.argv) replace_all(word, "{}", task.input);
+  if (folder != nullptr) {
+    for (std::string& word : command.argv) replace_all(word, "{}", task.input);
+  }
   Environment env = own_environment();
   for (const auto& [name, value] : spec.env()) env[name] = value;
   env["LONGHAUL_JOB_ID"] = task.job->launch.job;
-  env["LONGHAUL_TASK_ID"] = std::to_string(task.lease.task());
-  env["LONGHAUL_ATTEMPT"] = std::to_string(task.lease.attempt());
-  env["LONGHAUL_INPUT"] = task.input;
-  env["LONGHAUL_RESULT"] = ResultSource::path_in(folder);
+  if (folder == nullptr) {
+    env["LONGHAUL_WARM"] = "1";
+  } else {
+    // As its user calls it: an index is the task's input, too.
+    env["LONGHAUL_TASK_ID"] =
+        spec.array().indices().empty() ? std::to_string(task.lease.task()) : task.input;
+    env["LONGHAUL_ATTEMPT"] = std::to_string(task.lease.attempt());
+    env["LONGHAUL_INPUT"] = task.input;
+    env["LONGHAUL_RESULT"] = ResultSource::path_in(*folder);
+  }
   if (!task.gpus.empty()) grant_gpus(env, visible_gpus(site_.gpus, task.gpus));
   env.try_emplace("PYTHONFAULTHANDLER", "1");
   env.try_emplace("OMP_NUM_THREADS", std::to_string(std::max(1, site_.cores / site_.slots)));
@@ -142,7 +217,7 @@ Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder& 
   std::erase_if(command.env, [](const std::string& one) {
     return one.starts_with(str_cat(AgentClient::kTokenVariable, "="));
   });
-  command.env.push_back(folder.mark());
+  if (folder != nullptr) command.env.push_back(folder->mark());
   command.directory = spec.working_directory();
   const Result<std::string> program =
       find_program(command.argv.front(), command.directory, search_path_of(env));
@@ -155,62 +230,100 @@ Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder& 
 void TaskRunner::process_ended(LeaseEpoch epoch, const RankEnd& end) {
   loop_.post([this, alive = alive_, epoch, end] {
     if (!*alive) return;
-    finish(epoch, with_witness(epoch, end));
-    if (const auto task = tasks_.find(epoch); task != tasks_.end()) next_of(task->second.batch);
+    end_of(epoch, with_witness(epoch, end));
   });
 }
 
-RankEnd TaskRunner::with_witness(LeaseEpoch epoch, RankEnd end) {
+void TaskRunner::end_of(LeaseEpoch epoch, const RankEnd& end) {
+  if (!running_.contains(epoch)) return;
+  if (end.no_room_now && !end.stopped_by_us) return hold_back(epoch, end.launch_error);
+  const LeaseEpoch batch = tasks_.at(epoch).batch;
+  if (finish(epoch, end)) return next_of(batch);
+  loop_.after(kTryAgain, [this, alive = alive_, epoch, end] {
+    if (*alive) end_of(epoch, end);
+  });
+}
+
+void TaskRunner::look_for_witness(LeaseEpoch epoch, const RankEnd& end) {
   const auto running = running_.find(epoch);
-  if (site_.oom_watch == nullptr || running == running_.end()) return end;
-  end.out_of_memory =
-      out_of_memory_witness(*site_.oom_watch, end, running->second->folder.ledger().rank_pid);
+  if (site_.oom_watch == nullptr || running == running_.end()) return;
+  Running& task = *running->second;
+  if (task.out_of_memory) return;
+  task.out_of_memory = out_of_memory_witness(*site_.oom_watch, end, task.folder.ledger().rank_pid);
+}
+
+RankEnd TaskRunner::with_witness(LeaseEpoch epoch, RankEnd end) {
+  look_for_witness(epoch, end);
+  const auto running = running_.find(epoch);
+  if (running != running_.end()) end.out_of_memory = running->second->out_of_memory.value_or("");
   return end;
 }
 
-void TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
+// False: its result cannot be read now.
+bool TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
   const Task& task = tasks_.at(epoch);
   v1::TaskEnded ended;
   ended.set_job_id(task.job->launch.job);
   ended.set_generation(task.job->launch.generation);
+  ended.set_life(task.job->launch.life);
   *ended.mutable_lease() = task.lease;
   *ended.mutable_exit() = exit_report(end, "", "", "");
+  Added result = Added::kHere;
+  std::optional<RankFolder> folder;
   if (const auto running = running_.find(epoch); running != running_.end()) {
-    const std::string said = SpoolReader(running->second->folder, kStderr).tail();
-    *ended.mutable_exit() = exit_report(end, said, "", "");
+    const RankFolder& ran_in = running->second->folder;
+    *ended.mutable_exit() = exit_report(end, SpoolReader(ran_in, kStderr).tail(), "", "");
+    const auto ran_for = SystemClock().now() - running->second->started_at;
+    ended.set_ran_ms(
+        static_cast<uint64_t>(std::chrono::duration_cast<milliseconds>(ran_for).count()));
     const bool well = end.exit_code == 0 && end.signal == 0 && end.launch_error.empty();
-    const bool to_store =
-        well && !end.stopped_by_us && !add_result(task, running->second->folder, &ended);
+    if (well && !end.stopped_by_us) result = add_result(task, ran_in, &ended);
+    if (result == Added::kLater) return false;
+    if (!end.ended_too.empty()) {
+      log(LogLevel::kWarning, "worker", "job ", ended.job_id(), " task ", ended.lease().task(),
+          ": ", end.ended_too);
+    }
     loop_.cancel(running->second->kill_timer);
     const std::unique_ptr<Running> ran = std::move(running_.extract(running).mapped());
     ran->process.reset();
-    if (to_store) return store_result(epoch, std::move(ran->folder), std::move(ended));
+    folder = std::move(ran->folder);
   }
-  std::error_code ignored;
-  fs::remove_all(folder_of(epoch), ignored);
-  tell(epoch, std::move(ended));
+  if (result == Added::kToStore) {
+    store_result(epoch, std::move(*folder), std::move(ended));
+  } else {
+    std::error_code ignored;
+    fs::remove_all(folder_of(epoch), ignored);
+    tell(epoch, std::move(ended));
+  }
+  return true;
 }
 
-bool TaskRunner::add_result(const Task& task, const RankFolder& folder,
-                            v1::TaskEnded* ended) const {
+TaskRunner::Added TaskRunner::add_result(const Task& task, const RankFolder& folder,
+                                         v1::TaskEnded* ended) const {
   const uint64_t cap = task.job->spec.array().max_result_bytes();
-  ResultSource source(folder);
-  const uint64_t bytes = source.size();
+  Result<ResultSource> source = ResultSource::open(folder);
+  if (!source) {
+    if (source.failure().kind == ErrorKind::kExhausted) return Added::kLater;
+    ended->set_refused(source.failure().message);
+    return Added::kHere;
+  }
+  const uint64_t bytes = source->size();
   if (bytes > cap) {
     ended->set_refused(str_cat("its result has ", format_bytes(bytes), ", more than the ",
                                format_bytes(cap), " of --max-result"));
-    return true;
+    return Added::kHere;
   }
-  if (bytes > kPieceBytes) return false;
-  const std::string result = source.read(0, bytes);
+  if (bytes > kPieceBytes) return Added::kToStore;
+  const std::string result = source->read(0, bytes);
+  if (!source->trouble().empty()) return Added::kLater;
   if (result.size() != bytes) {
     ended->set_refused(str_cat("only ", result.size(), " of ", bytes,
                                " bytes of its result could be kept: is the worker's disk full?"));
-    return true;
+    return Added::kHere;
   }
   ended->set_result(compress(result));
   ended->set_result_bytes(bytes);
-  return true;
+  return Added::kHere;
 }
 
 void TaskRunner::store_result(LeaseEpoch epoch, RankFolder folder, v1::TaskEnded ended) {
@@ -218,13 +331,16 @@ void TaskRunner::store_result(LeaseEpoch epoch, RankFolder folder, v1::TaskEnded
   v1::ResultHeader header;
   header.set_job_id(ended.job_id());
   header.set_generation(ended.generation());
+  header.set_life(ended.life());
   *header.mutable_lease() = ended.lease();
   const auto& kept = uploading_[epoch] =
       std::make_unique<Uploading>(Uploading{std::move(folder), std::move(ended)});
-  uploader_->upload(std::move(header), std::make_unique<ResultSource>(kept->folder),
-                    [this, epoch](const Result<ResultUploader::Stored>& stored) {
-                      result_stored(epoch, stored);
-                    });
+  const auto stored = [this, epoch](const Result<ResultUploader::Stored>& result) {
+    result_stored(epoch, result);
+  };
+  Result<ResultSource> source = ResultSource::open(kept->folder);
+  if (!source) return stored(source.failure());
+  uploader_->upload(std::move(header), std::make_unique<ResultSource>(std::move(*source)), stored);
 }
 
 void TaskRunner::result_stored(LeaseEpoch epoch, const Result<ResultUploader::Stored>& stored) {
@@ -248,7 +364,7 @@ void TaskRunner::tell(LeaseEpoch epoch, v1::TaskEnded ended) {
   task.ended = std::move(ended);
   // Small tasks of one batch share a message: the last one sends it, or the clock, or its size.
   const auto waiting = batches_.find(task.batch);
-  const bool last = waiting == batches_.end() || waiting->second.empty();
+  const bool last = waiting == batches_.end() || waiting->second.empty() || paused_;
   if (last || ends_.ByteSizeLong() > kEndsBytes) {
     send_ends();
   } else if (ends_timer_ == 0) {
@@ -281,10 +397,12 @@ void TaskRunner::forget(LeaseEpoch epoch) {
 
 void TaskRunner::stop(const LaunchId& launch, milliseconds grace) {
   stop_if([&](const Task& task) { return task.job->launch == launch; }, grace);
+  warm_.end_idle(launch);
 }
 
 void TaskRunner::stop_all(milliseconds grace) {
   stop_if([](const Task&) { return true; }, grace);
+  warm_.end_idle(std::nullopt);
 }
 
 void TaskRunner::stop_if(const std::function<bool(const Task&)>& wanted, milliseconds grace) {
@@ -293,20 +411,22 @@ void TaskRunner::stop_if(const std::function<bool(const Task&)>& wanted, millise
     if (!task.ended && wanted(task)) chosen.push_back(epoch);
   }
   // Those that wait first: else the end of one would start the next.
-  std::stable_partition(chosen.begin(), chosen.end(),
-                        [this](LeaseEpoch epoch) { return !running_.contains(epoch); });
+  std::stable_partition(chosen.begin(), chosen.end(), [this](LeaseEpoch epoch) {
+    return !running_.contains(epoch) && !warm_.runs(epoch);
+  });
   for (const LeaseEpoch epoch : chosen) stop_one(epoch, grace);
 }
 
 void TaskRunner::stop_one(LeaseEpoch epoch, milliseconds grace) {
   const auto running = running_.find(epoch);
   if (uploading_.contains(epoch)) return uploader_->cancel(epoch);
+  if (warm_.runs(epoch)) return warm_.stop(epoch, grace);
   if (running == running_.end()) {
     const auto batch = batches_.find(tasks_.at(epoch).batch);
     if (batch != batches_.end()) std::erase(batch->second, epoch);
     RankEnd end;
     end.stopped_by_us = true;
-    finish(epoch, end);
+    (void)finish(epoch, end);
     return;
   }
   RankProcess& process = *running->second->process;
@@ -316,11 +436,18 @@ void TaskRunner::stop_one(LeaseEpoch epoch, milliseconds grace) {
   running->second->kill_timer = loop_.after(grace, [&process] { process.kill(); });
 }
 
+bool TaskRunner::nothing_to_lose() const {
+  return running_.empty() && uploading_.empty() && warm_.idle() &&
+         std::none_of(tasks_.begin(), tasks_.end(),
+                      [](const auto& entry) { return entry.second.ended.has_value(); });
+}
+
 void TaskRunner::add_inventory(v1::Register* message) const {
   for (const auto& [epoch, task] : tasks_) {
     v1::HeldLease& held = *message->add_leases();
     held.set_job_id(task.job->launch.job);
     held.set_generation(task.job->launch.generation);
+    held.set_life(task.job->launch.life);
     *held.mutable_lease() = task.lease;
     held.set_batch(task.batch);
     held.mutable_gpus()->Assign(task.gpus.begin(), task.gpus.end());

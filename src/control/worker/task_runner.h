@@ -22,6 +22,7 @@
 #include "control/worker/rank_folder.h"
 #include "control/worker/rank_process.h"
 #include "control/worker/result_uploader.h"
+#include "control/worker/warm_pool.h"
 #include "longhaul/membership/cluster_messages.h"
 #include "longhaul/v1/worker_service.pb.h"
 
@@ -35,6 +36,7 @@ struct TaskSite {
   std::vector<std::string> gpus;  // how CUDA calls them
   std::string master;             // HOST:PORT, where large results go
   OomWatch* oom_watch = nullptr;  // outlives the runner
+  uint64_t descriptor_limit = 0;  // the tasks' soft limit of open files; 0: this process's own
 };
 
 class TaskRunner {
@@ -55,13 +57,19 @@ class TaskRunner {
   void stop(const LaunchId& launch, milliseconds grace);
   void stop_all(milliseconds grace);
 
+  // Begins no more tasks; what it is granted from now on waits, and a worker that comes after this
+  // one finds the master giving it out again.
+  void pause() { paused_ = true; }
+  // Nothing is running, on its way or unanswered: this worker may vanish and no work is lost.
+  bool nothing_to_lose() const;
+
   // Every lease that the master has not answered.
   void add_inventory(v1::Register* message) const;
   // The ends that the master may not have heard.
   void resend();
 
   // No process of a task is left, and no result is on its way.
-  bool idle() const { return running_.empty() && uploading_.empty(); }
+  bool idle() const { return running_.empty() && uploading_.empty() && warm_.empty(); }
 
  private:
   struct Job {
@@ -75,11 +83,14 @@ class TaskRunner {
     LeaseEpoch batch = 0;
     std::vector<int> gpus;  // the batch's
     std::optional<v1::TaskEnded> ended;
+    Instant given_at{};  // to a warm process
   };
   struct Running {
     RankFolder folder;
     std::unique_ptr<RankProcess> process;
     EventLoop::TimerId kill_timer = 0;
+    Instant started_at;
+    std::optional<std::string> out_of_memory = std::nullopt;  // asked for once
   };
   struct Uploading {
     RankFolder folder;
@@ -87,16 +98,24 @@ class TaskRunner {
   };
 
   void next_of(LeaseEpoch batch);
-  Result<void> start(LeaseEpoch epoch, const Task& task);
-  Result<RankCommand> command_for(const Task& task, const RankFolder& folder) const;
+  Result<void> start(LeaseEpoch epoch, Task& task);
+  Result<void> start_warm(LeaseEpoch epoch, Task& task);
+  void warm_ended(LeaseEpoch epoch, const WarmEnd& end);
+  // `folder`: absent for a warm process, which learns of its tasks on stdin.
+  Result<RankCommand> command_for(const Task& task, const RankFolder* folder) const;
   void process_ended(LeaseEpoch epoch, const RankEnd& end);
+  void look_for_witness(LeaseEpoch epoch, const RankEnd& end);
   RankEnd with_witness(LeaseEpoch epoch, RankEnd end);
-  void finish(LeaseEpoch epoch, const RankEnd& end);
+  void hold_back(LeaseEpoch epoch, const std::string& why);
+  void end_of(LeaseEpoch epoch, const RankEnd& end);
+  bool finish(LeaseEpoch epoch, const RankEnd& end);
   void tell(LeaseEpoch epoch, v1::TaskEnded ended);
   void send_ends();
   void forget(LeaseEpoch epoch);
-  // False: it is large, and has to be stored before the end can be told.
-  bool add_result(const Task& task, const RankFolder& folder, v1::TaskEnded* ended) const;
+  // kToStore: it is large, and has to be stored before the end can be told. kLater: it cannot be
+  // read now.
+  enum class Added { kHere, kToStore, kLater };
+  Added add_result(const Task& task, const RankFolder& folder, v1::TaskEnded* ended) const;
   void store_result(LeaseEpoch epoch, RankFolder folder, v1::TaskEnded ended);
   void result_stored(LeaseEpoch epoch, const Result<ResultUploader::Stored>& stored);
   void stop_if(const std::function<bool(const Task&)>& wanted, milliseconds grace);
@@ -111,9 +130,12 @@ class TaskRunner {
   std::map<LeaseEpoch, std::deque<LeaseEpoch>> batches_;  // what has not begun
   std::map<LeaseEpoch, std::unique_ptr<Running>> running_;
   std::map<LeaseEpoch, std::unique_ptr<Uploading>> uploading_;
+  WarmPool warm_;
   std::unique_ptr<ResultUploader> uploader_;  // made when it is first needed
   v1::WorkerMessage ends_;                    // not sent yet
   EventLoop::TimerId ends_timer_ = 0;
+  std::string last_hold_;  // why a task was held back; told when it changes
+  bool paused_ = false;
   // Posted callbacks that come after the end find it gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <filesystem>
 #include <map>
 #include <random>
 #include <utility>
@@ -18,13 +19,16 @@
 #include "control/worker/outbox.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
-#include "control/worker/small_file.h"
+#include "control/worker/slot_budget.h"
 #include "control/worker/state_folder.h"
 #include "control/worker/store_relay.h"
 #include "control/worker/task_runner.h"
+#include "control/worker/worker_identity.h"
+#include "longhaul/base/descriptors.h"
 #include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/base/version.h"
+#include "longhaul/wire/host_and_port.h"
 #include "longhaul/wire/socket.h"
 
 namespace longhaul {
@@ -41,23 +45,7 @@ std::string make_incarnation() {
 
 template <typename Message>
 LaunchId launch_id_of(const Message& message) {
-  return {message.job_id(), message.generation()};
-}
-
-bool splits_into_host_and_port(const std::string& address, std::string* host, uint16_t* port) {
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos || colon == 0) return false;
-  const std::string digits = address.substr(colon + 1);
-  if (digits.empty() || digits.size() > 5 ||
-      digits.find_first_not_of("0123456789") != std::string::npos) {
-    return false;
-  }
-  const unsigned long number = std::stoul(digits);
-  if (number == 0 || number > 65535) return false;
-  *host = address.substr(0, colon);
-  if (host->starts_with('[') && host->ends_with(']')) *host = host->substr(1, host->size() - 2);
-  *port = static_cast<uint16_t>(number);
-  return true;
+  return {message.job_id(), message.generation(), message.life()};
 }
 
 }  // namespace
@@ -71,13 +59,16 @@ class Worker::Impl final : public AgentBackend {
   void shutdown(bool force) {
     loop_->post([this, force] { begin_shutdown(force); });
   }
+  void hand_over(std::function<void()> leave) {
+    loop_->post([this, leave = std::move(leave)]() mutable { begin_hand_over(std::move(leave)); });
+  }
 
   // AgentBackend: what the ranks ask.
   bool knows(const std::string& token) const override { return find(token).launch != nullptr; }
   Result<v1::JoinReply> join(const std::string& token, const v1::JoinRequest& request) override;
   void store(const std::string& token, uint64_t number, v1::StoreRequest request,
              std::function<void(v1::StoreReply)> answer) override;
-  bool report(const std::string& token, v1::Progress progress) override;
+  v1::ReportReply report(const std::string& token, v1::Progress progress) override;
   void report_fault(const std::string& token, v1::Fault fault) override;
   void leave(const std::string& token) override;
 
@@ -88,6 +79,8 @@ class Worker::Impl final : public AgentBackend {
   };
 
   Result<void> prepare_site();
+  std::unique_ptr<TaskRunner> make_task_runner();
+  void begin_life(uint64_t life);
   Result<void> inherit(const StateFolder& folder);
   void adopt(v1::Launch request);
   Result<void> find_address();
@@ -108,6 +101,7 @@ class Worker::Impl final : public AgentBackend {
   Result<int> try_prepare(const v1::Prepare& request) const;
   void launch(v1::Launch request);
   void stop_ranks(const v1::StopRanks& request);
+  void look_at_rank(const v1::LookAtRank& request);
 
   Launch::Listener launch_listener(const LaunchId& id);
   Launch* find_launch(const LaunchId& id) const;
@@ -119,6 +113,8 @@ class Worker::Impl final : public AgentBackend {
   void pump_soon();
   void forget_ended();
 
+  void begin_hand_over(std::function<void()> leave);
+  void continue_hand_over();
   void begin_shutdown(bool force);
   void continue_shutdown();
   void end_session();
@@ -136,11 +132,15 @@ class Worker::Impl final : public AgentBackend {
   std::unique_ptr<MasterLink> link_;
   std::unique_ptr<StoreRelay> relay_;
   std::unique_ptr<TaskRunner> tasks_;
+  std::vector<std::unique_ptr<TaskRunner>> earlier_tasks_;  // of other lives, until they have ended
+  std::string task_folder_;
+  uint64_t life_ = 0;  // of the master's state; 0: no master was met yet
   Outbox outbox_;
   std::map<LaunchId, std::unique_ptr<Launch>> launches_;
   bool pump_posted_ = false;
   bool shutting_down_ = false;
   bool ending_session_ = false;
+  std::function<void()> leave_;  // set while it makes room for a successor
   EventLoop::TimerId last_words_timer_ = 0;
 };
 
@@ -157,12 +157,10 @@ Result<void> Worker::Impl::run() {
       [this](v1::WorkerMessage message) { link_->send(std::move(message)); });
   link_ = std::make_unique<MasterLink>(loop_, settings_.master, settings_.master_timeout,
                                        link_listener());
-  tasks_ = std::make_unique<TaskRunner>(
-      *loop_,
-      TaskSite{folder->path() + "/tasks", site_.shim.program, site_.cores, slots_, site_.gpus,
-               settings_.master, &oom_watch_},
-      [this](v1::WorkerMessage message) { link_->send(std::move(message)); },
-      [this] { pump_soon(); });
+  task_folder_ = folder->path() + "/tasks";
+  std::error_code ignored;
+  std::filesystem::remove_all(task_folder_, ignored);
+  tasks_ = make_task_runner();
   AgentServer agent(*loop_, *this);
   Result<void> listening = agent.listen(folder->socket());
   if (!listening) return listening;
@@ -174,6 +172,8 @@ Result<void> Worker::Impl::run() {
   // The relay answers what still waits, so that the agent's server can end.
   relay_.reset();
   tasks_.reset();
+  earlier_tasks_.clear();
+  std::filesystem::remove(task_folder_, ignored);
   launches_.clear();
   return outcome_;
 }
@@ -186,6 +186,14 @@ Result<void> Worker::Impl::prepare_site() {
   const int gpus = static_cast<int>(site_.gpus.size());
   site_.oom_watch = &oom_watch_;
   slots_ = settings_.slots > 0 ? settings_.slots : gpus > 0 ? gpus : site_.cores;
+  site_.shim.descriptor_limit = raise_descriptor_limit();
+  const int fitting = slots_that_fit(descriptor_limit());
+  if (fitting < slots_) {
+    log(LogLevel::kWarning, "worker", name_, ": offers ", fitting, " of ", slots_,
+        " slots: this process may have ", descriptor_limit(), " files open, and a slot takes ",
+        kDescriptorsPerSlot, " (raise the hard limit: ulimit -Hn, LimitNOFILE=)");
+    slots_ = fitting;
+  }
   const bool can_be_succeeded = settings_.adopt && !settings_.state_folder.empty();
   site_.shim.adopt_timeout =
       settings_.adopt_timeout.value_or(can_be_succeeded ? kAdoptTimeout : milliseconds(0));
@@ -199,24 +207,51 @@ Result<void> Worker::Impl::prepare_site() {
   return find_address();
 }
 
+// Of the life that the master's state has now.
+std::unique_ptr<TaskRunner> Worker::Impl::make_task_runner() {
+  return std::make_unique<TaskRunner>(
+      *loop_,
+      TaskSite{str_cat(task_folder_, "/", std::hex, life_), site_.shim.program, site_.cores, slots_,
+               site_.gpus, settings_.master, &oom_watch_, site_.shim.descriptor_limit},
+      [this, life = life_](v1::WorkerMessage message) {
+        if (life == life_) link_->send(std::move(message));
+      },
+      [this] { pump_soon(); });
+}
+
+// Leases are numbered within one life of the master's state: what runs under those of another one
+// is nobody's, and might be taken for what comes. It ends, and is heard of no more.
+void Worker::Impl::begin_life(uint64_t life) {
+  if (life_ != 0) {
+    log(LogLevel::kWarning, "worker", name_, ": the state of the master at ", settings_.master,
+        " was wiped or put back from a copy: ending the tasks that it knows nothing of");
+  }
+  life_ = life;
+  tasks_->stop_all(milliseconds(0));
+  earlier_tasks_.push_back(std::exchange(tasks_, make_task_runner()));
+}
+
 // What a killed worker has left in the folder is taken over under its incarnation, so that the
 // master sees it reconnect; or it is ended.
 Result<void> Worker::Impl::inherit(const StateFolder& folder) {
-  const std::string predecessor = read_small_file(folder.incarnation_file()).value_or("");
-  const std::string boot = "\n" + boot_id();
-  const bool anew = !settings_.adopt || !predecessor.ends_with(boot);
-  LeftBehind left = find_left_behind(folder.spools());
-  const int ended = clean_up(anew ? LaunchRecord::find(folder.spools()) : left.unusable);
+  const WorkerIdentity& predecessor = folder.predecessor();
+  const bool anew = !settings_.adopt || predecessor.incarnation.empty();
+  Result<LeftBehind> left = find_left_behind(folder.spools());
+  if (!left) return left.failure();
+  const Result<int> cleaned = clean_up(anew ? LaunchRecord::find(folder.spools()) : left->unusable);
+  if (!cleaned) return cleaned.failure();
+  const int ended = *cleaned;
   if (ended > 0) {
     log(LogLevel::kWarning, "worker", name_, ": killed ", ended,
         " ranks that an earlier worker had left in ", folder.path());
   }
   if (anew) {
     incarnation_ = make_incarnation();
-    return write_small_file(folder.incarnation_file(), incarnation_ + boot);
+    return keep_identity(folder.path(), incarnation_);
   }
-  incarnation_ = predecessor.substr(0, predecessor.size() - boot.size());
-  for (v1::Launch& request : left.adoptable) adopt(std::move(request));
+  incarnation_ = predecessor.incarnation;
+  if (Result<void> kept = keep_identity(folder.path(), incarnation_); !kept) return kept;
+  for (v1::Launch& request : left->adoptable) adopt(std::move(request));
   return {};
 }
 
@@ -230,17 +265,18 @@ void Worker::Impl::adopt(v1::Launch request) {
 }
 
 Result<void> Worker::Impl::find_address() {
-  std::string host;
-  uint16_t port = 0;
-  if (!splits_into_host_and_port(settings_.master, &host, &port)) {
+  const Result<HostAndPort> master = parse_host_and_port(settings_.master);
+  if (!master || master->port == 0) {
     return Failure{ErrorKind::kInvalid,
                    str_cat("master address '", settings_.master, "' is not HOST:PORT")};
   }
   site_.host_address = settings_.address;
-  if (!site_.host_address.empty()) return {};
-  Result<std::string> address = local_address_towards(host, port);
-  if (!address) return address.failure();
-  site_.host_address = *address;
+  if (site_.host_address.empty()) {
+    Result<std::string> address = local_address_towards(master->host, master->port);
+    if (!address) return address.failure();
+    site_.host_address = *address;
+  }
+  site_.interface = interface_of(site_.host_address);
   return {};
 }
 
@@ -275,13 +311,16 @@ void Worker::Impl::store(const std::string& token, uint64_t number, v1::StoreReq
                std::move(answer));
 }
 
-bool Worker::Impl::report(const std::string& token, v1::Progress progress) {
+v1::ReportReply Worker::Impl::report(const std::string& token, v1::Progress progress) {
   const Caller caller = find(token);
   v1::RankEvent event = caller.launch->event_of(caller.rank);
   *event.mutable_progress() = std::move(progress);
   // The next report says it better: one that does not get through is not kept.
   send_event(event);
-  return caller.launch->stopping();
+  v1::ReportReply reply;
+  reply.set_stop_requested(caller.launch->stopping());
+  reply.set_stack_wanted(caller.launch->take_stack_wish(caller.rank));
+  return reply;
 }
 
 void Worker::Impl::report_fault(const std::string& token, v1::Fault fault) {
@@ -335,6 +374,7 @@ v1::Register Worker::Impl::make_register() const {
     v1::Inventory& inventory = *message.add_inventory();
     inventory.set_job_id(id.job);
     inventory.set_generation(id.generation);
+    inventory.set_life(id.life);
   }
   tasks_->add_inventory(&message);
   return message;
@@ -342,6 +382,7 @@ v1::Register Worker::Impl::make_register() const {
 
 void Worker::Impl::on_registered(const v1::Registered& registered) {
   name_ = registered.worker_id();
+  if (registered.life() != life_) begin_life(registered.life());
   log(LogLevel::kInfo, "worker", name_, ": registered with the master at ", settings_.master,
       ", slots: ", slots_, ", GPUs: ", site_.gpus.size(), ", memory: ", format_bytes(memory_bytes_),
       ", address: ", site_.host_address,
@@ -389,6 +430,8 @@ void Worker::Impl::on_message(v1::MasterMessage message) {
       return launch(std::move(*message.mutable_launch()));
     case v1::MasterMessage::kStopRanks:
       return stop_ranks(message.stop_ranks());
+    case v1::MasterMessage::kLookAtRank:
+      return look_at_rank(message.look_at_rank());
     case v1::MasterMessage::kGrantTasks:
       tasks_->answered(message.grant_tasks().answers());
       tasks_->grant(message.grant_tasks());
@@ -407,6 +450,12 @@ void Worker::Impl::on_message(v1::MasterMessage message) {
     default:
       return;  // from a newer master
   }
+}
+
+void Worker::Impl::look_at_rank(const v1::LookAtRank& request) {
+  Launch* launch = find_launch(launch_id_of(request));
+  if (launch == nullptr) return;
+  if (const auto event = launch->look_at(static_cast<Rank>(request.rank()))) send_event(*event);
 }
 
 void Worker::Impl::on_lost() {
@@ -439,6 +488,7 @@ void Worker::Impl::prepare(const v1::Prepare& request) {
   v1::Prepared& prepared = *message.mutable_prepared();
   prepared.set_job_id(request.job_id());
   prepared.set_generation(request.generation());
+  prepared.set_life(request.life());
   const Result<int> port = try_prepare(request);
   if (port) {
     prepared.set_port(static_cast<uint32_t>(*port));
@@ -538,9 +588,11 @@ void Worker::Impl::pump() {
   }
   forget_ended();
   if (shutting_down_) continue_shutdown();
+  continue_hand_over();
 }
 
 void Worker::Impl::forget_ended() {
+  std::erase_if(earlier_tasks_, [](const auto& tasks) { return tasks->idle(); });
   std::erase_if(launches_, [this](const auto& entry) {
     const Launch& launch = *entry.second;
     if (!launch.all_ended()) return false;
@@ -549,6 +601,27 @@ void Worker::Impl::forget_ended() {
            !outbox_.holds(
                [&](const v1::RankEvent& event) { return launch_id_of(event) == launch.id(); });
   });
+}
+
+void Worker::Impl::begin_hand_over(std::function<void()> leave) {
+  if (settings_.state_folder.empty() || site_.shim.adopt_timeout.count() == 0) {
+    log(LogLevel::kError, "worker", name_,
+        ": no other worker could take its ranks over: that needs a --state-dir, and neither "
+        "--no-adopt nor --adopt-timeout 0; nothing is done");
+    return;
+  }
+  if (shutting_down_) return;
+  if (leave_) return leave();
+  log(LogLevel::kInfo, "worker", name_, ": makes room for a successor, which has ",
+      format_seconds(std::chrono::duration<double>(site_.shim.adopt_timeout).count()),
+      " from then on; its ranks run on");
+  leave_ = std::move(leave);
+  tasks_->pause();
+  continue_hand_over();
+}
+
+void Worker::Impl::continue_hand_over() {
+  if (leave_ && !shutting_down_ && tasks_->nothing_to_lose()) leave_();
 }
 
 void Worker::Impl::begin_shutdown(bool force) {
@@ -570,7 +643,7 @@ void Worker::Impl::continue_shutdown() {
   for (const auto& [id, launch] : launches_) {
     if (!launch->all_ended()) return;
   }
-  if (!tasks_->idle()) return;
+  if (!tasks_->idle() || !earlier_tasks_.empty()) return;
   if (!link_->up() || launches_.empty()) return end_session();
   if (last_words_timer_ != 0) return;
   link_->send_heartbeat();
@@ -589,6 +662,9 @@ Result<void> Worker::run() {
 }
 void Worker::shutdown(bool force) {
   impl_->shutdown(force);
+}
+void Worker::hand_over(std::function<void()> leave) {
+  impl_->hand_over(std::move(leave));
 }
 
 }  // namespace longhaul

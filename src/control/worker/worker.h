@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -52,6 +53,13 @@ class Worker {
   // Stops the ranks with grace, tells the master, and lets run() return. A second call, or `force`,
   // kills them at once.
   void shutdown(bool force = false);
+
+  // Makes room for another worker in the same state folder, which takes the ranks over: begins no
+  // more tasks, lets those that run end (a second call does not wait for them: they are run again),
+  // and calls `leave` on its own thread. That must end the process as if it was killed: an orderly
+  // end would tell ranks and master what they must not hear. Without a state folder, or where ranks
+  // would not outlive this worker, nothing happens, and the log says so.
+  void hand_over(std::function<void()> leave);
 
  private:
   class Impl;
