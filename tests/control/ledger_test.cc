@@ -505,26 +505,49 @@ TEST(LedgerTest, ItIsOpenedOnAFullDiskAndWritesWhenThereIsRoom) {
   }
 }
 
+// Overwrites the pages of the database that hold `text`.
+void damage_pages_with(const std::string& folder, const std::string& text) {
+  const std::string path = folder + "/master.db";
+  const std::string bytes = bytes_of(path);
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  constexpr size_t kPage = 4096;
+  size_t damaged = 0;
+  for (size_t at = bytes.find(text); at != std::string::npos;
+       at = bytes.find(text, (at / kPage + 1) * kPage)) {
+    file.seekp(static_cast<std::streamoff>(at / kPage * kPage));
+    file << std::string(kPage, '\xff');
+    ++damaged;
+  }
+  ASSERT_GT(damaged, 0u);
+}
+
+// A task that is done, and what it gave.
+void add_done(LedgerBatch& batch, uint64_t job, TaskIndex task, const std::string& result) {
+  TaskRecord done = leased(task, 100 + task, {"gpu-a", "a1"});
+  done.state = TaskState::kDone;
+  batch.tasks.push_back({job, done});
+  batch.results.push_back({job, task, 1, 100 + task, result.size(), result, 0, ""});
+}
+
 TEST(LedgerTest, ADamagedDatabaseIsNoFullDisk) {
   TempDir folder;
   const std::string path = folder.path().string();
   LedgerContents contents;
   {
     const auto ledger = open(path, &contents);
-    for (uint64_t number = 1; number <= 200; ++number) {
-      write_and_wait(*ledger, job(number, std::string(2000, 'x')));
+    LedgerBatch batch;
+    for (TaskIndex task = 0; task < 100; ++task) {
+      batch.results.push_back({3, task, 1, 100 + task, 5, std::string(1500, 'x'), 0, ""});
     }
+    write_and_wait(*ledger, std::move(batch));
   }
+  ASSERT_NO_FATAL_FAILURE(damage_pages_with(path, std::string(1500, 'x')));
   const auto ledger = open(path, &contents);
   std::promise<Failure> broken;
   ledger->on_broken([&](const Failure& failure) { broken.set_value(failure); });
-  {
-    // All but the header and the schema.
-    std::fstream file(path + "/master.db", std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(3 * 4096);
-    for (int page = 3; page < 100; ++page) file << std::string(4096, '\xff');
-  }
-  ledger->write(job(7, std::string(2000, 'y')), [] { ADD_FAILURE() << "it is not durable"; });
+  LedgerBatch batch;
+  batch.results = {{3, 100, 1, 200, 5, std::string(1500, 'y'), 0, ""}};
+  ledger->write(std::move(batch), [] { ADD_FAILURE() << "it is not durable"; });
   EXPECT_EQ(broken.get_future().get().kind, ErrorKind::kCorrupt);
 }
 
@@ -574,19 +597,18 @@ TEST(LedgerTest, ADamagedResultIsNamedAndHidesNoOther) {
   {
     const auto ledger = open(path, &contents);
     LedgerBatch batch;
-    for (TaskIndex task = 0; task < 5; ++task) {
-      batch.results.push_back({3, task, 1, 100 + task, 5, "result", 0, ""});
-    }
+    for (TaskIndex task = 0; task < 5; ++task) add_done(batch, 3, task, "result");
     write_and_wait(*ledger, std::move(batch));
   }
   change(path, "UPDATE results SET result=1 WHERE task=1");
   change(path, "UPDATE results SET epoch='x' WHERE task=3");
   ResultReader reader = ResultReader::open(path).value_or_throw();
-  const std::vector<ResultRow> rows = reader.read(3, 0, 5, 10).value_or_throw();
+  const std::vector<EndedRow> rows = reader.read(3, 0, 5, 10).value_or_throw();
   ASSERT_EQ(rows.size(), 5u);
-  for (const ResultRow& row : rows) {
-    const bool damaged = row.task == 1 || row.task == 3;
-    EXPECT_EQ(row.damaged.empty(), !damaged) << row.task;
+  for (const EndedRow& row : rows) {
+    const bool damaged = row.task.task == 1 || row.task.task == 3;
+    ASSERT_TRUE(row.result);
+    EXPECT_EQ(row.result->damaged.empty(), !damaged) << row.task.task;
   }
 }
 
@@ -599,26 +621,19 @@ TEST(LedgerTest, ADamagedPageHidesOnlyWhatIsOnIt) {
     const auto ledger = open(path, &contents);
     LedgerBatch batch;
     for (TaskIndex task = 0; task < 40; ++task) {
-      batch.results.push_back(
-          {3, task, 1, 100 + task, 5, std::string(900, static_cast<char>('a' + task % 26)), 0, ""});
+      add_done(batch, 3, task, std::string(900, static_cast<char>('0' + task)));
     }
     write_and_wait(*ledger, std::move(batch));
   }
-  std::string bytes = bytes_of(path + "/master.db");
-  const size_t at = bytes.find(std::string(900, 't'));  // of task 19
-  ASSERT_NE(at, std::string::npos);
-  {
-    std::fstream file(path + "/master.db", std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(static_cast<std::streamoff>(at / 4096 * 4096));
-    file << std::string(4096, '\xff');
-  }
+  ASSERT_NO_FATAL_FAILURE(damage_pages_with(path, std::string(900, '0' + 19)));
   ResultReader reader = ResultReader::open(path).value_or_throw();
-  const std::vector<ResultRow> rows = reader.read(3, 0, 40, 40).value_or_throw();
+  const std::vector<EndedRow> rows = reader.read(3, 0, 40, 40).value_or_throw();
   size_t damaged = 0;
   std::set<TaskIndex> whole;
-  for (const ResultRow& row : rows) {
-    if (row.damaged.empty()) {
-      whole.insert(row.task);
+  for (const EndedRow& row : rows) {
+    ASSERT_TRUE(row.result);
+    if (row.result->damaged.empty()) {
+      whole.insert(row.task.task);
     } else {
       ++damaged;
     }
