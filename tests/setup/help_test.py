@@ -25,7 +25,7 @@ class Help(unittest.TestCase):
         cls.checkout = pathlib.Path(folder.name) / "checkout"
         shutil.copytree(SOURCE, cls.checkout, ignore=NOT_SOURCE)
         cls.before = sorted(cls.checkout.iterdir())
-        cls.benches = re.findall(r"^  (\w+) {2,}\S", cls.ask("bench.sh", "--help"), re.MULTILINE)
+        cls.benches = re.findall(r"^  (\w+) +\S", cls.ask("bench.sh", "--help"), re.MULTILINE)
 
     @classmethod
     def ask(cls, script, *arguments):
