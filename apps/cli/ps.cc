@@ -61,8 +61,8 @@ int watch(const PsFlags& flags) {
     seen = true;
     if (!jobs) {
       screen.message(jobs.failure().message);
-    } else if (!print((terminal ? "\x1b[H\x1b[2J" : "") + rendered(flags, *jobs))) {
-      return 128 + SIGPIPE;
+    } else {
+      print((terminal ? "\x1b[H\x1b[2J" : "") + rendered(flags, *jobs));
     }
     pause(flags.every, signals);
   }

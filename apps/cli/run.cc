@@ -92,7 +92,7 @@ Result<JobRequest> counted(const RunFlags& flags) {
   const Result<int> node_count = most_nodes(request);
   if (!node_count) return node_count.failure();
   Result<std::vector<NodeInfo>> nodes = std::vector<NodeInfo>{this_machine()};
-  if (!flags.standalone) nodes = JobClient(flags.master).nodes();
+  if (!flags.standalone) nodes = JobClient(flags.master.address).nodes();
   if (!nodes) return nodes.failure();
   const Result<int> count =
       ranks_per_node(request.ranks_per_node_of, std::move(*nodes), *node_count);

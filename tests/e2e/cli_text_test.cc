@@ -369,7 +369,10 @@ TEST(OthersWords, SteerNoTerminalWhateverTheCommand) {
   node.id = node.host = node.address = node.version = kEvil;
   node.jobs = {kEvil};
   expect_harmless(render_nodes({node}, kNow));
-  Explanation explanation{kEvil, JobState::kPending, kEvil, {kEvil}, {{kEvil, 1, 1, kEvil}}, {}};
+  Explanation explanation;
+  explanation.job = explanation.reason = kEvil;
+  explanation.help = explanation.details = {kEvil};
+  explanation.nodes = {{kEvil, 1, 1, kEvil}};
   explanation.ahead = {{kEvil, kEvil, JobState::kRunning, 1}};
   expect_harmless(render_explanation(explanation));
   expect_harmless(render_event({EventKind::kJobEnded, kEvil, kEvil, 1, 0, kEvil, 1, 0}));
