@@ -31,6 +31,8 @@ std::string culprit(const JobStatus& job) {
       return failed_tasks(job);
     case FailureClass::kNoRoom:
       return "too few free slots";
+    case FailureClass::kStateDamaged:
+      return "the master's database";
     default:
       return "the cluster";
   }
@@ -105,6 +107,10 @@ std::string advice(const JobStatus& job) {
       return "see which with `longhaul status " + job.id +
              "`; the results of the others: `longhaul results " + job.id +
              "`; to run what failed again: `longhaul map --retry-failed " + job.id + "`";
+    case FailureClass::kStateDamaged:
+      return "submit it again; a copy of the database from before (longhaul-master backup) may "
+             "still "
+             "have it";
   }
   return "";
 }
