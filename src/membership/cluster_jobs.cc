@@ -668,7 +668,7 @@ bool ClusterState::rank_output(SessionId session, const LaunchId& launch, Rank r
   heard(session, now);
   const WorkerRecord* worker = workers_.by_session(session);
   const auto found = jobs_.find(launch.job);
-  if (worker == nullptr || found == jobs_.end()) return false;
+  if (worker == nullptr || found == jobs_.end() || launch.life != life_) return false;
   const JobStatus& job = found->second.status;
   if (rank < 0 || rank >= job.spec.ranks) return false;
   // Who ran an older one, may_have_run() says.
