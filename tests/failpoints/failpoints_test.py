@@ -81,15 +81,28 @@ class Case:
         return len(file.read_text().splitlines()) if file.exists() else 0
 
     def start_cluster(self):
-        port_file = self.folder / "port"
-        self.master = self.start("longhaul-master", "--listen", "127.0.0.1:0", "--port-file",
-                                 str(port_file), "--state", str(self.folder / "state"))
-        self.until(port_file.exists, "the master listens")
-        self.address = port_file.read_text().strip()
+        self.master = self.start_master("127.0.0.1:0")
+        self.address = (self.folder / "port").read_text().strip()
         self.worker = self.start("longhaul-worker", "--master", self.address, "--slots", "4", "--name",
                                  "w", "--address", "127.0.0.1", "--state-dir",
                                  str(self.folder / "worker-state"))
         self.until(lambda: "ready" in self.cli("nodes")[1], "the worker is ready")
+
+    def start_master(self, listen):
+        """Again when it cannot start and says why: a supervisor does the same."""
+        port_file = self.folder / "port"
+        port_file.unlink(missing_ok=True)
+        for _ in range(TIMES + 1):
+            master = self.start("longhaul-master", "--listen", listen, "--port-file",
+                                str(port_file), "--state", str(self.folder / "state"))
+            self.until(lambda: port_file.exists() or master.poll() is not None, "the master starts")
+            if port_file.exists():
+                return master
+            words = (self.folder / "longhaul-master.log").read_text().splitlines()[-1:]
+            if not words or "longhaul-master: " not in words[0]:
+                break
+            self.started = [one for one in self.started if one[1] is not master]
+        raise AssertionError(f"the master does not start; {self.logs()}")
 
     def until(self, condition, what):
         end = time.monotonic() + LIMIT_S
@@ -105,14 +118,31 @@ class Case:
     def ask(self, *arguments):
         """Again, when it was refused with a reason. Returns stdout, stderr and the refusals."""
         refusals = []
-        for _ in range(TIMES + 2):
+        end = time.monotonic() + LIMIT_S
+        while time.monotonic() < end:
             code, out, err = self.cli(*arguments)
             if code == 0:
                 return out, err, refusals
-            refusals.append(f"exit {code}: {err.strip().splitlines()[-1] if err.strip() else ''}")
-            if not err.strip():
+            first = err.strip().splitlines()[0] if err.strip() else ""
+            if not first:
                 raise AssertionError(f"longhaul {arguments[0]} gave no reason, exit {code}")
+            if f"exit {code}: {first}" not in refusals:
+                refusals.append(f"exit {code}: {first}")
+            self.restart_master(refusals)
+            time.sleep(0.2)
         raise AssertionError(f"longhaul {' '.join(arguments)}: {refusals}; {self.logs()}")
+
+    def restart_master(self, refusals):
+        """As a supervisor does, when it has given up and said why."""
+        if self.master.poll() is None:
+            return
+        words = (self.folder / "longhaul-master.log").read_text()
+        if "ends, because" not in words:
+            raise AssertionError(f"the master ended without a reason; {self.logs()}")
+        line = next(line for line in words.splitlines() if "ends, because" in line)
+        refusals.append(f"master, started again: {line}")
+        self.started = [one for one in self.started if one[1] is not self.master]
+        self.master = self.start_master(self.address)
 
     def run(self):
         self.start_cluster()
@@ -199,7 +229,7 @@ def main():
                     hits = case.hits()
                     what = "nothing lost" if hits else "never made here"
                     for reason in refused:
-                        what += f"; refused, then done: {reason[:140]}"
+                        what += f"; refused, then done: {reason[:160]}"
                     word = said(case)
                     if word and not refused:
                         what += f"; log: {word}"
