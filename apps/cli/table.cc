@@ -31,14 +31,14 @@ void append_row(const Row& row, const std::vector<size_t>& widths, std::string* 
 }
 
 // Takes what is too much off one column.
-void narrow(size_t column, size_t width, const Row& header, std::vector<Row>* rows) {
-  const std::vector<size_t> widths = column_widths(header, *rows);
+void narrow(size_t column, size_t width, Row* header, std::vector<Row>* rows) {
+  const std::vector<size_t> widths = column_widths(*header, *rows);
   const size_t gaps = 2 * (widths.size() - 1);
   const size_t total = std::accumulate(widths.begin(), widths.end(), gaps);
   if (total <= width) return;
   const size_t excess = total - width;
-  const size_t least = std::max(kNarrowest, display_width(header[column]));
-  const size_t kept = std::max(least, widths[column] - std::min(widths[column], excess));
+  const size_t kept = std::max(kNarrowest, widths[column] - std::min(widths[column], excess));
+  (*header)[column] = shorten((*header)[column], kept);
   for (Row& row : *rows) {
     if (column < row.size()) row[column] = shorten(row[column], kept);
   }
@@ -46,9 +46,9 @@ void narrow(size_t column, size_t width, const Row& header, std::vector<Row>* ro
 
 }  // namespace
 
-std::string render_table(const Row& header, std::vector<Row> rows, size_t flexible, size_t width) {
-  narrow(header.size() - 1, width, header, &rows);
-  narrow(flexible, width, header, &rows);
+std::string render_table(Row header, std::vector<Row> rows, size_t flexible, size_t width) {
+  narrow(header.size() - 1, width, &header, &rows);
+  narrow(flexible, width, &header, &rows);
   return render_table(header, rows);
 }
 

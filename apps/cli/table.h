@@ -12,7 +12,7 @@ using Row = std::vector<std::string>;
 std::string render_table(const Row& header, const std::vector<Row>& rows);
 // The same in at most `width` columns of a terminal: where it is too wide, the last column is cut,
 // then the column `flexible`, down to kNarrowest each.
-std::string render_table(const Row& header, std::vector<Row> rows, size_t flexible, size_t width);
+std::string render_table(Row header, std::vector<Row> rows, size_t flexible, size_t width);
 constexpr size_t kNarrowest = 8;
 
 }  // namespace longhaul::cli

@@ -290,7 +290,9 @@ TEST(TerminalText, EscapeSequencesAreLeftOut) {
   EXPECT_EQ(terminal_text("\x1b[31mred\x1b[0m and \x1b[1;1H\x1b[2Jgone\n"), "red and gone\n");
   EXPECT_EQ(terminal_text("\x1b]0;title\abell \x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\\n"),
             "bell link\n");
-  EXPECT_EQ(terminal_text("\x1b(Bset \x1bcreset \x1bPdevice\x1b\\\n"), "set reset \n");
+  EXPECT_EQ(terminal_text("\x1b(Bset \x1b"
+                          "creset \x1bPdevice\x1b\\\n"),
+            "set reset \n");
   EXPECT_EQ(terminal_text("cut \x1b[31"), "cut \\x1b[31");
   EXPECT_EQ(terminal_text("no end \x1b]0;title\nnext\n"), "no end \\x1b]0;title\nnext\n");
   EXPECT_EQ(terminal_text("c1 \u009b31m \a\b\xff\ttab\n"), "c1 \\u{9b}31m \\x07\\x08\\xff\ttab\n");
@@ -671,9 +673,10 @@ TEST(RetryRequest, KeepsIndicesAndInputs) {
   job.spec.array->indices.clear();
   again = retry_of(job, {{3, "three"}});
   std::string input;
-  ASSERT_TRUE(again.next_input && again.next_input(&input));
+  ASSERT_TRUE(again.next_input);
+  EXPECT_TRUE(again.next_input(&input).value_or_throw());
   EXPECT_EQ(input, "three");
-  EXPECT_FALSE(again.next_input(&input));
+  EXPECT_FALSE(again.next_input(&input).value_or_throw());
 }
 
 }  // namespace
