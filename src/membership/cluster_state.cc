@@ -163,6 +163,10 @@ void ClusterState::withdraw(const JobId& id, const std::string& reason, Now now)
   if (job == jobs_.end()) return;
   by_key_.erase(job->second.submission_key);
   if (has_ended(job->second.status.state)) return;
+  // Nobody has been told of it: no lease of it is anywhere.
+  while (!job->second.batch_of.empty()) {
+    close_lease(job->second, job->second.batch_of.begin()->first);
+  }
   job->second.stop_reason = reason;
   job->second.stop_grace = milliseconds(0);
   advance(job->second, JobEvent::kStopRequested, now);

@@ -227,7 +227,8 @@ TEST_F(MasterStateTest, ABackupIsPutBackUnderALivingWorker) {
   while (inputs.size() < 2 || stale < 1) {
     const std::optional<v1::MasterMessage> message = worker.read();
     ASSERT_TRUE(message);
-    stale += static_cast<size_t>(message->task_answers().stale_size());
+    stale += static_cast<size_t>(message->task_answers().stale_size() +
+                                 message->grant_tasks().answers().stale_size());
     if (!message->has_grant_tasks()) continue;
     const v1::WorkerMessage ends = ends_of(message->grant_tasks());
     for (const v1::TaskBatch& batch : message->grant_tasks().batches()) {

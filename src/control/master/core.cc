@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <future>
 #include <iterator>
+#include <type_traits>
 #include <utility>
 
 #include "control/common/event_proto.h"
@@ -29,6 +30,23 @@ constexpr std::chrono::microseconds kPauseForEachRank{10};
 constexpr milliseconds kBetweenTrims{30'000};
 // Being late by more than this, the master slept: the silence of workers was its own.
 constexpr milliseconds kAsleep{1000};
+
+// What this would begin at a worker has ended before it could be told, because the disk took
+// nothing.
+bool is_over(const ClusterState& state, const ToWorker& message) {
+  const auto job_of = [](const auto& one) -> const JobId* {
+    using One = std::decay_t<decltype(one)>;
+    constexpr bool kBegins = std::is_same_v<One, PrepareMessage> ||
+                             std::is_same_v<One, LaunchMessage> ||
+                             std::is_same_v<One, GrantTasksMessage>;
+    if constexpr (kBegins) return &one.launch.job;
+    return nullptr;
+  };
+  const JobId* job = std::visit(job_of, message);
+  if (job == nullptr) return false;
+  const JobStatus* status = state.status(*job);
+  return status == nullptr || has_ended(status->state);
+}
 
 uint64_t job_number(const JobId& id) {
   return std::stoull(id.substr(1));  // "j12"
@@ -455,7 +473,7 @@ void Core::give_up_writing() {
 void Core::perform(const Effect& effect, std::map<SessionId, v1::TaskAnswers>* answers) {
   if (const auto* send = std::get_if<SendEffect>(&effect)) {
     const auto session = sessions_.find(send->session);
-    if (session == sessions_.end()) return;
+    if (session == sessions_.end() || is_over(state_, send->message)) return;
     auto message = std::make_unique<OnArena<v1::MasterMessage>>();
     fill(&**message, send->message, incarnation_);
     session->second.registered |= (*message)->has_registered();
