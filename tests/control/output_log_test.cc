@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <optional>
 
 #include "control/master/job_feed.h"
 #include "longhaul/base/strings.h"
@@ -103,25 +104,42 @@ TEST_F(OutputLogTest, AnOlderMastersLogIsTakenOver) {
   EXPECT_EQ(load(), (std::vector<int>{0, 1, 2, 3}));
 }
 
-TEST_F(OutputLogTest, WhatIsKeptNoMoreGoesFromItOnAnotherThread) {
-  JobFeed::LongWrites long_writes;
-  const auto feed = std::make_shared<JobFeed>(/*max_bytes=*/4096, path_, &long_writes);
-  int number = 0;
-  while (number < 400) feed->append(piece(number++));
-  // Nobody has done it yet, and output goes on.
-  const uintmax_t before = std::filesystem::file_size(path_);
-  const auto task = long_writes.pop();
-  feed->append(piece(number++));
-  (*task)();
-  EXPECT_LT(std::filesystem::file_size(path_), before);
-  feed->append(piece(number++));
-  std::vector<int> kept;
-  for (const v1::Output& output : OutputLog(path_).load()) {
-    if (!output.data().empty()) kept.push_back(static_cast<int>(output.offset() / 10));
+// Pieces until the log is to be written anew, so many more before that is done, and two after it.
+class ShortenedLog : public OutputLogTest {
+ protected:
+  void shorten_while(int more_come) {
+    JobFeed::LongWrites long_writes;
+    const auto feed = std::make_shared<JobFeed>(/*max_bytes=*/4096, path_, &long_writes);
+    int number = 0;
+    std::optional<std::function<void()>> task;
+    while (!task) {
+      feed->append(piece(number++));
+      task = long_writes.pop_until(Instant());
+    }
+    for (int i = 0; i < more_come; ++i) feed->append(piece(number++));
+    const uintmax_t before = std::filesystem::file_size(path_);
+    (*task)();
+    EXPECT_LT(std::filesystem::file_size(path_), before);
+    for (int i = 0; i < 2; ++i) feed->append(piece(number++));
+    std::vector<int> kept;
+    for (const v1::Output& output : OutputLog(path_).load()) {
+      if (!output.data().empty()) kept.push_back(static_cast<int>(output.offset() / 10));
+    }
+    ASSERT_GT(kept.size(), 3U);
+    EXPECT_EQ(kept.back(), number - 1);
+    for (size_t i = 1; i < kept.size(); ++i) EXPECT_EQ(kept[i], kept[i - 1] + 1);
   }
-  ASSERT_GT(kept.size(), 3U);
-  EXPECT_EQ(kept.back(), number - 1);
-  for (size_t i = 1; i < kept.size(); ++i) EXPECT_EQ(kept[i], kept[i - 1] + 1);
+};
+
+TEST_F(ShortenedLog, HasWhatCameBeforeMeanwhileAndAfter) {
+  for (const int more_come : {0, 1, 5}) {
+    shorten_while(more_come);
+    std::filesystem::remove(path_);
+  }
+}
+
+TEST_F(ShortenedLog, HasNoGapIfMoreComesThanIsKept) {
+  shorten_while(300);
 }
 
 TEST_F(OutputLogTest, WhatWasClearedMeanwhileDoesNotComeBack) {

@@ -47,7 +47,7 @@ class Connection {
     for (std::optional<grpc::Status> before;;) {
       (void)dial(deadline);
       grpc::ClientContext context;
-      context.set_deadline(deadline);
+      context.set_deadline(deadline + kLastWord);
       Reply reply;
       const grpc::Status status = ((*stub_).*method)(&context, request, &reply);
       if (status.ok()) return reply;
@@ -70,6 +70,8 @@ class Connection {
  private:
   using WallTime = std::chrono::system_clock::time_point;
   enum class Dialled { kConnected, kRefused, kNoAnswer };
+  // What cannot be dialled is called all the same: the call says why.
+  static constexpr milliseconds kLastWord{200};
 
   Dialled dial(WallTime deadline);
   Dialled dial_while(Instant give_up, const std::function<bool()>& wanted);

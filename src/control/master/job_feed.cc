@@ -127,6 +127,11 @@ void JobFeed::write_anew(uint64_t number, const std::vector<OutputLog::Entry>& e
   MutexLock lock(mutex_);
   anew_ = false;
   bool whole = draft.keeps() && number == anew_number_;
+  if (whole && begin_ > end) {
+    // So much has come meanwhile that there would be a gap.
+    draft.remove();
+    return took_its_place(log_.rewrite(marks_and_pieces()));
+  }
   for (const Piece& piece : pieces_) {
     if (whole && piece.begin >= end) whole = draft.append(*piece.output);
   }

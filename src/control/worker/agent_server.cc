@@ -10,6 +10,7 @@ namespace {
 
 // Its threads and those of its data loaders wait in the store.
 constexpr int kCallsOfARank = 200;
+constexpr milliseconds kBetweenTrims{30'000};
 constexpr size_t kMemory = size_t{512} << 20;
 
 std::string token_of(const grpc::CallbackServerContext& context) {
@@ -40,7 +41,13 @@ Result<void> AgentServer::listen(const std::string& socket_path) {
                    str_cat("agent socket ", socket_path, ": cannot serve")};
   }
   acceptor_ = std::make_unique<Acceptor>("worker", std::move(*listener), std::move(connections));
+  loop_.post([this] { trim_now_and_then(); });
   return {};
+}
+
+void AgentServer::trim_now_and_then() {
+  give_free_memory_back();
+  loop_.after(kBetweenTrims, [this] { trim_now_and_then(); });
 }
 
 AgentServer::Reactor* AgentServer::on_loop(

@@ -60,6 +60,8 @@ class AgentServer final : private v1::AgentService::CallbackService {
   // The request and reply of a call live until its reactor is finished.
   Reactor* on_loop(Context* context, std::function<void(Reactor*, const std::string&)> handle);
 
+  void trim_now_and_then();
+
   EventLoop& loop_;
   AgentBackend& backend_;
   std::unique_ptr<grpc::Server> server_;
