@@ -136,9 +136,9 @@ std::string name_all(const std::vector<RankTree::Member>& members) {
 
 // "5 s", "1.5 s"
 std::string seconds(int64_t ms) {
-  char text[32];
-  (void)::snprintf(text, sizeof(text), "%g s", static_cast<double>(ms) / 1000);
-  return text;
+  std::string fraction = std::to_string(1000 + ms % 1000).substr(1);
+  fraction.erase(fraction.find_last_not_of('0') + 1);
+  return std::to_string(ms / 1000) + (fraction.empty() ? "" : "." + fraction) + " s";
 }
 
 class Shim {

@@ -79,11 +79,23 @@ bool looks_like(std::string_view text, std::string_view prefix) {
 // How the lines after one with a prefix are told from those of others, and where their text begins.
 enum class Prefix { kNone, kExact, kAlike };
 
-Prefix prefix_of_next(std::string_view prefix, std::string_view next) {
+Prefix prefix_of(std::string_view prefix, std::string_view next) {
   const std::string_view bare = prefix.substr(0, prefix.find_last_not_of(' ') + 1);
   if (next.starts_with(bare)) return Prefix::kExact;
   if (looks_like(next.substr(0, bare.size()), bare)) return Prefix::kAlike;
   return Prefix::kNone;  // logging puts its prefix before the first line of a record alone
+}
+
+// `lines` follow the one with the prefix. Others may write between them.
+Prefix kind_of_prefix(std::string_view prefix, std::span<const std::string_view> lines) {
+  Prefix kind = Prefix::kNone;
+  for (const std::string_view line : lines) {
+    const Prefix here = prefix_of(prefix, line);
+    if (here == Prefix::kExact) return here;
+    if (here == Prefix::kAlike) kind = here;
+    if (line.starts_with(' ')) return kind;  // what goes on without a prefix is indented
+  }
+  return kind;
 }
 
 // The lines from the last one that begins so on, without the prefix that they share; the first is
@@ -93,10 +105,10 @@ Lines passage(const Lines& lines, std::string_view beginning) {
     const size_t at = lines[i - 1].find(beginning);
     if (at == std::string_view::npos || !may_be_prefix(lines[i - 1].substr(0, at))) continue;
     const std::string_view prefix = lines[i - 1].substr(0, at);
-    const Prefix kind = i < lines.size() ? prefix_of_next(prefix, lines[i]) : Prefix::kNone;
+    const Prefix kind = kind_of_prefix(prefix, std::span(lines).subspan(i));
     Lines found = {lines[i - 1].substr(at)};
     for (const std::string_view line : std::span(lines).subspan(i)) {
-      const bool ours = kind == Prefix::kNone || prefix_of_next(prefix, line) == kind;
+      const bool ours = kind == Prefix::kNone || prefix_of(prefix, line) == kind;
       if (!ours) continue;
       found.push_back(line.substr(kind == Prefix::kNone ? 0 : std::min(at, line.size())));
     }

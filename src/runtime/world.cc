@@ -194,7 +194,8 @@ struct World::State {
 
   ~State() {
     reporter.reset();
-    if (!speaker->coordinator) return;
+    // With another World the program goes on, and the others still need this rank.
+    if (!speaker->coordinator || !live.is_only()) return;
     if (std::uncaught_exceptions() > exceptions_at_start) {
       report_unwinding();
     } else {
@@ -202,9 +203,7 @@ struct World::State {
     }
   }
 
-  // By the last World of the process: the others still need this rank.
   void say_goodbye() const {
-    if (!live.is_only()) return;
     const Result<void> left = speaker->coordinator->leave();
     if (!left) log(LogLevel::kDebug, "world", "goodbye not heard: ", left.failure().message);
   }

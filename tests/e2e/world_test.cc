@@ -52,12 +52,6 @@ TEST_F(WorldUnderDaemons, ARankRunsProgramsAndWorldsOneAfterTheOther) {
   EXPECT_EQ(status()["state"], "succeeded");
 }
 
-// What the World before said, and how it ended, is not held against the next one.
-TEST_F(WorldUnderDaemons, AWorldThatFailedAndWasCaughtIsNobodysFailure) {
-  ChildProcess& all = run(str_cat("exec ", probe_, " caught"), 3);
-  EXPECT_EQ(all.wait(), 0) << all.err();
-}
-
 TEST_F(WorldUnderDaemons, StoppedAllRanksLeaveAfterTheSameStepAndEndWell) {
   ChildProcess& training = run(str_cat("exec ", probe_, " agree"), 4, {"--grace", "60"});
   for (int rank = 0; rank < 4; ++rank) wait_for(training, str_cat("[", rank, "] ready"));

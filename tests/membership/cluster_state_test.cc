@@ -423,7 +423,9 @@ TEST_F(ClusterStateTest, RepeatedReportsChangeNothing) {
   const JobId job = running();
   on_.says(a_, job, 0, RankLeft{});
   on_.says(a_, job, 0, RankSpawned{999});
+  // What is sent again after a reconnect comes in its order.
   on_.says(a_, job, 0, RankJoined{});
+  on_.says(a_, job, 0, RankLeft{});
   EXPECT_EQ(on_.job(job).ranks[0].state, RankState::kLeft);
   EXPECT_EQ(on_.job(job).ranks[0].pid, 100);
   on_.exits(a_, job, 0, 0);

@@ -60,7 +60,7 @@ struct TrainingProgress {
 class World {
  public:
   // In order: sends the last report and says goodbye. While an exception passes through: reports a
-  // fault instead.
+  // fault instead. Both only when no other World of this process lives.
   ~World();
   World(World&&) noexcept;
   World& operator=(World&&) noexcept;
