@@ -93,7 +93,7 @@ TEST_F(AgentClientTest, ReportsProgressAndFaultsAndLeaves) {
   progress.loss = 1.5;
   progress.has_loss = true;
   progress.codec = "zstd";
-  EXPECT_FALSE(client_->report(progress).value_or_throw());
+  EXPECT_FALSE(client_->report(progress).value_or_throw().stop_requested);
   EXPECT_TRUE(heard([](const v1::RankEvent& event) {
     return event.progress().step() == 12 && event.progress().loss() == 1.5;
   }));

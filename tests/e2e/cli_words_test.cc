@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include <ctime>
+#include <set>
 #include <nlohmann/json.hpp>
 
 #include "apps/cli/command.h"
@@ -166,9 +167,12 @@ TEST(Hints, WhatIsMeantIsNoWordOfOurs) {
                          add_nodes, add_drain, add_events, add_completion}) {
     add(app, &action);
   }
-  for (const auto& [word, said] : hints()) {
-    EXPECT_EQ(app.get_subcommand_no_throw(word), nullptr) << word;
-    EXPECT_FALSE(said.empty());
+  std::set<std::string> ours;
+  for (const CLI::App* command : app.get_subcommands({})) ours.insert(command->get_name());
+  for (const auto& hint : hints()) {
+    const std::string& word = hint.first;
+    EXPECT_FALSE(ours.contains(word)) << word;
+    EXPECT_FALSE(hint.second.empty());
   }
 }
 
