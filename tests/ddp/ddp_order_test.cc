@@ -242,19 +242,20 @@ TEST(DdpOrder, AnExceptionCaughtInBackwardIsNamedInTheNextForward) {
   expect_all_fine(run_ranks(2, [](RankContext& context) {
     Mlp model;
     const auto communicator = context.connect();
-    DistributedDataParallel ddp(communicator, model);
-    loss_of(ddp(batch_of(context.rank, 0))).backward();
+    auto ddp = std::make_unique<DistributedDataParallel<Mlp>>(communicator, model);
+    loss_of((*ddp)(batch_of(context.rank, 0))).backward();
     // Between the two layers: the second's gradients are there, the first's never come.
     const unsigned hook = model->first->bias.register_hook(
         [](const torch::Tensor&) -> void { throw std::runtime_error("out of luck"); });
-    EXPECT_THROW(loss_of(ddp(batch_of(context.rank, 1))).backward(), std::runtime_error);
+    EXPECT_THROW(loss_of((*ddp)(batch_of(context.rank, 1))).backward(), std::runtime_error);
     model->first->bias.remove_hook(hook);
     try {
-      ddp(batch_of(context.rank, 2));
+      (*ddp)(batch_of(context.rank, 2));
       ADD_FAILURE() << "a half reduced step went unnoticed";
     } catch (const Error& error) {
       EXPECT_THAT(error.what(), HasSubstr("the backward pass of step 2 was left by an exception"));
     }
+    ddp.reset();
     DistributedDataParallel anew(communicator, model);
     loss_of(anew(batch_of(context.rank, 2))).backward();
   }));

@@ -47,7 +47,7 @@ void expect_skew(const std::string& codec_name, int size, Rank who,
   for (const auto& report : reports) {
     const CollectiveError* error = report.collective_error();
     ASSERT_NE(error, nullptr) << codec_name << " at " << size;
-    EXPECT_THAT(error->what(), says);
+    EXPECT_THAT(std::string(error->what()), says);
     EXPECT_THAT(error->what(), ::testing::Not(HasSubstr("corrupt")));
   }
 }
