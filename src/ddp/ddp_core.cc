@@ -57,7 +57,7 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
 
   void before_forward() override {
     check_not_spent();
-    if (join_ && reduction_) announce_pass();
+    if (join_ && reduction_) announce_forward();
     if (!reduction_ || !at::GradMode::is_enabled()) return sync_buffers();
     check_order();
     follow_changes();
@@ -132,22 +132,14 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     if (reduction_) reduction_->reducer->set_forward_pass_work_handle(nullptr, true);
   }
 
-  // In the order of before_forward(), after_forward() and the backward pass of the others.
   void shadow(const JoinedPass& pass) override {
     check_not_spent();
     if (!reduction_) return;
-    if (pass.learns_graph)
-      throw Error(ErrorKind::kInvalid,
-                  "static_graph needs at least one batch on every rank within a Join");
-    if (pass.with_gradients) reduction_->reducer->rebuild_buckets();
-    sync_buffers(Phase::kShadow, pass.authority);
-    forward_syncs_ = pass.reduces;
-    if (!pass.reduces) return;
-    communicator_->begin_step(++step_);
-    say(Phase::kShadow, step_, 0, "");
-    reduction_->reduce_zeros(*communicator_, options_);
-    if (delayed_) delayed_->reduce_zeros(delayed_parameters());
-    check_values_unless(await_others(str_cat("the backward pass of step ", step_)));
+    if (pass.backward) {
+      shadow_backward();
+    } else {
+      shadow_forward(pass);
+    }
   }
 
   void sync_from(Rank from) override {
@@ -181,10 +173,28 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
                   "reduce_dtype and no delay_all_reduce");
   }
 
-  void announce_pass() {
+  // As before_forward() and after_forward() of the others.
+  void shadow_forward(const JoinedPass& pass) {
+    if (pass.learns_graph)
+      throw Error(ErrorKind::kInvalid,
+                  "static_graph needs at least one batch on every rank within a Join");
+    if (pass.with_gradients) reduction_->reducer->rebuild_buckets();
+    sync_buffers(Phase::kShadow, pass.authority);
+    forward_syncs_ = pass.reduces;
+    if (pass.reduces) communicator_->begin_step(++step_);
+  }
+
+  void shadow_backward() {
+    say(Phase::kShadow, step_, 0, "");
+    reduction_->reduce_zeros(*communicator_, options_);
+    if (delayed_) delayed_->reduce_zeros(delayed_parameters());
+    check_values_unless(await_others(str_cat("the backward pass of step ", step_)));
+  }
+
+  void announce_forward() {
     const bool with_gradients = at::GradMode::is_enabled();
-    const JoinedPass pass = join_->announce(number_in_join_, with_gradients, reduces_now(),
-                                            reduces_now() && learns_graph());
+    const JoinedPass pass = join_->announce_forward(number_in_join_, with_gradients, reduces_now(),
+                                                    reduces_now() && learns_graph());
     authority_ = pass.authority;
     if (!join_->options().divide_by_initial_world_size)
       reduction_->reducer->set_forward_pass_work_handle(count_as_work(pass.active), false);
@@ -342,14 +352,20 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
   }
 
   void on_gradient(size_t parameter) {
+    if (takes_gradient(parameter) && join_) join_->announce_backward(number_in_join_);
+  }
+
+  // Whether it is the first of those that will be reduced.
+  bool takes_gradient(size_t parameter) {
     const int task = current_backward_task();
     const MutexLock lock(order_mutex_);
     const bool reduced_before = reduction_->order.reduces();
     bool first_of_task = false;
     throw_if(reduction_->order.gradient(task, parameter, &first_of_task));
     if (first_of_task) call_at_end(task);
-    if (!reduced_before && reduction_->order.reduces())
-      say(Phase::kBackward, step_, 0, "", reduction_->parameters.count_changes());
+    if (reduced_before || !reduction_->order.reduces()) return false;
+    say(Phase::kBackward, step_, 0, "", reduction_->parameters.count_changes());
+    return true;
   }
 
   void call_at_end(int task) {

@@ -14,13 +14,18 @@ constexpr int64_t kActive = 1;
 constexpr int64_t kWithGradients = 2;
 constexpr int64_t kReduces = 4;
 constexpr int64_t kLearnsGraph = 8;
-constexpr int64_t kModel = 16;  // and above: the model's number
+constexpr int64_t kBackward = 16;
+constexpr int64_t kModel = 32;  // and above: the model's number
 
 std::string names_of(const std::vector<Rank>& ranks) {
   std::vector<std::string> names;
   names.reserve(ranks.size());
   for (const Rank rank : ranks) names.push_back(std::to_string(rank));
   return str_cat(ranks.size() > 1 ? "ranks " : "rank ", join(names, ", "));
+}
+
+std::string name_of(bool backward, size_t model) {
+  return str_cat(backward ? "backward" : "forward", " pass of model number ", model + 1);
 }
 
 // Done from the start.
@@ -51,10 +56,15 @@ c10::intrusive_ptr<c10d::Work> count_as_work(int ranks) {
 JoinGroup::JoinGroup(Communicator& communicator, const JoinOptions& options)
     : group_(communicator.new_process_group("join")), options_(options) {}
 
-JoinedPass JoinGroup::announce(size_t model, bool with_gradients, bool reduces, bool learns_graph) {
+JoinedPass JoinGroup::announce_forward(size_t model, bool with_gradients, bool reduces,
+                                       bool learns_graph) {
   return exchange(static_cast<int64_t>(model) * kModel | kActive |
                   (with_gradients ? kWithGradients : 0) | (reduces ? kReduces : 0) |
                   (learns_graph ? kLearnsGraph : 0));
+}
+
+JoinedPass JoinGroup::announce_backward(size_t model) {
+  return exchange(static_cast<int64_t>(model) * kModel | kActive | kBackward);
 }
 
 JoinedPass JoinGroup::follow() {
@@ -76,11 +86,14 @@ JoinedPass JoinGroup::exchange(int64_t flags) {
       continue;
     }
     const auto model = static_cast<size_t>(of_ranks[rank] / kModel);
-    if (pass.active > 0 && model != pass.model)
+    const bool backward = (of_ranks[rank] & kBackward) != 0;
+    if (pass.active > 0 && (model != pass.model || backward != pass.backward))
       throw Error(ErrorKind::kInvalid,
-                  str_cat("within a Join rank ", pass.authority, " runs its model number ",
-                          pass.model + 1, " and rank ", rank, " its number ", model + 1));
+                  str_cat("ranks run different passes within a Join: rank ", pass.authority,
+                          " the ", name_of(pass.backward, pass.model), ", rank ", rank, " the ",
+                          name_of(backward, model)));
     pass.model = model;
+    pass.backward = backward;
     ++pass.active;
     pass.authority = static_cast<Rank>(rank);
     pass.with_gradients |= (of_ranks[rank] & kWithGradients) != 0;

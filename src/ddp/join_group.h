@@ -1,5 +1,5 @@
-// What ranks within a Join tell each other before each forward pass: who still has inputs, and what
-// the pass will exchange, so that those who are through can take part.
+// What ranks within a Join tell each other before each pass: who still has inputs, and what the
+// pass will exchange, so that those who are through can take part.
 #pragma once
 
 #include <memory>
@@ -11,12 +11,13 @@
 
 namespace longhaul {
 
-// Of one forward pass, the same on every rank.
+// Of one pass, the same on every rank.
 struct JoinedPass {
   std::vector<Rank> through;    // ranks without inputs
   int active = 0;               // ranks with
   Rank authority = -1;          // the highest of them: whose buffers hold
   size_t model = 0;             // which of the Join's models
+  bool backward = false;        // a backward pass that reduces gradients; else a forward pass:
   bool with_gradients = false;  // not an evaluation
   bool reduces = false;         // its backward pass will reduce gradients
   bool learns_graph = false;    // and is the first of a static graph, which cannot be shadowed
@@ -30,9 +31,10 @@ class JoinGroup {
   // Collective.
   JoinGroup(Communicator& communicator, const JoinOptions& options);
 
-  // Collective, from a rank about to run a forward pass. Throws with throw_on_early_end.
-  // `model`: which of the Join's. Errors: Error(kInvalid) when ranks run different ones.
-  JoinedPass announce(size_t model, bool with_gradients, bool reduces, bool learns_graph);
+  // Collective, from a rank about to run a pass. `model`: which of the Join's. Errors:
+  // Error(kInvalid) when ranks run different passes; Error(kUnavailable) with throw_on_early_end.
+  JoinedPass announce_forward(size_t model, bool with_gradients, bool reduces, bool learns_graph);
+  JoinedPass announce_backward(size_t model);
   // Collective, from a rank that is through.
   JoinedPass follow();
   // Collective. The highest of the ranks that came last.

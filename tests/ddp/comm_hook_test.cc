@@ -103,11 +103,11 @@ TEST(CommHook, WhatCannotBeAGradientIsRefused) {
     future->markCompleted(c10::IValue(std::vector<torch::Tensor>{tensor}));
     return future;
   };
-  expect_refused([](const auto&) { return torch::zeros({3}); }, "gave 3 float values");
+  expect_refused([](const auto&) { return torch::zeros({3}); }, "gave 3 Float values");
   expect_refused([](const auto& bucket) { return bucket.buffer.to(torch::kHalf); }, "Half values");
   expect_refused([](const auto&) { return torch::Tensor(); }, "an undefined tensor");
   expect_refused([](const auto&) { return CommHookResult::Future(); }, "no future");
-  expect_refused([&](const auto&) { return later(torch::zeros({3})); }, "gave 3 float values");
+  expect_refused([&](const auto&) { return later(torch::zeros({3})); }, "gave 3 Float values");
   expect_refused([](const auto&) -> CommHookResult { throw std::runtime_error("my own"); },
                  "my own");
 }

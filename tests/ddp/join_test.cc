@@ -223,6 +223,26 @@ TEST(Join, ModelsMayRunInAnyPatternThatRanksShare) {
   expect_same_bits(states[0], states[1], "state");
 }
 
+TEST(Join, SeveralForwardPassesMayShareABackwardPass) {
+  std::vector<Tensors> states(2);
+  expect_all_fine(run_ranks(2, [&](RankContext& context) {
+    Mlp model;
+    fill(*model, 3);
+    DistributedDataParallel ddp(context.connect(), model);
+    Join join(ddp);
+    for (int64_t step = 0; step < 1 + 2 * context.rank; ++step) {
+      ddp.zero_grad();
+      const auto first = ddp(batch_of(context.rank, 2 * step));
+      (loss_of(first) + loss_of(ddp(batch_of(context.rank, 2 * step + 1)))).backward();
+      descend(model);
+      ddp(batch_of(context.rank, 99));  // without a backward pass
+    }
+    join.finish();
+    states[static_cast<size_t>(context.rank)] = copies(model->parameters());
+  }));
+  expect_same_bits(states[0], states[1], "state");
+}
+
 TEST(Join, TrainingGoesOnAfterwards) {
   expect_all_fine(run_ranks(2, [&](RankContext& context) {
     Mlp model;

@@ -11,11 +11,12 @@
 //   join.finish();
 //
 // Every rank makes it at the same point, and within it all ranks that still have inputs run the
-// same forward passes of the same models; the models themselves do not change (no freezing, no
-// loading). Collectives of your own, SyncBatchNorm's too, are not taken part in: use
-// throw_on_early_end with them. Buffers are those of the highest rank that still has inputs.
+// same passes of the same models, one model's backward pass behind the other's; the models
+// themselves do not change (no freezing, no loading). Collectives of your own, SyncBatchNorm's too,
+// are not taken part in: use throw_on_early_end with them. Buffers are those of the highest rank
+// that still has inputs.
 //
-// Costs a small exchange per forward pass.
+// Costs a small exchange per pass.
 //
 // Thread safety: the thread that trains. It may outlive the wrapped models.
 #pragma once
