@@ -126,8 +126,13 @@ class Follower {
     if (tail_) {
       tail_->add(std::move(line));
     } else {
-      screen_.output(with_rank(line), line.is_stderr);
+      show(std::move(line));
     }
+  }
+
+  void show(RankLine line) {
+    if (screen_.filters(line.is_stderr)) line.text = terminal_text(line.text);
+    screen_.output(with_rank(line), line.is_stderr);
   }
 
   // What the master has so far is all that is read at first.
@@ -136,7 +141,7 @@ class Follower {
   void show_tail() {
     LineTail tail = std::move(*tail_);
     tail_.reset();
-    for (const RankLine& line : tail.take()) screen_.output(with_rank(line), line.is_stderr);
+    for (RankLine& line : tail.take()) show(std::move(line));
   }
 
   void on(const OutputDropped& dropped) {

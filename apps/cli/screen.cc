@@ -12,7 +12,6 @@
 
 #include "apps/cli/exit_codes.h"
 #include "apps/cli/progress.h"
-#include "apps/cli/terminal_text.h"
 #include "longhaul/base/printable.h"
 #include "longhaul/base/strings.h"
 
@@ -63,9 +62,12 @@ Screen::~Screen() {
 void Screen::output(const std::string& lines, bool is_stderr) {
   if (lines.empty()) return;
   erase_line();
-  const int fd = is_stderr ? STDERR_FILENO : output_fd_;
-  write_all(fd, raw_ || isatty(fd) != 1 ? lines : terminal_text(lines));
+  write_all(is_stderr ? STDERR_FILENO : output_fd_, lines);
   repaint();
+}
+
+bool Screen::filters(bool is_stderr) const {
+  return !raw_ && isatty(is_stderr ? STDERR_FILENO : output_fd_) == 1;
 }
 
 void Screen::message(const std::string& text) {

@@ -11,7 +11,7 @@ namespace longhaul::cli {
 class Screen {
  public:
   // `output_to_stderr`: the ranks' stdout goes to stderr too, because stdout holds a document for
-  // programs. `raw`: a terminal gets what ranks print as it is, instead of terminal_text.h's.
+  // programs. `raw`: see filters(), which is false then.
   explicit Screen(bool output_to_stderr = false, bool raw = false);
   // Takes the live line away.
   ~Screen();
@@ -20,6 +20,8 @@ class Screen {
 
   // Whole lines of the ranks.
   void output(const std::string& lines, bool is_stderr);
+  // Whether they go to a terminal, which is to get terminal_text.h's.
+  bool filters(bool is_stderr) const;
   // A line of ours, to stderr; "longhaul: " is put in front. It stays one line, whatever others'
   // names and messages in it hold (base/printable.h).
   void message(const std::string& text);

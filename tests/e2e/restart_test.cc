@@ -145,7 +145,8 @@ TEST(UpgradedWorker, LetsItsTasksEndAndRunsNoneTwice) {
   for (int task = 0; begun >> task;) tasks.insert(task);
   EXPECT_EQ(tasks.size(), 20U) << "each ran once";
   EXPECT_EQ(cluster.longhaul_to_end({"results", "last"}), 0);
-  EXPECT_EQ(std::count(cluster.last().out().begin(), cluster.last().out().end(), '\n'), 20);
+  const std::string results = cluster.last().out();
+  EXPECT_EQ(std::count(results.begin(), results.end(), '\n'), 20);
 }
 
 TEST(UpgradedWorker, TheSecondSignalDoesNotWaitForTasks) {
