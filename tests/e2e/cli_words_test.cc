@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include <ctime>
-#include <set>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "apps/cli/command.h"
 #include "apps/cli/complete.h"

@@ -127,10 +127,10 @@ struct ResultPiece {
   std::string_view worker;                   // of the last attempt; empty: there was none
   std::optional<uint64_t> ran_ms;            // the last attempt's process; absent: not measured
   std::string_view error;                    // of the last attempt, where there is no result
-  uint64_t size = 0;      // bytes of the whole result
-  uint64_t offset = 0;    // of `data` in it
-  std::string_view data;  // valid during the callback
-  bool last = false;      // all of it has come and is whole; `data` is empty
+  uint64_t size = 0;                         // bytes of the whole result
+  uint64_t offset = 0;                       // of `data` in it
+  std::string_view data;                     // valid during the callback
+  bool last = false;                         // all of it has come and is whole; `data` is empty
   // Not empty: it cannot be read, and why; what came of it before is void. It is the last piece
   // then, and other results follow.
   std::string_view damaged{};

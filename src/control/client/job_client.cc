@@ -453,9 +453,9 @@ Result<void> JobClient::result_pieces(const std::string& job, const ResultOption
   request.set_inputs(options.inputs);
   request.set_only_failed(options.only_failed);
   ResultPieces pieces(request, each);
-  return impl_->connection_->keep_up(
-      [&] { return pieces.read(impl_->connection_->stub()); },
-      impl_->connection_->options().on_link, [&] { return pieces.wanted(); });
+  return impl_->connection_->keep_up([&] { return pieces.read(impl_->connection_->stub()); },
+                                     impl_->connection_->options().on_link,
+                                     [&] { return pieces.wanted(); });
 }
 
 std::unique_ptr<JobWatch> JobClient::watch(const std::string& job, const WatchOptions& options) {

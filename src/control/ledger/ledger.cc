@@ -709,8 +709,8 @@ Result<ResultReader> ResultReader::open(const std::string& folder) {
   return ResultReader(std::move(*database));
 }
 
-// Where a page of the tables is damaged the tasks are asked for one by one: those on other pages are
-// found.
+// Where a page of the tables is damaged the tasks are asked for one by one: those on other pages
+// are found.
 Result<std::vector<EndedRow>> ResultReader::read(uint64_t job, TaskIndex first, TaskIndex end,
                                                  size_t limit) {
   Result<std::vector<EndedRow>> rows = read_range(job, first, end, limit);
@@ -731,12 +731,13 @@ Result<std::vector<EndedRow>> ResultReader::read(uint64_t job, TaskIndex first, 
   return found;
 }
 
-Result<std::vector<EndedRow>> ResultReader::read_range(uint64_t job, TaskIndex first,
-                                                       TaskIndex end, size_t limit) {
+Result<std::vector<EndedRow>> ResultReader::read_range(uint64_t job, TaskIndex first, TaskIndex end,
+                                                       size_t limit) {
   Result<Statement> statement = database_.prepare(
       "SELECT tasks.job, tasks.task, state, tasks.attempt, tasks.epoch, worker, incarnation,"
       " failures, last_fault, reason, ran_ms, results.place IS NOT NULL, results.attempt,"
-      " results.epoch, bytes, result, file_bytes FROM tasks LEFT JOIN results ON results.place=tasks.place"
+      " results.epoch, bytes, result, file_bytes FROM tasks LEFT JOIN results ON "
+      "results.place=tasks.place"
       " WHERE tasks.place>=? AND tasks.place<? ORDER BY tasks.place LIMIT ?");
   if (!statement) return statement.failure();
   statement->bind(place_of(job, first)).bind(place_of(job, end)).bind(static_cast<int64_t>(limit));

@@ -138,7 +138,7 @@ class ResultReader {
  private:
   explicit ResultReader(Database database) : database_(std::move(database)) {}
   Result<std::vector<EndedRow>> read_range(uint64_t job, TaskIndex first, TaskIndex end,
-                                            size_t limit);
+                                           size_t limit);
   Database database_;
 };
 

@@ -79,8 +79,8 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
     message->set_result(std::move(row.result->result));
     if (!row.result->damaged.empty()) return damaged(message, row.result->damaged);
     if (row.result->file_bytes == 0) return Next::kMessage;
-    Result<UniqueFd> file = open_result_file(
-        source_->state_folder, {source_->job, row.task.task, row.result->epoch});
+    Result<UniqueFd> file =
+        open_result_file(source_->state_folder, {source_->job, row.task.task, row.result->epoch});
     if (!file && file.failure().kind == ErrorKind::kCorrupt) {
       return damaged(message, file.failure().message);
     }
@@ -231,8 +231,7 @@ grpc::ServerWriteReactor<v1::TaskResult>* JobServiceImpl::GetResults(
     if (!reader) return stream->refuse(to_status(reader.failure()));
     const std::shared_ptr<JobFeed> feed = core_->feed(*id);
     stream->attach({std::move(*reader), core_->state_folder(), feed, state.record(*id)->number,
-                    std::move(indices),
-                    request.inputs() ? core_->inputs_of(*id) : std::nullopt,
+                    std::move(indices), request.inputs() ? core_->inputs_of(*id) : std::nullopt,
                     InputReader(core_->state_folder()), request.follow(), request.all_ended(),
                     request.only_failed()},
                    first);
