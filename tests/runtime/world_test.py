@@ -82,7 +82,7 @@ class WorldTest(unittest.TestCase):
         self.expect_sums_alike(run_ranks(3, [PROBE, "both"]), 1)
 
     def test_a_rank_may_run_one_program_after_the_other(self):
-        self.expect_sums_alike(run_ranks(3, ["sh", "-c", f"{PROBE} train && {PROBE} train && {PROBE} again"]), 5)
+        self.expect_sums_alike(run_ranks(3, ["sh", "-c", f"{PROBE} zstd && {PROBE} zstd && {PROBE} again"]), 5)
 
     def test_programs_in_turn_whose_server_ends_last(self):
         # The next programs of the others find the store of rank 0's program that is about to end.
