@@ -7,7 +7,7 @@ Each combination is one of
   both refuse     both throw in the same step, and ours is a longhaul::Error on every rank that refuses
   refused sooner  ours throws a longhaul::Error, in a step before Python's
   Python drifts   ours throws a longhaul::Error in a step after which the gradients of Python's ranks differ
-  ours goes on    Python 2.11 refuses what later releases take, and our ranks stay equal
+  ours goes on    Python 2.11 refuses, ours is right to go on, and the gradients of our ranks stay equal
   codec refuses   ours says at construction that this codec cannot carry this model
   FAULT           anything else, a crash and a hang too; the program then ends with 1
 and a JSON line each, with the worlds and codecs for which it is the same; the last line has the counts.
@@ -41,8 +41,8 @@ SCENARIOS = re.findall(r'^    "(\w+)":', (PEERS / "ddp_scenarios.py").read_text(
 
 GOLDEN = TOP / "tests/golden/ddp_matrix.json"
 
-# PyTorch 2.15 takes them, and so do we: buffers are set to rank 0's out of place.
-BETTER = ("batch_norm_two_forwards", "evaluate_between")
+# Taken by ours: PyTorch 2.15 too sets buffers to rank 0's out of place, and a model that was frozen is hooked anew.
+BETTER = ("batch_norm_two_forwards", "evaluate_between", "frozen_in_step_two")
 VERDICTS = ("equal", "both refuse", "refused sooner", "Python drifts", "ours goes on", "codec refuses", "FAULT")
 
 Row = collections.namedtuple("Row", "world scenario options codec")
@@ -158,8 +158,9 @@ def first_difference(ours, theirs):
 
 
 def drift(ours, theirs):
-    """A tensor that is not the same on all of our ranks though it is on Python's (or though there are no others)."""
-    for step in range(len(states(ours[0]))):
+    """A tensor that is not the same on all of our ranks though it is on Python's. Without those to compare with: a gradient;
+    batch norm's statistics are each rank's own until the next forward pass."""
+    for step in range(len(states(ours[0])) if theirs else len(ours[0]["steps"])):
         for name in states(ours[0])[step]:
             of = lambda outcome: {states(rank)[step].get(name) for rank in outcome}
             if len(of(ours)) > 1 and (theirs is None or len(of(theirs)) == 1):
