@@ -65,8 +65,8 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
       reduction_->logger->set_runtime_stats_and_log();
       reduction_->reducer->prepare_for_forward();
     }
-    reduction_->reducer->rebuild_buckets();
     sync_buffers();
+    reduction_->reducer->rebuild_buckets();
   }
 
   bool wants_outputs() const override {
@@ -178,8 +178,8 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     if (pass.learns_graph)
       throw Error(ErrorKind::kInvalid,
                   "static_graph needs at least one batch on every rank within a Join");
-    if (pass.with_gradients) reduction_->reducer->rebuild_buckets();
     sync_buffers(Phase::kShadow, pass.authority);
+    if (pass.with_gradients) reduction_->reducer->rebuild_buckets();
     forward_syncs_ = pass.reduces;
     if (pass.reduces) communicator_->begin_step(++step_);
   }
@@ -271,7 +271,8 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
   }
 
   // Buffers are collected anew: modules may replace them. As in PyTorch, only the first of several
-  // forward passes without gradients (an evaluation) communicates.
+  // forward passes without gradients (an evaluation) communicates. Buckets are rebuilt first, also
+  // in an evaluation, which another rank may meet with a forward pass that has gradients.
   void sync_buffers() { sync_buffers(Phase::kForward, join_ ? authority_ : 0); }
 
   void sync_buffers(Phase phase, Rank from) {
@@ -280,11 +281,17 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     if (buffers.empty()) return;
     const std::string problem = find_buffer_problem(buffers);
     if (!problem.empty()) throw Error(ErrorKind::kInvalid, problem);
-    // Rank 0 only sends, and must not run ahead of the others for ever.
-    if (last_note_) await_others(str_cat("the forward pass after step ", step_));
     say(phase, step_ + 1, layout_hash(buffers), "");
+    // Waited for: Gloo ends the process of a rank that gets more bytes than it expects.
+    await_others(str_cat("the forward pass after step ", step_));
+    if (!order_reduces()) reduction_->reducer->rebuild_buckets();
     torch::NoGradGuard no_grad;
     broadcast_quietly(*communicator_, buffers, from);
+  }
+
+  bool order_reduces() {
+    const MutexLock lock(order_mutex_);
+    return reduction_->order.reduces();
   }
 
   void check_outputs_are_known(const detail::FoundTensors& outputs) const {

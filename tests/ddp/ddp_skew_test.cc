@@ -84,7 +84,7 @@ TEST(DdpSkew, AnEvaluationOfOneRankDisturbsNobody) {
       for (int64_t step = 0; step < 4; ++step) {
         loss_of(ddp(batch_of(context.rank, step))).backward();
         torch::NoGradGuard no_grad;
-        if (context.rank == who) ddp(batch_of(0, 9));
+        if (context.rank == who && step < 3) ddp(batch_of(0, 9));
       }
     }));
   }
