@@ -230,6 +230,8 @@ TEST(MapUnderFire, EveryResultOnceWhileMasterAndWorkersAreKilled) {
   Cluster cluster({.workers = 2, .slots = 3, .keep_state = true});
   ChildProcess& map = cluster.longhaul(
       {"map", "--array", "0-799", "--batch", "3", "--", "sh", "-c", "echo r{}; sleep 0.01"});
+  // A master that goes before it has ever answered is one that is not there.
+  ASSERT_TRUE(eventually([&] { return cluster.longhaul_to_end({"status", "last"}) == 0; }));
   for (int round = 0; round < 9; ++round) {
     std::this_thread::sleep_for(std::chrono::milliseconds(150 + 37 * round % 200));
     if (round % 3 == 0) {
