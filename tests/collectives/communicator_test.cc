@@ -179,7 +179,7 @@ TEST(CommunicatorTest, OptionsThatMakeNoSenseAreRefused) {
 TEST(CommunicatorTest, RanksThatDoNotComeAreNamed) {
   const auto reports = run_ranks(4, [](RankContext& context) {
     if (context.rank == 1 || context.rank == 3) return;
-    context.options.timeout = milliseconds(1000);
+    context.options.timeout = milliseconds(4000);
     context.connect();
   });
   for (const Rank rank : {0, 2}) {
