@@ -188,15 +188,15 @@ void compare_all(const std::vector<std::string>& all,
 }
 
 TEST(DdpOrder, EveryOrderIsPythonsOrAnErrorThatNamesIt) {
-  compare_all(orders(4, 150), {});
+  compare_all(orders(3, 100), {});
 }
 
 TEST(DdpOrder, EveryOrderWithUnusedParametersSearched) {
-  compare_all(orders(3, 60), {.find_unused_parameters = true});
+  compare_all(orders(2, 40), {.find_unused_parameters = true});
 }
 
 TEST(DdpOrder, EveryOrderOfAStaticGraph) {
-  compare_all(orders(3, 150), {.static_graph = true});
+  compare_all(orders(3, 60), {.static_graph = true});
 }
 
 TEST(DdpOrder, AccumulationWindowsOfAStaticGraphReduceInEveryWindow) {
@@ -204,7 +204,7 @@ TEST(DdpOrder, AccumulationWindowsOfAStaticGraphReduceInEveryWindow) {
 }
 
 TEST(DdpOrder, BucketViewsDoNotChangeAnyOrder) {
-  compare_all(orders(3, 30), {.gradient_as_bucket_view = true});
+  compare_all(orders(2, 30), {.gradient_as_bucket_view = true});
 }
 
 // A model with two ways, one loss each, and a way for both.
