@@ -8,6 +8,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -97,16 +98,22 @@ Statistics gather_statistics(const Tensor& x, const Group& group) {
   return all;
 }
 
+// A Function takes no undefined tensor.
+std::optional<Tensor> if_defined(const Tensor& tensor) {
+  return tensor.defined() ? std::optional<Tensor>(tensor) : std::nullopt;
+}
+
 struct Normalize : torch::autograd::Function<Normalize> {
-  static Tensor forward(AutogradContext* context, const Tensor& input, const Tensor& weight,
-                        const Tensor& bias, const Tensor& mean, const Tensor& inverse_deviation,
-                        double count, const Group& group) {
-    context->save_for_backward({input, weight, mean, inverse_deviation});
+  static Tensor forward(AutogradContext* context, const Tensor& input,
+                        const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
+                        const Tensor& mean, const Tensor& inverse_deviation, double count,
+                        const Group& group) {
+    context->save_for_backward({input, weight.value_or(Tensor()), mean, inverse_deviation});
     context->saved_data["count"] = count;
     context->saved_data["group"] = c10::IValue::make_capsule(group);
     const Tensor x = input.to(mean.scalar_type());
     Tensor y = (x - spread(mean, x)) * spread(inverse_deviation, x);
-    if (weight.defined()) y = y * spread(weight, x) + spread(bias, x);
+    if (weight) y = y * spread(*weight, x) + spread(*bias, x);
     return y.to(input.scalar_type());
   }
 
@@ -269,7 +276,8 @@ Tensor SyncBatchNormImpl::normalize_together(const Tensor& input, double momentu
       running_var.mul_(1 - momentum).add_((all.deviations / (count - 1)).to(type), momentum);
     }
   }
-  return Normalize::apply(input, weight, bias, mean, inverse_deviation, count, group_);
+  return Normalize::apply(input, if_defined(weight), if_defined(bias), mean, inverse_deviation,
+                          count, group_);
 }
 
 void convert_sync_batch_norm(torch::nn::Module& model,
