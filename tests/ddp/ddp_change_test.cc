@@ -43,7 +43,7 @@ Tensors lone_average(const Mlp& model, int64_t step) {
         std::dynamic_pointer_cast<testing::MlpImpl>(Mlp(model->first->weight.size(0)).ptr());
     for (size_t i = 0; i < copy->parameters().size(); ++i) {
       torch::Tensor parameter = copy->parameters()[i];
-      const torch::Tensor& source = model->parameters()[i];
+      const torch::Tensor source = model->parameters()[i];
       parameter.set_data(source.detach().clone());
       parameter.set_requires_grad(source.requires_grad());
     }
