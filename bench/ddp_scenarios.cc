@@ -260,7 +260,7 @@ struct Wrap {
   DistributedDataParallelOptions options;
 
   template <typename Model, typename Body>
-  std::unique_ptr<Scenario> operator()(Model model, Body body, bool clear = true) const {
+  std::unique_ptr<Scenario> operator()(Model model, const Body& body, bool clear = true) const {
     fill(*model);
     return std::make_unique<Loop<Model>>(world, model, options, body, clear);
   }

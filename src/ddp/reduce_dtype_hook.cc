@@ -12,7 +12,7 @@ ReduceDtypeHook::ReduceDtypeHook(c10::intrusive_ptr<c10d::ProcessGroup> group, a
 
 // The sum first, then the division, both in the narrow type: where PyTorch rounds.
 c10::intrusive_ptr<Future> ReduceDtypeHook::runHook(c10d::GradBucket& bucket) {
-  const at::Tensor buffer = bucket.getBuffer();
+  const at::Tensor& buffer = bucket.getBuffer();
   std::vector<at::Tensor> tensors = {buffer.to(type_)};
   return group_->allreduce(tensors)->getFuture()->then(
       [buffer, narrow = tensors[0], size = group_->getSize()](Future& done) -> c10::IValue {

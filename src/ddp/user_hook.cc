@@ -46,7 +46,7 @@ UserHook::UserHook(CommHook hook, const std::atomic<uint64_t>& step)
     : hook_(std::move(hook)), step_(step) {}
 
 FuturePtr UserHook::runHook(c10d::GradBucket& bucket) {
-  const at::Tensor buffer = bucket.getBuffer();
+  const at::Tensor& buffer = bucket.getBuffer();
   const size_t index = bucket.getIndex();
   const CommHookResult result =
       hook_({buffer, bucket.getParameters(),

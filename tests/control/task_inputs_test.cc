@@ -48,6 +48,7 @@ class TaskInputsTest : public ::testing::Test {
 
 TEST_F(TaskInputsTest, EachTaskHasItsOwn) {
   std::vector<std::string> all;
+  all.reserve(3000);
   for (int task = 0; task < 3000; ++task) all.push_back("input " + std::to_string(task));
   write(TaskInputs::rows(3, all));
   TaskInputs inputs(array(3000), 3);
@@ -96,8 +97,9 @@ class NoDescriptors {
     rlimit low = before_;
     low.rlim_cur = 256;
     ::setrlimit(RLIMIT_NOFILE, &low);
-    for (UniqueFd fd(::open("/dev/null", O_RDONLY)); fd.valid();
-         fd.reset(::open("/dev/null", O_RDONLY))) {
+    while (true) {
+      UniqueFd fd(::open("/dev/null", O_RDONLY));
+      if (!fd.valid()) break;
       held_.push_back(std::move(fd));
     }
   }

@@ -175,13 +175,13 @@ TEST(HostFacts, AnInterfaceIsFoundByItsAddress) {
 
 TEST(StoreRelayNumbers, CountFromTheStartOfTheHostAndNotFromTheWallClock) {
   EventLoop loop;
-  StoreRelay relay(loop, "master:1", [](v1::WorkerMessage) {});
+  StoreRelay relay(loop, "master:1", [](const v1::WorkerMessage&) {});
   const uint64_t first = relay.next_id();
   EXPECT_GT(relay.next_id(), first);
   timespec up{};
   ::clock_gettime(CLOCK_BOOTTIME, &up);
   EXPECT_LE(first >> 10, static_cast<uint64_t>(up.tv_sec + 1) * 1'000'000);
-  StoreRelay next(loop, "master:1", [](v1::WorkerMessage) {});
+  StoreRelay next(loop, "master:1", [](const v1::WorkerMessage&) {});
   EXPECT_GT(next.next_id(), first) << "of a worker that takes over";
 }
 

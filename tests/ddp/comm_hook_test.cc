@@ -25,7 +25,7 @@ using testing::run_ranks;
 using Tensors = std::vector<torch::Tensor>;
 
 CommHookResult::Future average(const c10::intrusive_ptr<c10d::ProcessGroup>& group,
-                               torch::Tensor buffer) {
+                               const torch::Tensor& buffer) {
   Tensors tensors = {buffer.mul_(1.0 / group->getSize())};  // rounds as the Reducer does
   return group->allreduce(tensors)->getFuture();
 }

@@ -26,12 +26,13 @@ Tensor batch_of(Rank rank, int64_t rows, at::ScalarType type = torch::kFloat64,
   std::vector<int64_t> shape = {rows, kChannels};
   shape.insert(shape.end(), rest.begin(), rest.end());
   return torch::empty(shape, torch::kFloat64)
-      .uniform_(-3, 5 + rank, generator(static_cast<uint64_t>(77 + rank)))
+      .uniform_(-3, 5 + rank, generator(uint64_t{77} + static_cast<uint64_t>(rank)))
       .to(type);
 }
 
 Tensor joined(const Rows& rows, at::ScalarType type, const std::vector<int64_t>& rest) {
   std::vector<Tensor> parts;
+  parts.reserve(rows.size());
   for (size_t rank = 0; rank < rows.size(); ++rank)
     parts.push_back(batch_of(static_cast<Rank>(rank), rows[rank], type, rest));
   return torch::cat(parts);

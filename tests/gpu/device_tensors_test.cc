@@ -117,7 +117,8 @@ TEST_P(DeviceTensors, WaitForTheCallersStreamAndHoldItUp) {
       for (int i = 0; i < 20; ++i) work = work.mm(one);
       const at::Tensor sum = reduce(allreduce, work.flatten(), 1, round) + 1;
       const int64_t ranks = context.size;
-      const at::Tensor expected = torch::full_like(sum, double(ranks * (ranks + 1) / 2 + 1));
+      const int64_t total = ranks * (ranks + 1) / 2 + 1;
+      const at::Tensor expected = torch::full_like(sum, double(total));
       require(equal_bits(sum, expected), str_cat("round ", round));
     }
     return std::string();

@@ -497,7 +497,7 @@ std::optional<Failure> Ledger::trouble() const {
   return trouble_;
 }
 
-void Ledger::on_broken(std::function<void(const Failure&)> callback) {
+void Ledger::on_broken(const std::function<void(const Failure&)>& callback) {
   std::optional<Failure> broken;
   {
     MutexLock lock(mutex_);

@@ -183,7 +183,7 @@ class Ledger {
   // again. kCorrupt, kInternal: never again.
   std::optional<Failure> trouble() const;
   // Called once, should nothing ever be written again.
-  void on_broken(std::function<void(const Failure&)> callback);
+  void on_broken(const std::function<void(const Failure&)>& callback);
 
   // A consistent copy of a folder's database in the file `path`, which must not exist; the master
   // may be running; results that are files go to PATH.results (to be called `results` beside the

@@ -113,7 +113,7 @@ void WarmPool::answered(uint64_t id, std::string answer) {
   if (slot == slots_.end() || !slot->second.task) return;
   WarmEnd end;
   end.answer = std::move(answer) + "\n";
-  finish(slot->second, std::move(end));
+  finish(slot->second, end);
   // The next task may have taken it already.
   const auto still = slots_.find(id);
   if (still == slots_.end() || still->second.task || still->second.ending) return;
@@ -141,10 +141,10 @@ void WarmPool::ended(uint64_t id, const RankEnd& end, const std::string& broken)
   }
   told.said = slot.process->said();
   told.pid = slot.process->pid();
-  finish(slot, std::move(told));
+  finish(slot, told);
 }
 
-void WarmPool::finish(Slot& slot, WarmEnd end) {
+void WarmPool::finish(Slot& slot, const WarmEnd& end) {
   const LeaseEpoch task = *std::exchange(slot.task, std::nullopt);
   done_(task, end);
 }

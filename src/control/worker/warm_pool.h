@@ -78,7 +78,7 @@ class WarmPool {
                                  const std::function<Result<RankCommand>()>& command);
   void answered(uint64_t id, std::string answer);
   void ended(uint64_t id, const RankEnd& end, const std::string& broken);
-  void finish(Slot& slot, WarmEnd end);
+  void finish(Slot& slot, const WarmEnd& end);
   void end_slot(Slot& slot);
   void post(std::function<void()> task);
 
