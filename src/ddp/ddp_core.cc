@@ -58,15 +58,15 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
   void before_forward() override {
     check_not_spent();
     if (join_ && reduction_) announce_forward();
-    if (!reduction_ || !at::GradMode::is_enabled()) return sync_buffers();
+    if (!reduction_) return;
+    if (!at::GradMode::is_enabled()) return exchange();
     check_order();
     follow_changes();
     if (reduces_now()) {
       reduction_->logger->set_runtime_stats_and_log();
       reduction_->reducer->prepare_for_forward();
     }
-    sync_buffers();
-    reduction_->reducer->rebuild_buckets();
+    exchange();
   }
 
   bool wants_outputs() const override {
@@ -178,8 +178,7 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     if (pass.learns_graph)
       throw Error(ErrorKind::kInvalid,
                   "static_graph needs at least one batch on every rank within a Join");
-    sync_buffers(Phase::kShadow, pass.authority);
-    if (pass.with_gradients) reduction_->reducer->rebuild_buckets();
+    exchange(Phase::kShadow, pass.authority, pass.with_gradients);
     forward_syncs_ = pass.reduces;
     if (pass.reduces) communicator_->begin_step(++step_);
   }
@@ -270,23 +269,32 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
         change->what, differed > 0 ? str_cat("; ", differed, " tensors set to rank 0's") : "");
   }
 
-  // Buffers are collected anew: modules may replace them. As in PyTorch, only the first of several
-  // forward passes without gradients (an evaluation) communicates. Buckets are rebuilt first, also
-  // in an evaluation, which another rank may meet with a forward pass that has gradients.
-  void sync_buffers() { sync_buffers(Phase::kForward, join_ ? authority_ : 0); }
+  void exchange() { exchange(Phase::kForward, join_ ? authority_ : 0, at::GradMode::is_enabled()); }
 
-  void sync_buffers(Phase phase, Rank from) {
-    if (!reduction_ || !forward_syncs_ || !options_.broadcast_buffers) return;
-    const NamedTensors buffers = buffers_of(*module_, ignored());
-    if (buffers.empty()) return;
-    const std::string problem = find_buffer_problem(buffers);
-    if (!problem.empty()) throw Error(ErrorKind::kInvalid, problem);
+  // What ranks do together before a forward pass: once they rebuild buckets, and they set buffers.
+  // An evaluation that sets buffers rebuilds buckets too: another rank may meet it with a forward
+  // pass that has gradients.
+  void exchange(Phase phase, Rank from, bool with_gradients) {
+    const NamedTensors buffers = buffers_to_set();
+    const bool rebuilds = reduction_->reducer->is_to_rebuild_buckets() && !order_reduces();
+    if (buffers.empty() && !(rebuilds && with_gradients)) return;
     say(phase, step_ + 1, layout_hash(buffers), "");
-    // Waited for: Gloo ends the process of a rank that gets more bytes than it expects.
+    // Waited for: a rank that does something else would let the others wait for the time-out, and
+    // Gloo ends the process of one that gets more bytes than it expects.
     await_others(str_cat("the forward pass after step ", step_));
-    if (!order_reduces()) reduction_->reducer->rebuild_buckets();
+    if (rebuilds) reduction_->reducer->rebuild_buckets();
     torch::NoGradGuard no_grad;
     broadcast_quietly(*communicator_, buffers, from);
+  }
+
+  // Collected anew: modules may replace them. As in PyTorch, only the first of several forward
+  // passes without gradients (an evaluation) communicates.
+  NamedTensors buffers_to_set() const {
+    if (!forward_syncs_ || !options_.broadcast_buffers) return {};
+    NamedTensors buffers = buffers_of(*module_, ignored());
+    const std::string problem = find_buffer_problem(buffers);
+    if (!problem.empty()) throw Error(ErrorKind::kInvalid, problem);
+    return buffers;
   }
 
   bool order_reduces() {

@@ -28,6 +28,11 @@ class WatchedReducer final : public c10d::Reducer {
     const std::lock_guard<std::mutex> lock(mutex_);
     return expect_autograd_hooks_;
   }
+  // Whether the next rebuild_buckets() has something to do, which every rank must do with it.
+  bool is_to_rebuild_buckets() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return should_rebuild_buckets() && !rebuilt_params_.empty();
+  }
   // With find_unused_parameters: those on which the last outputs do not depend.
   std::vector<size_t> unused_parameters() const {
     const std::lock_guard<std::mutex> lock(mutex_);
