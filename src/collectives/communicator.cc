@@ -97,7 +97,7 @@ class Meeting {
     }
     std::vector<Rank> missing;
     try {
-      if (keys_) missing = missing_ranks(keys_, names_);
+      if (keys_) missing = who_is_to_blame();
       if (keys_) withdraw();
     } catch (const std::exception& error) {
       reason = error.what();
@@ -114,8 +114,18 @@ class Meeting {
     keys_->set(names_[static_cast<size_t>(options_.rank)], std::string("1"));
     keys_->wait(names_, patience_);
   }
+  // Those that never came, rather than those that came, waited as long and have just given up.
+  std::vector<Rank> who_is_to_blame() {
+    const std::vector<Rank> missing = missing_ranks(keys_, names_);
+    std::vector<Rank> never_came;
+    for (const Rank rank : missing) {
+      if (!keys_->check({tried_[static_cast<size_t>(rank)]})) never_came.push_back(rank);
+    }
+    return never_came.empty() ? missing : never_came;
+  }
   // Nothing has come of it: when this rank tries again it is this same meeting that it wants.
   void withdraw() {
+    keys_->set(tried_[static_cast<size_t>(options_.rank)], std::string("1"));
     keys_->deleteKey(names_[static_cast<size_t>(options_.rank)]);
     root_->add(counter_, -1);
   }
@@ -125,6 +135,7 @@ class Meeting {
   const StorePtr root_;
   const std::string counter_ = str_cat("meetings/", options_.rank);
   const std::vector<std::string> names_ = keys_of_all("joined/", options_.size);
+  const std::vector<std::string> tried_ = keys_of_all("tried/", options_.size);
   StorePtr keys_;
 };
 
