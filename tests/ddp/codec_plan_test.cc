@@ -42,7 +42,7 @@ std::vector<size_t> choices(const StepDemand& step, int ranks, double rate,
 TEST(CodecPlanTest, StartsExactAsLongAsNothingHasBeenSent) {
   const CodecPlan plan = plan_codecs(candidates(), kOneBucket, 4, {}, {});
   EXPECT_THAT(plan.choices, ElementsAre(0));
-  EXPECT_THAT(plan.reason, HasSubstr("no traffic"));
+  EXPECT_THAT(plan.reason, HasSubstr("the rate of the link is unknown"));
 }
 
 TEST(CodecPlanTest, AWorldOfOneNeedsNone) {
