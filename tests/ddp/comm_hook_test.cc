@@ -25,8 +25,11 @@ using testing::run_ranks;
 using Tensors = std::vector<torch::Tensor>;
 
 CommHookResult::Future average(const c10::intrusive_ptr<c10d::ProcessGroup>& group,
-                               const torch::Tensor& buffer) {
-  Tensors tensors = {buffer.mul_(1.0 / group->getSize())};  // rounds as the Reducer does
+                               const torch::Tensor& buffer, bool view = false) {
+  // Rounds as the Reducer does: it divides gradients that lie in the bucket, and multiplies those
+  // that it copies there.
+  const int size = group->getSize();
+  Tensors tensors = {view ? buffer.div_(size) : buffer.mul_(1.0 / size)};
   return group->allreduce(tensors)->getFuture();
 }
 
@@ -52,7 +55,7 @@ TEST(CommHook, TheAverageIsWhatDdpDoesByItself) {
         const DistributedDataParallelOptions options = {.bucket_cap_mb = 0.0001,
                                                         .gradient_as_bucket_view = view};
         const Tensors with = train(communicator, options, [&](const GradientBucket& bucket) {
-          return average(communicator->process_group(), bucket.buffer);
+          return average(communicator->process_group(), bucket.buffer, view);
         });
         expect_same_bits(with, train(communicator, options, nullptr), "gradients");
       }));
