@@ -1,8 +1,8 @@
 // Whether all ranks are at the same place of their programs. Before ranks work together in a step,
 // each says what it is about to do: its n-th note must be the same as every other rank's. Notes
-// travel on the PeerMonitor's connections while the collective itself runs, so they cost no round
-// trip and do not touch the order of collectives; who waits for the collective's result then waits
-// for the notes, which are there already.
+// travel on the PeerMonitor's connections, beside the collectives and without touching their order.
+// In a backward pass they travel while it computes and reduces: who waits for its result then waits
+// for notes that are there already. Before a broadcast they are waited for: half a round trip.
 //
 // Without them a rank that skipped a backward pass would have its next gradients added to the
 // others' old ones, or wait in a broadcast for a rank that waits in an all-reduce.
@@ -28,7 +28,7 @@ namespace longhaul {
 
 struct StepNote {
   enum class Phase : uint8_t {
-    kForward = 1,   // broadcasts buffers before the forward pass of `step`
+    kForward = 1,   // broadcasts buffers or rebuilds buckets before the forward pass of `step`
     kBackward = 2,  // reduces the gradients of `step`
     kRehook = 3,    // hooks a changed model anew before the forward pass of `step`
     kShadow = 4,    // has no more inputs and goes along with whatever the others do
