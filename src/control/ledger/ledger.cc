@@ -26,6 +26,7 @@ namespace fs = std::filesystem;
 
 constexpr size_t kMaxGroup = 512;  // batches in one transaction
 constexpr milliseconds kRetry{500};
+constexpr int kLooksAtDamage = 5;
 constexpr uint64_t kMostJobs = uint64_t{1} << 31;  // schema.h
 
 std::string database_path(const std::string& folder) {
@@ -521,10 +522,14 @@ void Ledger::set_trouble(std::optional<Failure> why) {
 
 // False: nothing will ever be written again, or nobody waits any more.
 bool Ledger::write_group(const std::vector<Entry>& group) {
+  int looks_left = kLooksAtDamage;
   while (true) {
     const Result<void> done = commit(group);
     if (done) break;
     const ErrorKind kind = done.failure().kind;
+    // A read that failed looks like damage to SQLite; what is damaged still is when looked at
+    // again.
+    if (kind == ErrorKind::kCorrupt && --looks_left > 0) continue;
     const bool for_good = kind == ErrorKind::kCorrupt || kind == ErrorKind::kInternal;
     set_trouble(Failure{for_good ? kind : ErrorKind::kExhausted, done.failure().message});
     if (for_good) {
