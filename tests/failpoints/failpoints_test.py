@@ -7,7 +7,7 @@ BIN: where the programs lie. INTERPOSER: the library that makes calls fail (inte
 SHIM: a longhaul-shim that is linked dynamically, so that it can be reached.
 
 A case starts a master and a worker, lets the next calls of one kind fail in one of the programs while
-an array and a gang run, and then looks at what came out: every result once and right, every line of
+an array and a gang run (or while the daemon itself starts), and then looks at what came out: every result once and right, every line of
 the gang, the daemons alive. Where a program gives up, its last words must name the reason; what it
 was asked for must work when it is asked for again.
 """
@@ -41,10 +41,10 @@ LIMIT_S = 90
 
 
 class Case:
-    def __init__(self, programs, interposer, daemon, call):
+    def __init__(self, programs, interposer, daemon, call, at_start):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="longhaul-failpoints-"))
         self.programs, self.interposer = programs, interposer
-        self.daemon, self.call = daemon, call
+        self.daemon, self.call, self.at_start = daemon, call, at_start
         self.plan = self.folder / "plan"
         self.started = []
 
@@ -83,10 +83,7 @@ class Case:
     def start_cluster(self):
         self.master = self.start_master("127.0.0.1:0")
         self.address = (self.folder / "port").read_text().strip()
-        self.worker = self.start("longhaul-worker", "--master", self.address, "--slots", "4", "--name",
-                                 "w", "--address", "127.0.0.1", "--state-dir",
-                                 str(self.folder / "worker-state"))
-        self.until(lambda: "ready" in self.cli("nodes")[1], "the worker is ready")
+        self.start_worker()
 
     def start_master(self, listen):
         """Again when it cannot start and says why: a supervisor does the same."""
@@ -103,6 +100,21 @@ class Case:
                 break
             self.started = [one for one in self.started if one[1] is not master]
         raise AssertionError(f"the master does not start; {self.logs()}")
+
+    def start_worker(self):
+        for _ in range(TIMES + 1):
+            worker = self.start("longhaul-worker", "--master", self.address, "--slots", "4", "--name",
+                                "w", "--address", "127.0.0.1", "--state-dir",
+                                str(self.folder / "worker-state"))
+            self.until(lambda: "ready" in self.cli("nodes")[1] or worker.poll() is not None,
+                       "the worker is ready")
+            if worker.poll() is None:
+                return
+            words = (self.folder / "longhaul-worker.log").read_text().splitlines()[-1:]
+            if not words or "longhaul-worker: " not in words[0]:
+                break
+            self.started = [one for one in self.started if one[1] is not worker]
+        raise AssertionError(f"the worker does not start; {self.logs()}")
 
     def until(self, condition, what):
         end = time.monotonic() + LIMIT_S
@@ -145,8 +157,11 @@ class Case:
         self.master = self.start_master(self.address)
 
     def run(self):
+        if self.at_start:
+            self.arm()
         self.start_cluster()
-        self.arm()
+        if not self.at_start:
+            self.arm()
         array = ("map", "--array", f"0-{TASKS - 1}", "--max-attempts", "10", "--", "sh", "-c",
                  "seq 2000; echo task {}")
         gang = ("run", "--ranks", "2", "--max-restarts", "10", "--", "sh", "-c",
@@ -218,12 +233,13 @@ def main():
         for name in ("longhaul", "longhaul-master", "longhaul-worker"):
             shutil.copy(arguments.binaries / name, programs / name)
         shutil.copy(arguments.shim, programs / "longhaul-shim")
-        print(f"{'daemon':7} {'call':7} {'failed':>6}  what happened", flush=True)
-        for daemon in PROGRAMS:
+        print(f"{'daemon':20} {'call':7} {'failed':>6}  what happened", flush=True)
+        cases = [(daemon, False) for daemon in PROGRAMS] + [("master", True), ("worker", True)]
+        for daemon, at_start in cases:
             for call in ERRORS:
                 if arguments.only not in ("", daemon, f"{daemon}:{call}"):
                     continue
-                case = Case(programs, arguments.interposer.resolve(), daemon, call)
+                case = Case(programs, arguments.interposer.resolve(), daemon, call, at_start)
                 try:
                     refused = case.run()
                     hits = case.hits()
@@ -239,7 +255,8 @@ def main():
                     what = f"FAILED: {error}"
                 finally:
                     case.end()
-                print(f"{daemon:7} {call:7} {hits:6}  {what}", flush=True)
+                place = daemon + (" at its start" if at_start else "")
+                print(f"{place:20} {call:7} {hits:6}  {what}", flush=True)
     return 1 if failed else 0
 
 
