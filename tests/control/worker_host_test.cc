@@ -290,5 +290,26 @@ TEST(EventLoop, RunsTasksTimersAndDescriptorsOnOneThread) {
   EXPECT_FALSE(loop.post([] {}));
 }
 
+TEST(EventLoop, WhatStandsInLineLeavesRoomBetween) {
+  EventLoop loop;
+  std::string order;
+  const auto step = [&](const char* name) {
+    return [&order, &loop, name] {
+      order += name;
+      loop.post([&order] { order += "p"; });
+    };
+  };
+  loop.in_own_turn(step("1"));
+  const EventLoop::TimerId dropped = loop.in_own_turn(step("dropped"));
+  loop.in_own_turn(step("2"));
+  loop.in_own_turn([&] {
+    step("3")();
+    loop.in_own_turn([&loop] { loop.stop(); });
+  });
+  loop.cancel(dropped);
+  loop.run();
+  EXPECT_EQ(order, "1p2p3p");
+}
+
 }  // namespace
 }  // namespace longhaul

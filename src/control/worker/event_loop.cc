@@ -38,6 +38,7 @@ void EventLoop::run() {
     }
     run_timers();
     run_tasks();
+    run_next_in_line();
   }
   {
     MutexLock lock(mutex_);
@@ -88,8 +89,21 @@ EventLoop::TimerId EventLoop::after(milliseconds delay, Task task) {
   return id;
 }
 
+EventLoop::TimerId EventLoop::in_own_turn(Task task) {
+  line_.emplace_back(++last_timer_, std::move(task));
+  return last_timer_;
+}
+
 void EventLoop::cancel(TimerId timer) {
   std::erase_if(timers_, [timer](const auto& entry) { return entry.first.second == timer; });
+  std::erase_if(line_, [timer](const auto& entry) { return entry.first == timer; });
+}
+
+void EventLoop::run_next_in_line() {
+  if (line_.empty()) return;
+  const Task task = std::move(line_.front().second);
+  line_.pop_front();
+  task();
 }
 
 void EventLoop::run_tasks() {
@@ -111,6 +125,7 @@ void EventLoop::run_timers() {
 }
 
 int EventLoop::next_timeout_ms() const {
+  if (!line_.empty()) return 0;
   if (timers_.empty()) return -1;
   const auto wait = timers_.begin()->first.first - std::chrono::steady_clock::now();
   // Rounded up, so that the loop does not spin through the last millisecond.

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -38,11 +39,18 @@ class EventLoop {
   void unwatch(int fd);
 
   TimerId after(milliseconds delay, Task task);
+
+  // Runs `task` after those given so before it, one in a turn: what is short alone and long
+  // together, as starting processes, then keeps no heartbeat waiting.
+  TimerId in_own_turn(Task task);
+
+  // Of after() and in_own_turn(). One that has run, or 0, is none.
   void cancel(TimerId timer);
 
  private:
   void run_tasks() LONGHAUL_EXCLUDES(mutex_);
   void run_timers();
+  void run_next_in_line();
   int next_timeout_ms() const;
   void wake();
 
@@ -52,6 +60,7 @@ class EventLoop {
   TimerId last_timer_ = 0;
   std::map<int, std::shared_ptr<Task>> watched_;  // shared: a callback may unwatch itself
   std::map<std::pair<Instant, TimerId>, Task> timers_;
+  std::deque<std::pair<TimerId, Task>> line_;  // one a turn
 
   Mutex mutex_;
   std::vector<Task> tasks_ LONGHAUL_GUARDED_BY(mutex_);
