@@ -201,6 +201,7 @@ Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::
   spec.priority = request.priority;
   spec.wait_for_nodes = request.wait_for_nodes;
   spec.terminal = request.terminal;
+  spec.input = request.input;
   if (const Result<void> set = set_ranks(request, &spec); !set) return set.failure();
   if (const Result<void> added = add_exported(request.exported, environment, &spec); !added) {
     return added.failure();

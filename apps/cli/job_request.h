@@ -38,6 +38,7 @@ struct JobRequest {
   int priority = 0;
   bool wait_for_nodes = false;
   bool terminal = false;
+  bool input = false;  // rank 0 has the caller's stdin
   std::vector<std::string> command;
 };
 

@@ -18,21 +18,26 @@ std::vector<RankLine> LineAssembler::add(const OutputPiece& piece) {
   const uint64_t known = piece.offset < stream.next_offset ? stream.next_offset - piece.offset : 0;
   stream.partial += piece.data.substr(known);
   stream.next_offset = end;
+  if (piece.task && !stream.partial.ends_with('\n')) stream.partial += '\n';  // all has come
+  return whole_lines(piece, stream.partial);
+}
 
+// Takes them out of `text`.
+std::vector<RankLine> LineAssembler::whole_lines(const OutputPiece& piece, std::string& text) {
   std::vector<RankLine> lines;
-  const auto take = [&](std::string text) {
-    lines.push_back({piece.rank, piece.is_stderr, std::move(text)});
+  const uint64_t name = piece.task.value_or(static_cast<uint64_t>(piece.rank));
+  const auto take = [&](std::string line) {
+    lines.push_back({name, piece.is_stderr, std::move(line)});
   };
   size_t begin = 0;
-  for (size_t at = stream.partial.find('\n'); at != std::string::npos;
-       at = stream.partial.find('\n', begin)) {
-    take(stream.partial.substr(begin, at - begin));
+  for (size_t at = text.find('\n'); at != std::string::npos; at = text.find('\n', begin)) {
+    take(text.substr(begin, at - begin));
     begin = at + 1;
   }
-  stream.partial.erase(0, begin);
-  if (stream.partial.size() > kLongestLine) {
-    take(stream.partial + kGoesOn);
-    stream.partial = kGoesOn;
+  text.erase(0, begin);
+  if (text.size() > kLongestLine) {
+    take(text + kGoesOn);
+    text = kGoesOn;
   }
   return lines;
 }
@@ -47,7 +52,7 @@ std::vector<RankLine> LineAssembler::flush() {
   for (auto& [key, stream] : streams_) {
     if (stream.partial.empty()) continue;
     const auto [generation, rank, is_stderr] = key;
-    lines.push_back({rank, is_stderr, std::move(stream.partial)});
+    lines.push_back({static_cast<uint64_t>(rank), is_stderr, std::move(stream.partial)});
     stream.partial.clear();
   }
   std::stable_partition(lines.begin(), lines.end(),

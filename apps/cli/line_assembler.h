@@ -13,7 +13,7 @@ namespace longhaul::cli {
 
 // A line without its end.
 struct RankLine {
-  Rank rank = 0;
+  uint64_t rank = 0;  // or the task, as its user calls it
   bool is_stderr = false;
   std::string text;
 };
@@ -44,6 +44,7 @@ class LineAssembler {
     uint64_t next_offset = 0;
     std::string partial;
   };
+  static std::vector<RankLine> whole_lines(const OutputPiece& piece, std::string& text);
   using Key = std::tuple<Generation, Rank, bool>;
 
   std::map<Key, Stream> streams_;

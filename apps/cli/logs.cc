@@ -43,7 +43,8 @@ void add_logs(CLI::App& app, Action* action) {
   auto flags = std::make_shared<LogsFlags>();
   flags->options.watch.output = true;
   flags->options.watch.follow = false;
-  CLI::App* command = app.add_subcommand("logs", "show what the ranks of a job printed");
+  CLI::App* command = app.add_subcommand(
+      "logs", "show what the ranks of a job printed, or the stderr of an array's tasks");
   add_job_argument(*command, &flags->job);
   add_patient_master_flags(*command, &flags->master);
   command
@@ -53,8 +54,18 @@ void add_logs(CLI::App& app, Action* action) {
       ->allow_extra_args(false)
       ->check(CLI::NonNegativeNumber);
   command
-      ->add_option("--attempt", flags->options.watch.attempt,
-                   "only this attempt: 1 is the first, each restart is the next (default: all)")
+      ->add_option("--task", flags->options.watch.only_tasks,
+                   "of an array, only the stderr of this task, named as `results` does; may be "
+                   "repeated (default: all)")
+      ->type_name("N")
+      ->allow_extra_args(false)
+      ->check(CLI::NonNegativeNumber)
+      ->excludes("--rank");
+  command
+      ->add_option(
+          "--attempt", flags->options.watch.attempt,
+          "only this attempt: 1 is the first, each restart is the next; of a task, its own "
+          "attempts (default: all)")
       ->type_name("N")
       ->check(CLI::Range(uint64_t{1}, uint64_t{1'000'000'000}));
   add_since_flag(*command, &flags->options.watch.since_unix_ms,
@@ -72,6 +83,7 @@ void add_logs(CLI::App& app, Action* action) {
       "  longhaul logs j3\n"
       "  longhaul logs last -f --rank 0 --rank 2\n"
       "  longhaul logs j3 --attempt 2 --since 10m\n"
+      "  longhaul logs j7 --task 505\n"
       "  longhaul logs j3 --grep 'loss|error' --tail 20 -f");
   command->callback([flags, action] { *action = [flags] { return logs(*flags); }; });
 }

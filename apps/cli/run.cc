@@ -1,9 +1,12 @@
+#include <unistd.h>
+
 #include <cstdlib>
 #include <fstream>
 #include <memory>
 
 #include "apps/cli/command.h"
 #include "apps/cli/follow.h"
+#include "apps/cli/input_pump.h"
 #include "apps/cli/job_request.h"
 #include "apps/cli/json_text.h"
 #include "apps/cli/ranks_per_node.h"
@@ -42,6 +45,7 @@ constexpr const char* kFooter =
     "  longhaul run --ranks 4 -- ./char_gpt --steps 400\n"
     "  longhaul run --standalone --ranks 2 -- ./char_gpt\n"
     "  longhaul run -d --name nightly --env OMP_NUM_THREADS=4 --ranks 8 -- ./train\n"
+    "  longhaul run --stdin -- python3 - <train.py\n"
     "  longhaul run --nnodes 2:4 --nproc-per-node 8 --max-restarts 3 -- ./train";
 
 int write_report(const std::string& file, const JobStatus& job, Screen& screen) {
@@ -64,10 +68,17 @@ int watch(const RunFlags& flags, JobClient& client, const JobId& job, const Sign
   options.watch.output = true;
   options.progress = true;
   options.stop_on_signal = true;
-  options.detach_first = !flags.standalone;
+  // A job that reads what this process does cannot be left to run on.
+  const bool stays = flags.standalone || flags.request.input;
+  options.detach_first = !stays;
   options.command = "longhaul run";
   options.has_master = !flags.standalone;
+  std::optional<InputPump> pump;
+  if (flags.request.input) pump.emplace(flags.master.address, job, STDIN_FILENO);
   const Followed followed = follow(client, flags.master, job, options, signals, screen);
+  if (const auto failure = pump ? pump->failure() : std::nullopt) {
+    screen.message(failure->message + "; the job was stopped");
+  }
   if (flags.json) print(job_json(followed.last_status));
   if (!flags.report.empty() && write_report(flags.report, followed.last_status, screen) != 0 &&
       followed.exit_code == 0) {
@@ -247,6 +258,14 @@ void add_run(CLI::App& app, Action* action,
       ->type_name("FILE");
   add_raw_flag(*command, &flags->raw);
   add_output_flag(*command, &flags->json);
+  CLI::Option* input = command->add_flag(
+      "--stdin", flags->request.input,
+      "rank 0 reads this command's standard input (default: no rank has any); Ctrl-C then stops "
+      "the job, which cannot be restarted");
+  for (const char* other : {"--detach", "--max-restarts", "--max-node-restarts",
+                            "--max-oom-restarts", "--max-preemptions"}) {
+    input->excludes(command->get_option(other));
+  }
   command->footer(kFooter);
   command->callback([flags, command, action, after_dashes] {
     std::vector<std::string> words = program_words(*command, after_dashes);

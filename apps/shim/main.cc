@@ -30,6 +30,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/shim/input.h"
 #include "apps/shim/output.h"
 #include "apps/shim/rank_tree.h"
 #include "apps/shim/tree_end.h"
@@ -148,17 +149,20 @@ class Shim {
         tree_end_(ledger.orders.linger_ms, ledger.orders.grace_ms),
         out_(kShimFolderFd, "stdout", ledger.streams[0], spool_bytes, ledger.orders.terminal),
         err_(kShimFolderFd, "stderr", ledger.streams[1], spool_bytes, ledger.orders.terminal),
+        in_(kShimFolderFd, ledger.input, ledger.orders.input),
         worker_(adopt_timeout_ms) {}
 
   void run(RankTree::Program program) {
     introduce();
     const int signals = block_signals();
+    program.in = in_.read_end();
     program.out = out_.write_end();
     program.err = err_.write_end();
     program.descriptor_limit = ledger_.orders.descriptor_limit;
     const RankTree::StartError error = start(program);
     out_.close_write_end();
     err_.close_write_end();
+    in_.close_read_end();
     ledger_.rank_pid = tree_.rank();
     if (error.step != ShimStep::kNone) {
       ledger_.failed_step = error.step;
@@ -178,9 +182,9 @@ class Shim {
   }
 
  private:
-  // A rank without its output is not started.
+  // A rank without its output, or its input, is not started.
   RankTree::StartError start(const RankTree::Program& program) {
-    if (program.out < 0 || program.err < 0) return {ShimStep::kFork, EMFILE};
+    if (program.out < 0 || program.err < 0 || in_.broken()) return {ShimStep::kFork, EMFILE};
     return tree_.start(program);
   }
 
@@ -200,6 +204,7 @@ class Shim {
   static int block_signals() {
     // A job's limit on the size of files is not ours to die of.
     (void)::signal(SIGXFSZ, SIG_IGN);
+    (void)::signal(SIGPIPE, SIG_IGN);  // of a rank that does not read its input
     sigset_t handled;
     ::sigemptyset(&handled);
     for (const int signal_number : {SIGCHLD, SIGTERM, SIGINT, SIGHUP}) {
@@ -217,13 +222,15 @@ class Shim {
                       {worker_.connection(), POLLIN, 0},
                       {worker_.listener(), POLLIN, 0},
                       {out_.read_end(), POLLIN, 0},
-                      {err_.read_end(), POLLIN, 0}};
+                      {err_.read_end(), POLLIN, 0},
+                      {in_.write_end(), in_.poll_events(), 0}};
       if (::poll(fds, std::size(fds), patience_ms()) < 0) continue;
       if (fds[0].revents != 0) handle_signal(signals);
       if (fds[1].revents != 0) handle_command();
       if (fds[2].revents != 0) worker_.accept();
       bool news = fds[3].revents != 0 && out_.read_once();
       news |= fds[4].revents != 0 && err_.read_once();
+      news |= fds[5].revents != 0 && in_.move();
       if (news) worker_.look();
       take_step();
     }
@@ -303,6 +310,10 @@ class Shim {
   void handle_command() {
     const std::optional<ShimCommand> command = worker_.hear();
     if (!command) return;
+    if (*command == ShimCommand::kInput) {
+      if (in_.move()) worker_.look();
+      return;
+    }
     // A rank that had ended by itself before the command came was not stopped by it.
     reap();
     if (!tree_lives_) return;
@@ -334,6 +345,7 @@ class Shim {
   TreeEnd tree_end_;
   Output out_;
   Output err_;
+  Input in_;
   WorkerLine worker_;
   bool tree_lives_ = true;
   bool killed_ = false;

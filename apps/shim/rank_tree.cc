@@ -35,6 +35,7 @@ constexpr int kKillRoundMs = 5;
   ::setsid();
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != shim_pid) ::_exit(127);
+  if (program.in >= 0) ::dup2(program.in, STDIN_FILENO);
   ::dup2(program.out, STDOUT_FILENO);
   ::dup2(program.err, STDERR_FILENO);
   rlimit descriptors{};

@@ -29,6 +29,7 @@ class RankTree {
     const char* path = nullptr;
     const char* directory = nullptr;  // "": this process's own
     char** argv = nullptr;
+    int in = -1;   // its stdin; -1: this process's own
     int out = -1;  // its stdout and stderr
     int err = -1;
     uint64_t descriptor_limit = 0;  // its soft limit of open files; 0: this process's own

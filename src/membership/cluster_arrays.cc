@@ -87,6 +87,22 @@ uint64_t ClusterState::Job::called(TaskIndex task) const {
   return indices ? indices->index(task) : task;
 }
 
+Result<TaskIndex> ClusterState::task_called(const JobId& id, uint64_t called) const {
+  const Job& job = jobs_.at(id);
+  if (!job.tasks) {
+    return Failure{ErrorKind::kInvalid, str_cat("job ", id, " is no array: it has ranks")};
+  }
+  const TaskIndex tasks = job.tasks->size();
+  if (!job.indices && called < tasks) return static_cast<TaskIndex>(called);
+  if (!job.indices) {
+    return Failure{ErrorKind::kInvalid, str_cat("no task of job ", id, " is called ", called,
+                                                ": they are 0 to ", tasks - 1)};
+  }
+  if (const std::optional<TaskIndex> task = job.indices->task(called)) return *task;
+  return Failure{ErrorKind::kInvalid, str_cat("no task of job ", id, " is called ", called,
+                                              ": they are ", job.status.spec.array->indices)};
+}
+
 // Leases for so many slots of a worker, as far as there are tasks.
 void ClusterState::grant_tasks(Job& job, const WorkerRecord& worker, int slots, Now now) {
   if (slots < 1 || worker.state != WorkerState::kReady || !worker.session) return;

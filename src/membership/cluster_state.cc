@@ -60,6 +60,12 @@ std::optional<Failure> why_invalid(const JobSpec& spec) {
     return Failure{ErrorKind::kInvalid, str_cat("a priority lies between ", -kMaxPriority, " and ",
                                                 kMaxPriority, ", not ", spec.priority)};
   }
+  if (spec.input && (spec.array || spec.may_restart())) {
+    return Failure{ErrorKind::kInvalid,
+                   spec.array ? "the tasks of an array have no stdin that could be sent to them"
+                              : "what rank 0 has read on stdin cannot be sent again: a job with it "
+                                "has no restarts"};
+  }
   if (spec.array) return why_invalid(*spec.array);
   if (spec.ranks < 1 || spec.ranks > kMaxRanks) {
     return Failure{ErrorKind::kInvalid,
@@ -362,6 +368,18 @@ std::vector<TaskRecord> ClusterState::take_task_rows(const JobId& id) {
   const auto found = jobs_.find(id);
   if (found == jobs_.end() || !found->second.tasks) return {};
   return found->second.tasks->take_changes();
+}
+
+ClusterState::WhereRank ClusterState::where(const JobId& id, Rank rank) const {
+  const Job& job = jobs_.at(id);
+  WhereRank where{job.launch(), std::nullopt, has_ended(job.status.state)};
+  const auto index = static_cast<size_t>(rank);
+  if (where.over || index >= job.status.ranks.size()) return where;  // or it has no ranks yet
+  const RankRecord& record = job.status.ranks[index];
+  where.over = record.state == RankState::kExited || record.state == RankState::kLost;
+  const WorkerRecord* worker = workers_.find(record.worker);
+  if (worker != nullptr && record.state != RankState::kAssigned) where.session = worker->session;
+  return where;
 }
 
 const TaskTable* ClusterState::tasks(const LaunchId& launch) const {

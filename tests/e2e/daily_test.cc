@@ -220,6 +220,57 @@ TEST(Logs, TheLastLinesAndThoseThatMatch) {
   EXPECT_EQ(follow.out(), "[0] step 29\n[0] step last\n");
 }
 
+TEST(Logs, TheStderrOfEachTaskIsKept) {
+  Cluster cluster({.workers = 2, .slots = 2});
+  ASSERT_EQ(cluster.longhaul_to_end({"map", "--array", "500-503", "--", "sh", "-c",
+                                     "echo warn {} >&2; printf partly >&2; echo {}"}),
+            0);
+  ASSERT_EQ(cluster.longhaul_to_end({"logs", "last", "--task", "502"}), 0);
+  EXPECT_EQ(cluster.last().err(), "[502] warn 502\n[502] partly\n");
+  EXPECT_EQ(cluster.last().out(), "");
+  cluster.restart_master();
+  ASSERT_EQ(cluster.longhaul_to_end({"logs", "last", "--task", "500", "--task", "503"}), 0);
+  EXPECT_THAT(cluster.last().err(),
+              AllOf(HasSubstr("[500] warn 500\n[500] partly\n"),
+                    HasSubstr("[503] warn 503\n[503] partly\n"), Not(HasSubstr("[501]"))));
+  ASSERT_EQ(cluster.longhaul_to_end({"logs", "last", "--grep", "warn"}), 0);
+  EXPECT_THAT(cluster.last().err(), AllOf(HasSubstr("[501] warn"), HasSubstr("[502] warn")));
+  EXPECT_EQ(cluster.longhaul_to_end({"logs", "last", "--task", "7"}), 64);
+  EXPECT_THAT(cluster.last().err(), HasSubstr("is called 7: they are 500-503"));
+  EXPECT_EQ(cluster.longhaul_to_end({"run", "--", "true"}), 0);
+  EXPECT_EQ(cluster.longhaul_to_end({"logs", "last", "--task", "0"}), 64);
+  EXPECT_THAT(cluster.last().err(), HasSubstr("is no array"));
+}
+
+TEST(Logs, OfATaskAreThoseOfEachAttemptAndTheEndOfWhatIsLong) {
+  Cluster cluster({.workers = 1, .slots = 1});
+  EXPECT_EQ(cluster.longhaul_to_end({"map", "--array", "3", "--max-attempts", "2", "--", "sh", "-c",
+                                     "echo try $LONGHAUL_ATTEMPT >&2; exit 1"}),
+            1);
+  ASSERT_EQ(cluster.longhaul_to_end({"logs", "last", "--task", "3"}), 0);
+  EXPECT_EQ(cluster.last().err(), "[3] try 1\n[3] try 2\n");
+  ASSERT_EQ(cluster.longhaul_to_end({"logs", "last", "--task", "3", "--attempt", "2"}), 0);
+  EXPECT_EQ(cluster.last().err(), "[3] try 2\n");
+  ASSERT_EQ(cluster.longhaul_to_end({"map", "--array", "1", "--", "sh", "-c", "seq 100000 >&2"}),
+            0);
+  ASSERT_EQ(cluster.longhaul_to_end({"logs", "last"}), 0);
+  const std::string said = cluster.last().err();
+  EXPECT_TRUE(said.ends_with("[1] 99999\n[1] 100000\n"));
+  EXPECT_LT(said.size(), size_t{128} << 10) << "64 KiB, and a prefix for each line";
+}
+
+TEST(Logs, OfAWarmProcessBelongToTheTaskItWasOn) {
+  Cluster cluster({.workers = 1, .slots = 1});
+  ASSERT_EQ(cluster.longhaul_to_end(
+                {"map", "--warm", "--array", "0-5", "--", "sh", "-c",
+                 "echo begun >&2; while read -r x; do echo on $x >&2; sleep 0.1; echo $x; done"}),
+            0);
+  ASSERT_EQ(cluster.longhaul_to_end({"logs", "last", "--task", "0"}), 0);
+  EXPECT_EQ(cluster.last().err(), "[0] begun\n[0] on 0\n");
+  ASSERT_EQ(cluster.longhaul_to_end({"logs", "last", "--task", "4"}), 0);
+  EXPECT_EQ(cluster.last().err(), "[4] on 4\n");
+}
+
 TEST(Terminal, GetsNoEscapesOfRanksUnlessAsked) {
   Cluster cluster;
   ASSERT_EQ(

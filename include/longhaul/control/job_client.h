@@ -36,13 +36,15 @@
 namespace longhaul {
 
 // A piece of a rank's output; pieces of one (generation, rank, stream) are in order and `offset`
-// counts its bytes.
+// counts its bytes. Of a task of an array it is the end of its stderr, in one piece: `rank` is its
+// place in the array, `generation` its attempt.
 struct OutputPiece {
   Rank rank = 0;
   bool is_stderr = false;
   uint64_t offset = 0;
   std::string data;
   Generation generation = 1;
+  std::optional<uint64_t> task = std::nullopt;  // of a task: as its user calls it
 };
 
 // A worker, as the master tells about it.
@@ -67,13 +69,19 @@ struct NodeInfo {
   bool empty_for_good() const { return drained && used_slots == 0; }
 };
 
+struct InputTaken {
+  uint64_t taken = 0;   // bytes of all stdin that have reached the rank's host: go on there
+  bool closed = false;  // nothing more is taken: its end has come, or nobody reads it any more
+};
+
 struct WatchOptions {
-  bool output = false;           // also the ranks' output
-  bool from_start = true;        // with what the master has kept so far; else only what comes
-  bool follow = true;            // until the job has ended; else only what is kept
-  std::vector<Rank> only_ranks;  // empty: all
-  Generation attempt = 0;        // output of this attempt only; 0: of all
-  uint64_t since_unix_ms = 0;    // only lines that the master had in full at this time or later
+  bool output = false;               // also the ranks' output
+  bool from_start = true;            // with what the master has kept so far; else only what comes
+  bool follow = true;                // until the job has ended; else only what is kept
+  std::vector<Rank> only_ranks;      // empty: all
+  std::vector<uint64_t> only_tasks;  // of an array, as its user calls them; empty: all
+  Generation attempt = 0;            // output of this attempt only; 0: of all
+  uint64_t since_unix_ms = 0;        // only lines that the master had in full at this time or later
 };
 
 // Output older than what the master keeps was left out.
@@ -202,6 +210,11 @@ class JobClient {
   // `job` is here and below an id, a unique prefix of one, a name (its newest job) or "last".
   Result<JobStatus> get(const std::string& job);
   Result<JobStatus> stop(const std::string& job, const StopOptions& options = {});
+  // The next bytes of the stdin of rank 0, 256 KiB at most: `data` begins at byte `offset` of all
+  // of it, and with `end` nothing comes after it. What is repeated is not given twice. Errors:
+  // kInvalid (the job takes no input, see JobSpec::input).
+  Result<InputTaken> write_input(const std::string& job, uint64_t offset, const std::string& data,
+                                 bool end);
   // Why it waits, or what its state means; a reason is there always.
   Result<Explanation> explain(const std::string& job);
   Result<std::vector<NodeInfo>> nodes();

@@ -100,6 +100,20 @@ class ClusterState {
   const TaskTable* tasks(const JobId& id) const;
   // The same for a launch of this life.
   const TaskTable* tasks(const LaunchId& launch) const;
+  // A task of an array as its user calls it: its index, or its place where inputs have no indices.
+  // Precondition: tasks(id) has it.
+  uint64_t called(const JobId& id, TaskIndex task) const { return jobs_.at(id).called(task); }
+  // Where a rank runs, or ran.
+  struct WhereRank {
+    LaunchId launch;
+    std::optional<SessionId> session;  // absent: it was not started yet, or its worker is away
+    bool over = false;                 // it will not run any more, or the job will not
+  };
+  // Precondition: status(id) is there.
+  WhereRank where(const JobId& id, Rank rank) const;
+  // The place of the task that its user calls so. Errors: kInvalid (the job is a gang, or has
+  // none).
+  Result<TaskIndex> task_called(const JobId& id, uint64_t called) const;
 
   // What users ask. `job_name` is an id, a name (its newest job), a unique prefix of an id, or
   // "last".

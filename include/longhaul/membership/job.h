@@ -69,8 +69,14 @@ struct JobSpec {
   int priority = 0;             // higher first, then in order of submission
   bool wait_for_nodes = false;  // one that no known worker could ever run waits for new ones
   bool terminal = false;        // stdout and stderr are pseudo terminals, not pipes
+  // A gang's rank 0 reads on stdin what is sent to it. It cannot be sent twice, so such a gang is
+  // never formed again.
+  bool input = false;
 
   int max_restarts_after(FaultKind kind) const;
+  bool may_restart() const {
+    return max_restarts + max_node_restarts + max_oom_restarts + max_preemptions > 0;
+  }
   // Of an array: for one task.
   Demand demand() const {
     const Resources each{1, gpus_per_rank, memory_per_rank};

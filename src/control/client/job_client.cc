@@ -362,6 +362,18 @@ Result<JobStatus> JobClient::stop(const std::string& job, const StopOptions& opt
   return impl_->heard(reply->status());
 }
 
+Result<InputTaken> JobClient::write_input(const std::string& job, uint64_t offset,
+                                          const std::string& data, bool end) {
+  v1::WriteInputRequest request;
+  impl_->name(&request, job);
+  request.set_offset(offset);
+  request.set_data(data);
+  request.set_end(end);
+  const Result<v1::WriteInputReply> reply = impl_->call(&v1::JobService::Stub::WriteInput, request);
+  if (!reply) return reply.failure();
+  return InputTaken{reply->taken(), reply->closed()};
+}
+
 Result<std::vector<NodeInfo>> JobClient::nodes() {
   v1::ListNodesRequest request;
   std::vector<NodeInfo> nodes;
@@ -467,6 +479,7 @@ std::unique_ptr<JobWatch> JobClient::watch(const std::string& job, const WatchOp
   request.set_attempt(options.attempt);
   request.set_since_unix_ms(options.since_unix_ms);
   for (const Rank rank : options.only_ranks) request.add_only_ranks(static_cast<uint32_t>(rank));
+  for (const uint64_t task : options.only_tasks) request.add_only_tasks(task);
   return start_watch(impl_->connection_, request, impl_->lives_);
 }
 

@@ -26,8 +26,12 @@ size_t weight(const WatchEvent& event) {
 }
 
 OutputPiece output_from(const v1::Output& proto) {
-  return {static_cast<Rank>(proto.rank()), proto.stream() == v1::OUTPUT_STREAM_STDERR,
-          proto.offset(), proto.data(), proto.generation()};
+  return {static_cast<Rank>(proto.rank()),
+          proto.stream() == v1::OUTPUT_STREAM_STDERR,
+          proto.offset(),
+          proto.data(),
+          proto.generation(),
+          proto.has_task() ? std::optional<uint64_t>(proto.task()) : std::nullopt};
 }
 
 // Output that a watch has had: a stream that is begun again brings it once more.

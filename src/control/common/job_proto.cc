@@ -182,6 +182,7 @@ v1::JobSpec to_proto(const JobSpec& spec) {
   proto.set_priority(spec.priority);
   proto.set_wait_for_nodes(spec.wait_for_nodes);
   proto.set_terminal(spec.terminal);
+  proto.set_input(spec.input);
   return proto;
 }
 
@@ -210,6 +211,7 @@ JobSpec from_proto(const v1::JobSpec& proto) {
   spec.priority = proto.priority();
   spec.wait_for_nodes = proto.wait_for_nodes();
   spec.terminal = proto.terminal();
+  spec.input = proto.input();
   return spec;
 }
 

@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "control/common/compression.h"
 #include "control/common/event_proto.h"
 #include "control/common/server_limits.h"
 #include "control/master/clock_mark.h"
@@ -23,6 +24,7 @@ constexpr milliseconds kBetweenMarks{10'000};
 // Tasks in a row, before time and watchers get their turn.
 constexpr int kMaxBatch = 1000;
 constexpr milliseconds kProgressInterval{200};
+constexpr size_t kMostSaid = size_t{64} << 10;  // of a task's stderr
 // The row and the status of a gang cost its number of ranks. What happens to a large one is written
 // together, so that its cost grows with its ranks and not with their square.
 constexpr size_t kLargeGang = 64;
@@ -204,6 +206,7 @@ void Core::run() {
     state_.tick(woken);
     collect();
     bear_trouble(woken);
+    input_relay_.tick(woken.instant);
     writes_later_ = !tasks_.closed() && worth_writing_at() > clock_.now();
     if (!writes_later_) {
       publish(clock_.now() >= published_at_ + kProgressInterval);
@@ -216,6 +219,7 @@ void Core::run() {
     }
     if (when_stopped_ && !state_.has_active_jobs()) std::exchange(when_stopped_, nullptr)();
   }
+  input_relay_.close();
 }
 
 std::optional<Failure> Core::trouble() const {
@@ -225,8 +229,8 @@ std::optional<Failure> Core::trouble() const {
   return ledger_ == nullptr ? std::nullopt : ledger_->trouble();
 }
 
-void Core::on_broken(std::function<void(const Failure&)> callback) {
-  if (ledger_ != nullptr) ledger_->on_broken(std::move(callback));
+void Core::on_broken(const std::function<void(const Failure&)>& callback) {
+  if (ledger_ != nullptr) ledger_->on_broken(callback);
 }
 
 void Core::when_durable(std::function<void(bool)> done) {
@@ -640,6 +644,7 @@ void Core::tasks_ended(ClusterState& state, SessionId session, v1::TasksEnded* e
   for (size_t i = 0; i < outcomes.size(); ++i) {
     const std::optional<ResultName>& name = names[i];
     if (!name || is_current(messages[i])) continue;
+    keep_said(messages[i], ended->ended(static_cast<int>(i)), now);
     const bool committed = outcomes[i] == CommitOutcome::kCommitted;
     results_.lease_ended(*name, committed);
     if (!committed) continue;
@@ -656,10 +661,7 @@ void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& 
     v1::Output piece = output.output();
     piece.set_generation(launch.generation);
     piece.set_unix_ms(now.unix_ms);
-    const std::shared_ptr<JobFeed> kept = feed(launch.job);
-    kept->append(piece);
-    if (!kept->write_log()) unwritten_.insert(launch.job);
-    if (kept->ended()) late_output_ = true;
+    keep_output(launch.job, piece);
   }
   // Acknowledged in any case: what nobody wants must not stop the worker's window.
   const auto found = sessions_.find(session);
@@ -670,6 +672,59 @@ void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& 
   when_durable([this, session, launch, taken](bool durable) {
     if (durable) acknowledge_output(session, launch, taken);
   });
+}
+
+void Core::keep_output(const JobId& job, const v1::Output& piece) {
+  const std::shared_ptr<JobFeed> kept = feed(job);
+  kept->append(piece);
+  if (!kept->write_log()) unwritten_.insert(job);
+  if (kept->ended()) late_output_ = true;
+}
+
+void Core::keep_said(const TaskEndedMessage& message, const v1::TaskEnded& ended, Now now) {
+  if (ended.said().empty() || state_.tasks(message.launch.job) == nullptr) return;
+  std::string said;
+  const auto take = [&said](std::string_view bytes) {
+    said += bytes.substr(0, kMostSaid - said.size());
+    return said.size() < kMostSaid;
+  };
+  // A worker that says it badly loses these lines alone; what was whole is kept.
+  (void)Decompressor().add(ended.said(), take);
+  v1::Output piece;
+  piece.set_rank(message.lease.task);
+  piece.set_task(state_.called(message.launch.job, message.lease.task));
+  piece.set_generation(message.lease.attempt);
+  piece.set_stream(v1::OUTPUT_STREAM_STDERR);
+  piece.set_offset(ended.said_before());
+  piece.set_data(std::move(said));
+  piece.set_unix_ms(now.unix_ms);
+  keep_output(message.launch.job, piece);
+}
+
+void Core::write_input(const JobId& job, const v1::WriteInputRequest& request,
+                       InputRelay::Answer answer, Now now) {
+  const ClusterState::WhereRank where = state_.where(job, 0);
+  const auto session = where.session ? sessions_.find(*where.session) : sessions_.end();
+  if (where.over || session == sessions_.end()) {
+    v1::WriteInputReply nothing;
+    nothing.set_taken(request.offset());
+    nothing.set_closed(where.over);
+    return answer(nothing);
+  }
+  auto message = std::make_unique<OnArena<v1::MasterMessage>>();
+  v1::RankInput& input = *(*message)->mutable_rank_input();
+  input.set_job_id(where.launch.job);
+  input.set_generation(where.launch.generation);
+  input.set_life(where.launch.life);
+  input.set_offset(request.offset());
+  input.set_data(request.data());
+  input.set_end(request.end());
+  input_relay_.wait(where.launch, request.offset(), std::move(answer), now.instant);
+  session->second.sink->send(std::move(message));
+}
+
+void Core::input_taken(const v1::InputTaken& taken) {
+  input_relay_.taken({taken.job_id(), taken.generation(), taken.life()}, taken);
 }
 
 void Core::acknowledge_output(SessionId session, const LaunchId& launch, uint64_t bytes) {

@@ -24,6 +24,7 @@
 #include "control/common/on_arena.h"
 #include "control/ledger/ledger.h"
 #include "control/master/event_journal.h"
+#include "control/master/input_relay.h"
 #include "control/master/job_feed.h"
 #include "control/master/result_intake.h"
 #include "control/master/task_inputs.h"
@@ -88,7 +89,7 @@ class Core {
   // well.
   std::optional<Failure> trouble() const;
   // Called once, should nothing be written ever again.
-  void on_broken(std::function<void(const Failure&)> callback);
+  void on_broken(const std::function<void(const Failure&)>& callback);
   // Why this master must not run: the files beside its database cannot be looked at.
   const std::optional<Failure>& start_failure() const { return start_failure_; }
   // Before the end: when the disk takes nothing, whoever waits for it is told so, now and from now
@@ -110,6 +111,10 @@ class Core {
   void remove_session(SessionId session);
   std::shared_ptr<JobFeed> feed(const JobId& job);
   void output(ClusterState& state, SessionId session, const v1::RankOutput& output, Now now);
+  // Bytes for rank 0 of a gang; see v1::WriteInputRequest. Precondition: the job is there.
+  void write_input(const JobId& job, const v1::WriteInputRequest& request,
+                   InputRelay::Answer answer, Now now);
+  void input_taken(const v1::InputTaken& taken);
   bool takes_jobs() const { return !stopping_; }
   // What the tasks of a job that was just submitted are about.
   void add_inputs(const JobId& job, const ArrayJobSpec& array,
@@ -168,6 +173,9 @@ class Core {
   // for output that came before and found the disk full.
   void seal();
   bool write_output();
+  void keep_output(const JobId& job, const v1::Output& piece);
+  // What a task wrote to stderr is kept with its job's output.
+  void keep_said(const TaskEndedMessage& message, const v1::TaskEnded& ended, Now now);
   void acknowledge_output(SessionId session, const LaunchId& launch, uint64_t bytes);
   void seal_events();
   void seal_marks();
@@ -205,6 +213,7 @@ class Core {
   InputReader input_reader_;
   uint64_t last_input_set_;
   ResultIntake results_;
+  InputRelay input_relay_;
   Instant published_at_;
   Instant trimmed_at_;
   const int64_t host_start_;

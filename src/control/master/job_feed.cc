@@ -175,7 +175,9 @@ size_t JobFeed::output_bytes() const {
 
 void JobFeed::trim(size_t max_bytes) {
   while (kept_ > max_bytes && !pieces_.empty()) {
-    kept_ -= pieces_.front().output->data().size() + kPieceOverhead;
+    const v1::Output& oldest = *pieces_.front().output;
+    kept_ -= oldest.data().size() + kPieceOverhead;
+    if (oldest.has_task()) received_.erase(stream_of(oldest));  // all that came of it
     pieces_.pop_front();
   }
   begin_ = pieces_.empty() ? end_ : pieces_.front().begin;

@@ -41,6 +41,9 @@ class JobServiceImpl final : public v1::JobService::CallbackService {
   grpc::ServerUnaryReactor* StopJob(grpc::CallbackServerContext* context,
                                     const v1::StopJobRequest* request,
                                     v1::StopJobReply* reply) override;
+  grpc::ServerUnaryReactor* WriteInput(grpc::CallbackServerContext* context,
+                                       const v1::WriteInputRequest* request,
+                                       v1::WriteInputReply* reply) override;
   grpc::ServerUnaryReactor* ListNodes(grpc::CallbackServerContext* context,
                                       const v1::ListNodesRequest* request,
                                       v1::ListNodesReply* reply) override;

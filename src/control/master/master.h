@@ -33,9 +33,7 @@ class Master {
   ~Master();
 
   // Called once, should the database refuse for good: this master is of no more use then.
-  void on_broken(std::function<void(const Failure&)> callback) {
-    core_.on_broken(std::move(callback));
-  }
+  void on_broken(const std::function<void(const Failure&)>& callback) { core_.on_broken(callback); }
 
   // HOST:PORT with the port that was bound.
   const std::string& address() const { return address_; }

@@ -48,7 +48,8 @@ grpc::ServerWriteReactor<v1::WatchJobEvent>* JobServiceImpl::WatchJob(
       return;
     }
     const Generation attempts = state.status(*id)->generation;
-    if (request.attempt() > attempts) {
+    const bool is_array = state.tasks(*id) != nullptr;  // whose tasks have attempts of their own
+    if (!is_array && request.attempt() > attempts) {
       watcher->refuse(
           {grpc::StatusCode::INVALID_ARGUMENT,
            str_cat("job ", *id, " has had ", attempts, attempts == 1 ? " attempt" : " attempts",
@@ -57,6 +58,14 @@ grpc::ServerWriteReactor<v1::WatchJobEvent>* JobServiceImpl::WatchJob(
     }
     const std::shared_ptr<JobFeed> feed = core_->feed(*id);
     std::set<uint32_t> only_ranks(request.only_ranks().begin(), request.only_ranks().end());
+    for (const uint64_t called : request.only_tasks()) {
+      const Result<TaskIndex> task = state.task_called(*id, called);
+      if (!task) {
+        watcher->refuse(to_status(task.failure()));
+        return;
+      }
+      only_ranks.insert(*task);
+    }
     JobFeed::Cursor cursor = feed->start(request.output(), request.from_start(), request.follow(),
                                          std::move(only_ranks));
     cursor.attempt = request.attempt();

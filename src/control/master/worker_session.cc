@@ -132,6 +132,9 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
       case v1::WorkerMessage::kTasksEnded:
         core_->tasks_ended(state, id_, message.mutable_tasks_ended(), now);
         return;
+      case v1::WorkerMessage::kInputTaken:
+        core_->input_taken(message.input_taken());
+        return;
       case v1::WorkerMessage::kStoreCall:
         if (message.store_call().request().operation() == v1::StoreRequest::SHARDS) {
           state.shard_call(id_, shard_call_from(message.store_call()), now);

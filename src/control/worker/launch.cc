@@ -9,6 +9,7 @@
 
 #include "control/worker/exit_report.h"
 #include "control/worker/host_resources.h"
+#include "control/worker/input_ring.h"
 #include "control/worker/marked_processes.h"
 #include "control/worker/proc_stat.h"
 #include "control/worker/program_check.h"
@@ -92,7 +93,7 @@ void Launch::start() {
 void Launch::start(RankHere& rank) {
   rank.token = make_token();
   read_output_of(rank);
-  try_to_start(rank, kStartTries);
+  timers_.push_back(loop_.in_own_turn([this, &rank] { try_to_start(rank, kStartTries); }));
 }
 
 // What this host has no room for now may start a moment later.
@@ -128,12 +129,17 @@ Result<void> Launch::spawn(RankHere& rank) {
   rank.folder = std::move(*folder);
   const Result<RankCommand> command = command_for(rank);
   if (!command) return command.failure();
+  if (has_input(rank)) {
+    const Result<void> made = InputRing(*rank.folder).create();
+    if (!made) return made.failure();
+  }
   rank.process = std::make_unique<RankProcess>(loop_, *rank.folder, listener_for(rank));
-  return rank.process->start(shim_options(), *command);
+  return rank.process->start(shim_options(rank), *command);
 }
 
-ShimOptions Launch::shim_options() const {
+ShimOptions Launch::shim_options(const RankHere& rank) const {
   ShimOptions options = site_.shim;
+  options.input = has_input(rank);
   options.grace = milliseconds(request_.spec().grace_ms());
   options.terminal = request_.spec().terminal();
   return options;
@@ -159,6 +165,30 @@ void Launch::adopt(RankHere& rank) {
   rank.process = std::make_unique<RankProcess>(loop_, *rank.folder, listener_for(rank));
   const v1::JobSpec& spec = request_.spec();
   rank.process->adopt(spec.command().empty() ? "" : spec.command(0), spec.working_directory());
+  // A worker that was killed may have written it and not said so.
+  if (has_input(rank)) rank.process->input_given();
+}
+
+std::optional<v1::InputTaken> Launch::give_input(const v1::RankInput& input) {
+  const auto rank = std::find_if(ranks_.begin(), ranks_.end(),
+                                 [this](const RankHere& here) { return has_input(here); });
+  if (rank == ranks_.end()) return std::nullopt;
+  v1::InputTaken taken;
+  taken.set_job_id(id_.job);
+  taken.set_generation(id_.generation);
+  taken.set_life(id_.life);
+  taken.set_closed(rank->end.has_value());
+  if (rank->end || !rank->folder || !rank->process) return taken;
+  const InputRing ring(*rank->folder);
+  const Result<void> given = ring.give(input.offset(), input.data(), input.end());
+  if (!given) {
+    log(LogLevel::kWarning, "worker", "job ", id_.job,
+        " rank 0: its input waits: ", given.failure().message);
+  }
+  taken.set_taken(ring.given());
+  taken.set_closed(ring.closed());
+  rank->process->input_given();
+  return taken;
 }
 
 void Launch::read_output_of(const RankHere& rank) {

@@ -87,6 +87,9 @@ class Launch {
   // See RankFolder::call_id().
   uint64_t call_id(Rank rank, uint64_t number, uint64_t fresh) const;
 
+  // Gives rank 0 of its stdin what is new, and says how much it has now. nullopt: it is not here.
+  std::optional<v1::InputTaken> give_input(const v1::RankInput& input);
+
   // How the process of a rank stands now; the rank's own answer to a report will ask for its stack.
   // nullopt: it does not run here.
   std::optional<v1::RankEvent> look_at(Rank rank);
@@ -130,7 +133,8 @@ class Launch {
   RankPlace place_of(const RankHere& rank) const;
   Result<RankCommand> command_for(const RankHere& rank) const;
   RankProcess::Listener listener_for(RankHere& rank);
-  ShimOptions shim_options() const;
+  ShimOptions shim_options(const RankHere& rank) const;
+  bool has_input(const RankHere& rank) const { return rank.rank == 0 && request_.spec().input(); }
   void look_for_witness(RankHere& rank, const RankEnd& end);
   void rank_ended(RankHere& rank, const RankEnd& end);
   void command_all(void (RankProcess::*command)());

@@ -110,6 +110,10 @@ bool RankFolder::refresh() const {
   ledger_->stopped_by_command = fresh.stopped_by_command;
   ledger_->process_state = fresh.process_state;
   std::copy(std::begin(fresh.ended_too), std::end(fresh.ended_too), ledger_->ended_too);
+  // Neither goes back, whatever the rank writes here.
+  std::atomic<uint64_t>& taken = ledger_->input.taken;
+  taken = std::clamp<uint64_t>(fresh.input.taken, taken, std::max(taken, ledger_->input.given));
+  if (fresh.input.closed) ledger_->input.closed = true;
   for (int i = 0; i < RankLedger::kStreams; ++i) {
     // A stream never becomes shorter, whatever its rank writes here.
     std::atomic<uint64_t>& end = ledger_->streams[i].end;
@@ -134,6 +138,13 @@ void RankFolder::set_orders(const RankLedger::Orders& orders) const {
 void RankFolder::set_acknowledged(int stream, uint64_t offset) const {
   ledger_->streams[stream].acknowledged = offset;
   write(ledger_->streams[stream].acknowledged);
+}
+
+void RankFolder::set_input(uint64_t given, bool ended) const {
+  ledger_->input.given = given;
+  write(ledger_->input.given);
+  ledger_->input.ended = ended;
+  write(ledger_->input.ended);
 }
 
 std::string RankFolder::token() const {

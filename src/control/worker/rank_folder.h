@@ -44,6 +44,7 @@ class RankFolder {
   // that comes after this one does not know it.
   void set_orders(const RankLedger::Orders& orders) const;
   void set_acknowledged(int stream, uint64_t offset) const;
+  void set_input(uint64_t given, bool ended) const;
 
   // A pidfd of the shim that the ledger names; an invalid one when that process is gone, even if
   // its pid is another's by now. Errors: kExhausted and others (that cannot be told now).

@@ -78,11 +78,24 @@ struct RankLedger {
     int64_t grace_ms;           // from the SIGTERM that follows to SIGKILL
     uint64_t descriptor_limit;  // the rank's soft limit of open files; 0: the shim's own
     bool terminal;              // stdout and stderr are pseudo terminals instead of pipes
+    bool input;                 // stdin is what comes through the file kInputName, else /dev/null
   };
   Orders orders;
 
   // The shim, before kEnded: which processes it had to end besides the first one, for people.
   char ended_too[512];
+
+  // The rank's stdin, with orders.input. Byte n of it lies at n % kInputBytes of the file
+  // kInputName from when the worker has it until the rank's pipe has it.
+  struct Input {
+    std::atomic<uint64_t> given;  // the worker: so many bytes have been written there
+    std::atomic<bool> ended;      // the worker: and nothing comes after them
+    std::atomic<uint64_t> taken;  // the shim: so many are in the pipe
+    std::atomic<bool> closed;     // the shim: nobody reads it any more
+  };
+  static constexpr const char* kInputName = "stdin";
+  static constexpr uint64_t kInputBytes = uint64_t{256} << 10;
+  Input input;
 
   bool has_farewell() const {
     const RankPhase now = phase.load(std::memory_order_acquire);

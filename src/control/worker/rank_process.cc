@@ -92,7 +92,7 @@ RankProcess::~RankProcess() {
 Result<void> RankProcess::start(const ShimOptions& shim, const RankCommand& command) {
   LONGHAUL_CHECK(!command.argv.empty());
   folder_.set_orders(
-      {shim.linger.count(), shim.grace.count(), shim.descriptor_limit, shim.terminal});
+      {shim.linger.count(), shim.grace.count(), shim.descriptor_limit, shim.terminal, shim.input});
   kill_patience_ = shim.kill_patience;
   program_ = command.program;
   directory_ = command.directory;
@@ -205,6 +205,12 @@ void RankProcess::send(ShimCommand command) {
   const bool sent =
       control_.valid() && ::send(control_.get(), &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
   if (!sent && command == ShimCommand::kKill) kill_shim();
+}
+
+// One that is not taken is not missed: the socket is full of others, or the shim is gone.
+void RankProcess::input_given() {
+  const char byte = static_cast<char>(ShimCommand::kInput);
+  if (control_.valid()) (void)!::send(control_.get(), &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 // The kernel kills the rank with it; shim_ended() ends the rest.

@@ -38,6 +38,7 @@ struct ShimOptions {
   milliseconds grace{5'000};
   uint64_t descriptor_limit = 0;  // the rank's soft limit of open files; 0: this process's own
   bool terminal = false;          // its stdout and stderr are pseudo terminals
+  bool input = false;             // its stdin is what an InputRing gives it
   // How long a shim may take to kill everything before it is ended itself; it gives up after ten
   // seconds.
   milliseconds kill_patience{12'000};
@@ -85,6 +86,8 @@ class RankProcess {
 
   // SIGTERM; what does not end is left alone until kill().
   void terminate() { send(ShimCommand::kTerminate); }
+  // Its InputRing has something new.
+  void input_given();
   // Ends everything. A shim that does not do it in time, whatever keeps it, is ended itself.
   void kill();
 

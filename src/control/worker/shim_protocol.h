@@ -23,6 +23,7 @@ constexpr const char* kShimSocketName = "control";
 enum class ShimCommand : char {
   kTerminate = 'T',  // SIGTERM to the rank's process group
   kKill = 'K',       // SIGKILL to every descendant
+  kInput = 'I',      // there is more of the rank's stdin, or its end
 };
 
 constexpr char kShimLook = 'L';

@@ -43,6 +43,13 @@ void replace_all(std::string& text, const std::string& what, const std::string& 
   }
 }
 
+// `end`: how much it wrote to stderr in all; `tail`: the last of that.
+void add_said(const std::string& tail, uint64_t end, v1::TaskEnded* ended) {
+  if (tail.empty()) return;
+  ended->set_said(compress(tail));
+  ended->set_said_before(end - std::min<uint64_t>(end, tail.size()));
+}
+
 }  // namespace
 
 TaskRunner::TaskRunner(EventLoop& loop, TaskSite site, Send send, std::function<void()> progressed)
@@ -79,6 +86,7 @@ void TaskRunner::grant(const v1::GrantTasks& grant) {
     if (batch.tasks().empty()) continue;
     const LeaseEpoch id = batch.tasks(0).lease().epoch();
     const std::vector<int> gpus(batch.gpus().begin(), batch.gpus().end());
+    const bool has_begun = batches_.contains(id);
     for (const v1::TaskGrant& task : batch.tasks()) {
       const LeaseEpoch epoch = task.lease().epoch();
       const bool fresh =
@@ -86,12 +94,18 @@ void TaskRunner::grant(const v1::GrantTasks& grant) {
               .second;
       if (fresh) batches_[id].push_back(epoch);
     }
-    next_of(id);
+    if (!has_begun) next_of(id);
   }
 }
 
-// Starts the next task of a batch that can be started.
 void TaskRunner::next_of(LeaseEpoch batch) {
+  loop_.in_own_turn([this, alive = alive_, batch] {
+    if (*alive) start_next_of(batch);
+  });
+}
+
+// Starts the next task of a batch that can be started.
+void TaskRunner::start_next_of(LeaseEpoch batch) {
   const auto waiting = batches_.find(batch);
   if (waiting == batches_.end() || paused_) return;
   while (!waiting->second.empty()) {
@@ -176,6 +190,7 @@ void TaskRunner::warm_ended(LeaseEpoch epoch, const WarmEnd& end) {
   ended.set_life(task.job->launch.life);
   *ended.mutable_lease() = task.lease;
   *ended.mutable_exit() = exit_report(end.end, end.said, "", "");
+  add_said(end.said, end.said.size(), &ended);
   const auto ran = SystemClock().now() - task.given_at;
   ended.set_ran_ms(static_cast<uint64_t>(std::chrono::duration_cast<milliseconds>(ran).count()));
   if (end.answer) {
@@ -273,7 +288,10 @@ bool TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
   std::optional<RankFolder> folder;
   if (const auto running = running_.find(epoch); running != running_.end()) {
     const RankFolder& ran_in = running->second->folder;
-    *ended.mutable_exit() = exit_report(end, SpoolReader(ran_in, kStderr).tail(), "", "");
+    SpoolReader said(ran_in, kStderr);
+    const std::string tail = said.tail();
+    *ended.mutable_exit() = exit_report(end, tail, "", "");
+    add_said(tail, said.end(), &ended);
     const auto ran_for = SystemClock().now() - running->second->started_at;
     ended.set_ran_ms(
         static_cast<uint64_t>(std::chrono::duration_cast<milliseconds>(ran_for).count()));

@@ -99,6 +99,7 @@ class TaskRunner {
   };
 
   void next_of(LeaseEpoch batch);
+  void start_next_of(LeaseEpoch batch);
   Result<void> start(LeaseEpoch epoch, Task& task);
   Result<void> start_warm(LeaseEpoch epoch, Task& task);
   void warm_ended(LeaseEpoch epoch, const WarmEnd& end);

@@ -113,6 +113,7 @@ void WarmPool::answered(uint64_t id, std::string answer) {
   if (slot == slots_.end() || !slot->second.task) return;
   WarmEnd end;
   end.answer = std::move(answer) + "\n";
+  end.said = slot->second.process->said();
   finish(slot->second, end);
   // The next task may have taken it already.
   const auto still = slots_.find(id);

@@ -30,7 +30,7 @@ struct WarmEnd {
   std::optional<std::string> answer;  // with its line end; absent: there is none
   RankEnd end;                        // how the process ended, where there is none
   std::string refused;                // instead of `end`: what it did against the rules
-  std::string said;                   // the end of its stderr
+  std::string said;                   // the end of its stderr while it was on this task
   pid_t pid = 0;
 };
 

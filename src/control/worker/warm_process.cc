@@ -87,6 +87,8 @@ Result<void> WarmProcess::give(const std::string& input) {
   const ssize_t written = ::write(inputs_.get(), line.data(), line.size());
   if (written == static_cast<ssize_t>(line.size())) {
     asked_ = true;
+    // What it said when it started is part of its first task.
+    if (offset_ > 0) said_before_ = SpoolReader(folder_, 1).end();
     return {};
   }
   if (written > 0) break_off("its input was longer than a pipe holds");
@@ -116,6 +118,14 @@ void WarmProcess::look() {
   line_.pop_back();
   asked_ = false;
   listener_.answered(std::exchange(line_, {}));
+}
+
+std::string WarmProcess::said() const {
+  SpoolReader said(folder_, 1);
+  std::string tail = said.tail();
+  const uint64_t wanted = said.end() - std::min(said.end(), said_before_);
+  if (wanted < tail.size()) tail.erase(0, tail.size() - wanted);
+  return tail;
 }
 
 bool WarmProcess::has_unread_input() const {

@@ -45,8 +45,9 @@ class WarmProcess {
   void close_input() { inputs_.reset(); }
   void terminate() { process_->terminate(); }
   void kill() { process_->kill(); }
-  // The end of what it wrote to stderr.
-  std::string said() const { return SpoolReader(folder_, 1).tail(); }
+  // The end of what it wrote to stderr since it was given its last input (of all, before the
+  // first).
+  std::string said() const;
   pid_t pid() const { return static_cast<pid_t>(folder_.ledger().rank_pid); }
 
  private:
@@ -61,6 +62,7 @@ class WarmProcess {
   Listener listener_;
   SpoolReader output_;
   uint64_t offset_ = 0;
+  uint64_t said_before_ = 0;  // bytes of stderr that are of earlier inputs
   std::string line_;
   bool asked_ = false;
   std::string broken_;

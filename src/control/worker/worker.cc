@@ -102,6 +102,7 @@ class Worker::Impl final : public AgentBackend {
   void launch(v1::Launch request);
   void stop_ranks(const v1::StopRanks& request);
   void look_at_rank(const v1::LookAtRank& request);
+  void give_input(const v1::RankInput& input);
 
   Launch::Listener launch_listener(const LaunchId& id);
   Launch* find_launch(const LaunchId& id) const;
@@ -432,6 +433,8 @@ void Worker::Impl::on_message(v1::MasterMessage message) {
       return stop_ranks(message.stop_ranks());
     case v1::MasterMessage::kLookAtRank:
       return look_at_rank(message.look_at_rank());
+    case v1::MasterMessage::kRankInput:
+      return give_input(message.rank_input());
     case v1::MasterMessage::kGrantTasks:
       tasks_->answered(message.grant_tasks().answers());
       tasks_->grant(message.grant_tasks());
@@ -456,6 +459,17 @@ void Worker::Impl::look_at_rank(const v1::LookAtRank& request) {
   Launch* launch = find_launch(launch_id_of(request));
   if (launch == nullptr) return;
   if (const auto event = launch->look_at(static_cast<Rank>(request.rank()))) send_event(*event);
+}
+
+// Answered at once, whatever was taken: whoever gives it asks again.
+void Worker::Impl::give_input(const v1::RankInput& input) {
+  Launch* launch = find_launch(launch_id_of(input));
+  if (launch == nullptr) return;
+  std::optional<v1::InputTaken> taken = launch->give_input(input);
+  if (!taken) return;
+  v1::WorkerMessage message;
+  *message.mutable_input_taken() = std::move(*taken);
+  link_->send(std::move(message));
 }
 
 void Worker::Impl::on_lost() {

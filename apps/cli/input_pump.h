@@ -1,0 +1,46 @@
+// Sends this process's standard input to rank 0 of a job (`longhaul run --stdin`), as fast as the
+// rank reads it.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "longhaul/base/mutex.h"
+#include "longhaul/base/result.h"
+#include "longhaul/base/thread.h"
+#include "longhaul/base/unique_fd.h"
+#include "longhaul/control/job_client.h"
+#include "longhaul/membership/ids.h"
+
+namespace longhaul::cli {
+
+class InputPump {
+ public:
+  // Reads `input` on a thread of its own until its end, or until the job takes no more. A job whose
+  // input cannot be read, or sent, is stopped: it must not take a part of it for all.
+  InputPump(const std::string& master, JobId job, int input);
+  // Lets go of both, wherever it is.
+  ~InputPump();
+  InputPump(const InputPump&) = delete;
+  InputPump& operator=(const InputPump&) = delete;
+
+  // Why the job was stopped; nullopt: all is well.
+  std::optional<Failure> failure() const;
+
+ private:
+  void run();
+  Result<void> pump();
+  // False: it is to stop.
+  bool wait_for_input() const;
+  bool pause(milliseconds length) const;
+
+  JobClient client_;
+  const JobId job_;
+  const int input_;
+  UniqueFd stop_;
+  mutable Mutex mutex_;
+  std::optional<Failure> failure_ LONGHAUL_GUARDED_BY(mutex_);
+  Thread thread_;  // last: it starts when all else is there
+};
+
+}  // namespace longhaul::cli

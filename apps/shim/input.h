@@ -1,0 +1,44 @@
+// The rank's stdin: from the ring that the worker fills (control/worker/input_ring.h) into the pipe
+// that the rank reads, as fast as the rank reads it.
+#pragma once
+
+#include <cstdint>
+
+#include "control/worker/rank_ledger.h"
+
+namespace longhaul {
+
+class Input {
+ public:
+  // `wanted` false: the rank's stdin is this process's own, /dev/null.
+  Input(int folder_fd, RankLedger::Input& ledger, bool wanted);
+  Input(const Input&) = delete;
+  Input& operator=(const Input&) = delete;
+
+  // Of what was wanted something could not be had: the rank must not run without its stdin.
+  bool broken() const { return broken_; }
+  // For the rank; -1: none.
+  int read_end() const { return read_end_; }
+  // The rank has it now: that nobody reads any more shows when nobody holds it.
+  void close_read_end();
+
+  // The end that is written to; -1 once all is over.
+  int write_end() const { return write_end_; }
+  // What poll() is to wait for there: room, when there is something to write.
+  short poll_events() const;
+  // Writes what there is and has room. True: the worker has room for more, or is to know that
+  // nobody reads.
+  bool move();
+
+ private:
+  void close_write_end();
+  bool waiting() const;
+
+  RankLedger::Input& ledger_;
+  int ring_ = -1;
+  int read_end_ = -1;
+  int write_end_ = -1;
+  bool broken_ = false;
+};
+
+}  // namespace longhaul
