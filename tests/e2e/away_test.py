@@ -86,6 +86,14 @@ class Scene(contextlib.ExitStack):
         self.follow("events", "events", "-f", "gang")
         until(lambda: "line 5\n" in self.commands["logs"].out() and "started" in self.commands["events"].out(), "all follow")
         until(lambda: self.commands["results"].out() == "result 0\nresult 1\n", "results come out row by row, also into a file")
+        until(lambda: self.has_heard("wait"), "wait, which says nothing, has been answered")
+
+    def has_heard(self, name):
+        """More than the greeting of HTTP/2 has come on its connection."""
+        pid = self.commands[name].process.pid
+        table = self.away.start(["ss", "-HtOinp"], stdout=subprocess.PIPE, text=True).communicate(timeout=LIMIT)[0]
+        own = [line for line in table.splitlines() if f"pid={pid}," in line]
+        return any(int(number) > 200 for line in own for number in re.findall(r"bytes_received:(\d+)", line))
 
     def start_master(self):
         port_file = self.folder / "port"
