@@ -9,17 +9,21 @@
 #include <fstream>
 
 #include "control/worker/event_loop.h"
+#include "control/worker/folder_remover.h"
 #include "control/worker/host_facts.h"
 #include "control/worker/program_check.h"
 #include "control/worker/rank_environment.h"
 #include "control/worker/slot_budget.h"
 #include "control/worker/state_folder.h"
 #include "control/worker/store_relay.h"
+#include "longhaul/base/strings.h"
 #include "longhaul/base/thread.h"
 #include "tests/support/temp_dir.h"
 
 namespace longhaul {
 namespace {
+
+namespace fs = std::filesystem;
 
 std::string write_file(const testing::TempDir& folder, const std::string& name, mode_t mode) {
   const std::string path = folder.file(name);
@@ -261,6 +265,40 @@ TEST(StateFolder, AWorkerThatComesAfterAKilledOneFindsItsPlace) {
 TEST(FreePort, IsOneEvenWhenTheAddressIsNotThisHosts) {
   EXPECT_GT(*free_port("127.0.0.1"), 0);
   EXPECT_GT(*free_port("203.0.113.7"), 0);
+}
+
+void fill(const std::string& folder, int files) {
+  fs::create_directories(folder + "/deep");
+  for (int file = 0; file < files; ++file) std::ofstream(str_cat(folder, "/deep/", file)) << file;
+}
+
+TEST(FolderRemover, FreesTheNameAtOnceAndLeavesNothing) {
+  const testing::TempDir folder;
+  const std::string trash = folder.file("trash");
+  {
+    FolderRemover remover(trash);
+    for (int round = 0; round < 3; ++round) {
+      fill(folder.file("rank"), 2000);
+      remover.remove(folder.file("rank"));
+      EXPECT_FALSE(fs::exists(folder.file("rank")));
+    }
+    remover.remove(folder.file("nothing"));
+  }
+  EXPECT_TRUE(fs::is_empty(folder.file(".")));
+}
+
+TEST(FolderRemover, RemovesWhatAKilledOneLeftAndWhatItCannotMove) {
+  const testing::TempDir folder;
+  fill(folder.file("trash/of-another"), 10);
+  {
+    const FolderRemover remover(folder.file("trash"));
+  }
+  EXPECT_FALSE(fs::exists(folder.file("trash")));
+  std::ofstream(folder.file("trash")) << "a file in its place";
+  fill(folder.file("rank"), 10);
+  FolderRemover remover(folder.file("trash"));
+  remover.remove(folder.file("rank"));
+  EXPECT_FALSE(fs::exists(folder.file("rank")));
 }
 
 TEST(EventLoop, RunsTasksTimersAndDescriptorsOnOneThread) {

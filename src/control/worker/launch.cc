@@ -75,7 +75,7 @@ Launch::~Launch() {
   loop_.cancel(kill_timer_);
   loop_.cancel(output_timer_);
   ranks_.clear();
-  record_.remove();
+  site_.remover->remove(record_.folder());
 }
 
 void Launch::start() {
@@ -118,7 +118,7 @@ void Launch::try_to_start(RankHere& rank, int tries_left) {
   output_.replace(stderr_of(rank), SpoolReader());
   rank.process.reset();
   rank.folder.reset();
-  record_.remove_rank(rank.local_rank);
+  site_.remover->remove(record_.rank_folder(rank.local_rank));
   timers_.push_back(
       loop_.after(kTryAgain, [this, &rank, tries_left] { try_to_start(rank, tries_left - 1); }));
 }
@@ -155,7 +155,7 @@ void Launch::adopt(RankHere& rank) {
   const bool begun = folder && folder->ledger().phase != RankPhase::kCreated;
   if (!begun) {
     // A shim that is only about to open its ledger finds none; one that just has is killed.
-    record_.remove_rank(rank.local_rank);
+    site_.remover->remove(record_.rank_folder(rank.local_rank));
     if (folder) kill_marked_processes(folder->mark());
     return start(rank);
   }

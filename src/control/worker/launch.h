@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "control/worker/event_loop.h"
+#include "control/worker/folder_remover.h"
 #include "control/worker/launch_record.h"
 #include "control/worker/oom_watch.h"
 #include "control/worker/output_flow.h"
@@ -33,7 +34,8 @@ struct LaunchSite {
   std::string spool_folder;
   int cores = 1;
   std::vector<std::string> gpus;  // how CUDA calls them
-  OomWatch* oom_watch = nullptr;  // outlives all launches
+  OomWatch* oom_watch = nullptr;  // this and the next outlive all launches
+  FolderRemover* remover = nullptr;
 };
 
 class Launch {

@@ -88,11 +88,6 @@ std::vector<v1::RankEvent> LaunchRecord::events() const {
   return events;
 }
 
-void LaunchRecord::remove_rank(int local_rank) const {
-  std::error_code ignored;
-  fs::remove_all(rank_folder(local_rank), ignored);
-}
-
 void LaunchRecord::remove() const {
   std::error_code ignored;
   fs::remove_all(folder_, ignored);

@@ -40,7 +40,6 @@ class LaunchRecord {
   void add_event(const v1::RankEvent& event) const;
   std::vector<v1::RankEvent> events() const;
 
-  void remove_rank(int local_rank) const;
   void remove() const;
 
  private:

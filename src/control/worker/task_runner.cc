@@ -60,8 +60,7 @@ TaskRunner::TaskRunner(EventLoop& loop, TaskSite site, Send send, std::function<
       warm_(
           loop, [this](LeaseEpoch epoch, const WarmEnd& end) { warm_ended(epoch, end); },
           [this] { progressed_(); }) {
-  std::error_code ignored;
-  fs::remove_all(site_.folder, ignored);
+  site_.remover->remove(site_.folder);
 }
 
 TaskRunner::~TaskRunner() {
@@ -71,8 +70,7 @@ TaskRunner::~TaskRunner() {
   running_.clear();
   uploader_.reset();
   uploading_.clear();
-  std::error_code ignored;
-  fs::remove_all(site_.folder, ignored);
+  site_.remover->remove(site_.folder);
 }
 
 std::string TaskRunner::folder_of(LeaseEpoch epoch) const {
@@ -132,8 +130,7 @@ void TaskRunner::hold_back(LeaseEpoch epoch, const std::string& why) {
         tasks_.at(epoch).lease.task(), ": cannot be started now, held back: ", why);
   }
   running_.erase(epoch);
-  std::error_code ignored;
-  fs::remove_all(folder_of(epoch), ignored);
+  site_.remover->remove(folder_of(epoch));
   batches_[batch].push_front(epoch);
   loop_.after(kTryAgain, [this, alive = alive_, batch] {
     if (*alive) next_of(batch);
@@ -171,6 +168,7 @@ Result<void> TaskRunner::start(LeaseEpoch epoch, Task& task) {
 Result<void> TaskRunner::start_warm(LeaseEpoch epoch, Task& task) {
   WarmOptions options;
   options.folder = site_.folder;
+  options.remover = site_.remover;
   options.shim.program = site_.shim;
   options.shim.descriptor_limit = site_.descriptor_limit;
   options.shim.grace = milliseconds(task.job->spec.grace_ms());
@@ -310,8 +308,7 @@ bool TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
   if (result == Added::kToStore) {
     store_result(epoch, std::move(*folder), std::move(ended));
   } else {
-    std::error_code ignored;
-    fs::remove_all(folder_of(epoch), ignored);
+    site_.remover->remove(folder_of(epoch));
     tell(epoch, std::move(ended));
   }
   return true;
@@ -372,8 +369,7 @@ void TaskRunner::result_stored(LeaseEpoch epoch, const Result<ResultUploader::St
   } else {
     ended.set_refused(stored.failure().message);
   }
-  std::error_code ignored;
-  fs::remove_all(folder_of(epoch), ignored);
+  site_.remover->remove(folder_of(epoch));
   tell(epoch, std::move(ended));
 }
 

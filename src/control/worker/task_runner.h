@@ -33,10 +33,11 @@ struct TaskSite {
   std::string shim;    // path of longhaul-shim
   int cores = 1;
   int slots = 1;
-  std::vector<std::string> gpus;  // how CUDA calls them
-  std::string master;             // HOST:PORT, where large results go
-  OomWatch* oom_watch = nullptr;  // outlives the runner
-  uint64_t descriptor_limit = 0;  // the tasks' soft limit of open files; 0: this process's own
+  std::vector<std::string> gpus;     // how CUDA calls them
+  std::string master;                // HOST:PORT, where large results go
+  OomWatch* oom_watch = nullptr;     // outlives the runner
+  uint64_t descriptor_limit = 0;     // the tasks' soft limit of open files; 0: this process's own
+  FolderRemover* remover = nullptr;  // outlives the runner
 };
 
 class TaskRunner {

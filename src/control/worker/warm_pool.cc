@@ -64,9 +64,9 @@ Result<uint64_t> WarmPool::find_or_start(const WarmKey& key, LeaseEpoch task,
   listener.ended = [this, id](const RankEnd& end, const std::string& broken) {
     post([this, id, end, broken] { ended(id, end, broken); });
   };
-  Result<std::unique_ptr<WarmProcess>> process =
-      WarmProcess::start(loop_, str_cat(options.folder, "/warm-", task), make_token(), options.shim,
-                         std::move(*made), options.longest, std::move(listener));
+  Result<std::unique_ptr<WarmProcess>> process = WarmProcess::start(
+      loop_, *options.remover, str_cat(options.folder, "/warm-", task), make_token(), options.shim,
+      std::move(*made), options.longest, std::move(listener));
   if (!process) return process.failure();
   slots_[id] = Slot{key, std::move(*process), std::nullopt, 0, false};
   return id;

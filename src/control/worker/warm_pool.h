@@ -36,6 +36,7 @@ struct WarmEnd {
 
 struct WarmOptions {
   std::string folder;
+  FolderRemover* remover = nullptr;  // outlives the pool
   ShimOptions shim;
   uint64_t longest = 0;  // bytes of an answer
 };

@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <utility>
 
 #include "longhaul/base/strings.h"
@@ -36,8 +35,10 @@ RankCommand with_stdin(RankCommand command, const std::string& pipe) {
 
 }  // namespace
 
-WarmProcess::WarmProcess(RankFolder folder, UniqueFd inputs, uint64_t longest, Listener listener)
-    : folder_(std::move(folder)),
+WarmProcess::WarmProcess(FolderRemover& remover, RankFolder folder, UniqueFd inputs,
+                         uint64_t longest, Listener listener)
+    : remover_(remover),
+      folder_(std::move(folder)),
       inputs_(std::move(inputs)),
       longest_(longest),
       listener_(std::move(listener)),
@@ -45,15 +46,12 @@ WarmProcess::WarmProcess(RankFolder folder, UniqueFd inputs, uint64_t longest, L
 
 WarmProcess::~WarmProcess() {
   process_.reset();
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_.path(), ignored);
+  remover_.remove(folder_.path());
 }
 
-Result<std::unique_ptr<WarmProcess>> WarmProcess::start(EventLoop& loop, const std::string& folder,
-                                                        const std::string& token,
-                                                        const ShimOptions& shim,
-                                                        RankCommand command, uint64_t longest,
-                                                        Listener listener) {
+Result<std::unique_ptr<WarmProcess>> WarmProcess::start(
+    EventLoop& loop, FolderRemover& remover, const std::string& folder, const std::string& token,
+    const ShimOptions& shim, RankCommand command, uint64_t longest, Listener listener) {
   Result<RankFolder> made = RankFolder::create(folder, token);
   if (!made) return made.failure();
   const std::string pipe = folder + "/inputs";
@@ -63,7 +61,7 @@ Result<std::unique_ptr<WarmProcess>> WarmProcess::start(EventLoop& loop, const s
   ::fcntl(inputs.get(), F_SETPIPE_SZ, kPipeBytes);  // as much as it gets
   command.env.push_back(made->mark());
   std::unique_ptr<WarmProcess> warm(
-      new WarmProcess(std::move(*made), std::move(inputs), longest, std::move(listener)));
+      new WarmProcess(remover, std::move(*made), std::move(inputs), longest, std::move(listener)));
   RankProcess::Listener heard;
   heard.started = [](int64_t) {};
   heard.output = [self = warm.get()] { self->look(); };

@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 
+#include "control/worker/folder_remover.h"
 #include "control/worker/rank_process.h"
 #include "control/worker/spool_reader.h"
 
@@ -27,9 +28,10 @@ class WarmProcess {
     std::function<void(const RankEnd& end, const std::string& broken)> ended;
   };
 
-  // Starts it in `folder`, which is made. `longest`: bytes of an answer. Errors: as
-  // RankProcess::start().
-  static Result<std::unique_ptr<WarmProcess>> start(EventLoop& loop, const std::string& folder,
+  // Starts it in `folder`, which is made, and in the end removed. `longest`: bytes of an answer.
+  // Errors: as RankProcess::start().
+  static Result<std::unique_ptr<WarmProcess>> start(EventLoop& loop, FolderRemover& remover,
+                                                    const std::string& folder,
                                                     const std::string& token,
                                                     const ShimOptions& shim, RankCommand command,
                                                     uint64_t longest, Listener listener);
@@ -51,11 +53,13 @@ class WarmProcess {
   pid_t pid() const { return static_cast<pid_t>(folder_.ledger().rank_pid); }
 
  private:
-  WarmProcess(RankFolder folder, UniqueFd inputs, uint64_t longest, Listener listener);
+  WarmProcess(FolderRemover& remover, RankFolder folder, UniqueFd inputs, uint64_t longest,
+              Listener listener);
   void look();
   void break_off(const std::string& why);
   bool has_unread_input() const;
 
+  FolderRemover& remover_;
   RankFolder folder_;
   UniqueFd inputs_;  // open for reading too, so that writing never meets a pipe without a reader
   const uint64_t longest_;

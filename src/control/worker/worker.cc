@@ -124,6 +124,7 @@ class Worker::Impl final : public AgentBackend {
   std::string incarnation_;
   const std::shared_ptr<EventLoop> loop_;
   OomWatch oom_watch_;
+  std::optional<FolderRemover> remover_;  // while it runs
   LaunchSite site_;
   int slots_ = 1;
   uint64_t memory_bytes_ = 0;
@@ -159,8 +160,9 @@ Result<void> Worker::Impl::run() {
   link_ = std::make_unique<MasterLink>(loop_, settings_.master, settings_.master_timeout,
                                        link_listener());
   task_folder_ = folder->path() + "/tasks";
-  std::error_code ignored;
-  std::filesystem::remove_all(task_folder_, ignored);
+  remover_.emplace(folder->path() + "/trash");
+  site_.remover = &*remover_;
+  remover_->remove(task_folder_);
   tasks_ = make_task_runner();
   AgentServer agent(*loop_, *this);
   Result<void> listening = agent.listen(folder->socket());
@@ -174,8 +176,10 @@ Result<void> Worker::Impl::run() {
   relay_.reset();
   tasks_.reset();
   earlier_tasks_.clear();
+  std::error_code ignored;
   std::filesystem::remove(task_folder_, ignored);
   launches_.clear();
+  remover_.reset();
   return outcome_;
 }
 
@@ -213,7 +217,8 @@ std::unique_ptr<TaskRunner> Worker::Impl::make_task_runner() {
   return std::make_unique<TaskRunner>(
       *loop_,
       TaskSite{str_cat(task_folder_, "/", std::hex, life_), site_.shim.program, site_.cores, slots_,
-               site_.gpus, settings_.master, &oom_watch_, site_.shim.descriptor_limit},
+               site_.gpus, settings_.master, &oom_watch_, site_.shim.descriptor_limit,
+               site_.remover},
       [this, life = life_](v1::WorkerMessage message) {
         if (life == life_) link_->send(std::move(message));
       },
