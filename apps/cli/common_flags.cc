@@ -60,7 +60,7 @@ void add_placement_flags(CLI::App& command, JobRequest* request, const std::stri
                   request->gpus_per_rank,
                   "GPUs of each " + noun + ", which sees no others (default 0: it sees all)")
       ->type_name("N")
-      ->check(CLI::Range(0, 1024));
+      ->check(number_between(0, 1024));
   add_bytes_flag(command,
                  "--mem-per-" + noun + (noun == "rank" ? ",--mem-per-task" : ",--mem-per-rank"),
                  &request->memory_per_rank,
@@ -69,7 +69,7 @@ void add_placement_flags(CLI::App& command, JobRequest* request, const std::stri
       .add_option("--priority", request->priority,
                   "jobs of higher priority go first, equal ones in order of submission (default 0)")
       ->type_name("N")
-      ->check(CLI::Range(-1'000'000, 1'000'000));
+      ->check(number_between(-1'000'000, 1'000'000));
   command.add_flag("--pty", request->terminal,
                    "stdout and stderr of each " + noun +
                        " are terminals: programs that would fill a buffer first show every line");

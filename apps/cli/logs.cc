@@ -2,6 +2,7 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/follow.h"
+#include "apps/common/flags.h"
 
 namespace longhaul::cli {
 namespace {
@@ -52,14 +53,14 @@ void add_logs(CLI::App& app, Action* action) {
                    "only this rank; may be repeated (default: all)")
       ->type_name("R")
       ->allow_extra_args(false)
-      ->check(CLI::NonNegativeNumber);
+      ->check(number_from(0));
   command
       ->add_option("--task", flags->options.watch.only_tasks,
                    "of an array, only the stderr of this task, named as `results` does; may be "
                    "repeated (default: all)")
       ->type_name("N")
       ->allow_extra_args(false)
-      ->check(CLI::NonNegativeNumber)
+      ->check(number_from(uint64_t{0}))
       ->excludes("--rank");
   command
       ->add_option(
@@ -67,7 +68,7 @@ void add_logs(CLI::App& app, Action* action) {
           "only this attempt: 1 is the first, each restart is the next; of a task, its own "
           "attempts (default: all)")
       ->type_name("N")
-      ->check(CLI::Range(uint64_t{1}, uint64_t{1'000'000'000}));
+      ->check(number_between(uint64_t{1}, uint64_t{1'000'000'000}));
   add_since_flag(*command, &flags->options.watch.since_unix_ms,
                  "only lines that the master had in full since then (default: all)");
   command->add_flag("-f,--follow", flags->options.watch.follow, "go on until the job has ended");

@@ -5,6 +5,7 @@
 #include "apps/cli/follow.h"
 #include "apps/cli/json_text.h"
 #include "apps/cli/retry_request.h"
+#include "apps/common/flags.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {
@@ -20,7 +21,7 @@ struct MapFlags {
   bool detach = false;
 };
 
-constexpr const char* kFooter =
+constexpr const char* kMapFooter =
     "longhaul map [OPTIONS] [--] PROGRAM [ARGUMENTS]\n"
     "Runs PROGRAM once for each task, wherever there is a free slot. `{}` in its arguments becomes "
     "the\n"
@@ -167,19 +168,19 @@ void add_map(CLI::App& app, Action* action,
   }
   command->add_option("--batch", request->batch, "tasks given to a slot together")
       ->type_name("N")
-      ->check(CLI::Range(1, 10'000))
+      ->check(number_between(1, 10'000))
       ->capture_default_str();
   command
       ->add_option("--max-attempts", request->max_attempts,
                    "of a task that fails by itself; then it is given up")
       ->type_name("N")
-      ->check(CLI::Range(1, 1000))
+      ->check(number_between(1, 1000))
       ->capture_default_str();
   command
       ->add_option("--max-oom-attempts", request->max_oom_attempts,
                    "of a task that runs out of memory; then it is given up")
       ->type_name("N")
-      ->check(CLI::Range(1, 1000))
+      ->check(number_between(1, 1000))
       ->capture_default_str();
   command
       ->add_option(
@@ -187,12 +188,12 @@ void add_map(CLI::App& app, Action* action,
           "attempts of a task that may end because their worker was told to stop (default: "
           "any number)")
       ->type_name("N")
-      ->check(CLI::Range(1, 65'000));
+      ->check(number_between(1, 65'000));
   command
       ->add_option("--max-result", request->max_result_mib,
                    "MiB that one result may have; a task that gives more has failed")
       ->type_name("MIB")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(number_between(1, 1 << 20))
       ->capture_default_str();
   command->add_flag("--warm", request->warm,
                     "for programs that are slow to start: one process a slot reads an input a line "
@@ -204,7 +205,7 @@ void add_map(CLI::App& app, Action* action,
                    "of the whole job; then it is stopped and exits 124 (default: none)");
   command->add_flag("-d,--detach", flags->detach, "print the job's id and return");
   add_output_flag(*command, &flags->json);
-  command->footer(kFooter);
+  command->footer(kMapFooter);
   command->callback([flags, command, action, after_dashes] {
     flags->request.job.command = program_words(*command, after_dashes);
     const bool program_given = !flags->request.job.command.empty();

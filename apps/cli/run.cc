@@ -30,7 +30,7 @@ struct RunFlags {
   bool module = false;
 };
 
-constexpr const char* kFooter =
+constexpr const char* kRunFooter =
     "longhaul run [OPTIONS] [--] PROGRAM [ARGUMENTS]\n"
     "The program's own flags follow it; `--` before it is optional but clear. The job runs in the\n"
     "current folder, under the same path on every worker. Ranks find torchrun's names in their\n"
@@ -136,7 +136,7 @@ CLI::Option* add_count(CLI::App& command, const std::string& name, std::optional
   return command.add_option_function<Value>(
                     name, [value](Value count) { *value = count; }, help)
       ->type_name("N")
-      ->check(CLI::Range(1, 65536));
+      ->check(number_between(1, 65536));
 }
 
 void add_ranks_per_node_flag(CLI::App& command, JobRequest* request) {
@@ -180,28 +180,28 @@ void add_job_flags(CLI::App& command, JobRequest* request) {
       .add_option("--max-restarts,--max_restarts", request->max_restarts,
                   "how often the gang is formed again after a rank failed")
       ->type_name("N")
-      ->check(CLI::Range(0, 1'000'000))
+      ->check(number_between(0, 1'000'000))
       ->capture_default_str();
   command
       .add_option_function<int>(
           "--max-node-restarts", [request](int count) { request->max_node_restarts = count; },
           str_cat("the same after a lost worker (default ", kNodeRestarts, " with --max-restarts)"))
       ->type_name("N")
-      ->check(CLI::Range(0, 1'000'000));
+      ->check(number_between(0, 1'000'000));
   command
       .add_option_function<int>(
           "--max-oom-restarts", [request](int count) { request->max_oom_restarts = count; },
           str_cat("the same after it ran out of memory (default ", kOomRestarts,
                   " with --max-restarts)"))
       ->type_name("N")
-      ->check(CLI::Range(0, 1'000'000));
+      ->check(number_between(0, 1'000'000));
   command
       .add_option_function<int>(
           "--max-preemptions", [request](int count) { request->max_preemptions = count; },
           str_cat("the same after a worker was told to stop (default ", kPreemptions,
                   " with --max-restarts)"))
       ->type_name("N")
-      ->check(CLI::Range(0, 1'000'000));
+      ->check(number_between(0, 1'000'000));
   add_seconds_flag(command, "--time-limit", &request->time_limit,
                    "from the first start on; then it is stopped and exits 124 (default: none)");
   add_name_flag(command, request);
@@ -266,7 +266,7 @@ void add_run(CLI::App& app, Action* action,
                             "--max-oom-restarts", "--max-preemptions"}) {
     input->excludes(command->get_option(other));
   }
-  command->footer(kFooter);
+  command->footer(kRunFooter);
   command->callback([flags, command, action, after_dashes] {
     std::vector<std::string> words = program_words(*command, after_dashes);
     if (flags->module && !words.empty()) words.insert(words.begin(), {"python3", "-u", "-m"});

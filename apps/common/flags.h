@@ -7,10 +7,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <iostream>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "longhaul/base/strings.h"
@@ -54,6 +56,16 @@ inline const CLI::App& innermost_command(const CLI::App& app) {
   return *innermost;
 }
 
+// "longhaul run"
+inline std::string full_name(const CLI::App& app) {
+  std::string name = app.get_name();
+  for (const CLI::App* command = &app; !command->get_subcommands().empty();) {
+    command = command->get_subcommands().front();
+    name += " " + command->get_name();
+  }
+  return name;
+}
+
 // "unknown flag '--rank': did you mean '--ranks'?", or "" when nothing was left over.
 inline std::string unknown_argument(const CLI::App& app, const Hints& hints) {
   const std::vector<std::string> left_over = app.remaining(true);
@@ -75,6 +87,27 @@ inline std::string unknown_argument(const CLI::App& app, const Hints& hints) {
 }
 
 }  // namespace detail
+
+// For a flag's check(). CLI11's own take "nan" for a number of any range, and write limits that
+// nobody asked for: "not in range 0.000000 to 179769313486231570814527...".
+template <typename Number>
+CLI::Validator number_between(Number least, Number most) {
+  const bool open = most == std::numeric_limits<Number>::max();
+  const std::string limits =
+      open ? str_cat("from ", least, " on") : str_cat("from ", least, " to ", most);
+  const auto check = [least, most, limits](const std::string& text) {
+    Number value{};
+    // Written so that it is false for what is no number at all.
+    const bool fits = CLI::detail::lexical_cast(text, value) && value >= least && value <= most;
+    const char* kind = std::is_integral_v<Number> ? "whole number" : "number";
+    return fits ? std::string() : str_cat("'", text, "' is not a ", kind, " ", limits);
+  };
+  return {[check](std::string& text) { return check(text); }, limits};
+}
+template <typename Number>
+CLI::Validator number_from(Number least) {
+  return number_between(least, std::numeric_limits<Number>::max());
+}
 
 // "500M", "16GB", "4GiB": units of a thousand, those with an i of 1024. Never a bare number, which
 // means kilobytes, megabytes or bytes elsewhere.
@@ -116,7 +149,7 @@ inline std::optional<int> parse_flags(CLI::App& app, int argc, const char* const
     }
     const std::string unknown = detail::unknown_argument(app, hints);
     std::cerr << app.get_name() << ": " << (unknown.empty() ? error.what() : unknown) << "\n"
-              << "Try '" << app.get_name() << " --help'.\n";
+              << "Try '" << detail::full_name(app) << " --help'.\n";
     return kExitUsage;
   }
 }

@@ -68,27 +68,27 @@ void add_flags(CLI::App* app, Flags* flags) {
                 "keep nothing on disk: when this master ends, its jobs end with it");
   app->add_option("--lease", flags->lease_seconds,
                   "seconds of silence after which a worker counts as lost")
-      ->check(CLI::Range(0.5, 3600.0))
+      ->check(number_between(0.5, 3600.0))
       ->capture_default_str();
   app->add_option("--hang-after", flags->hang_after_seconds,
                   "seconds without a new step or collective after which a job is said to hang, and "
                   "which rank is behind")
-      ->check(CLI::Range(0.5, 86'400.0))
+      ->check(number_between(0.5, 86'400.0))
       ->capture_default_str();
   app->add_option(
          "--keep-jobs", flags->keep_jobs,
          "jobs that have ended to keep, with their output and results; older ones are dropped")
-      ->check(CLI::Range(1, 1'000'000))
+      ->check(number_between(1, 1'000'000))
       ->capture_default_str();
   app->add_option("--keep-events", flags->keep_events,
                   "what happened last: so many events are kept for `longhaul events`")
-      ->check(CLI::Range(100, 1'000'000))
+      ->check(number_between(100, 1'000'000))
       ->capture_default_str();
   app->add_option("--forget-lost", flags->forget_lost_days,
                   "days after which a lost worker is forgotten, also that it was drained; "
                   "`longhaul nodes forget` does so at once")
       ->type_name("DAYS")
-      ->check(CLI::Range(0.001, 36'500.0))
+      ->check(number_between(0.001, 36'500.0))
       ->capture_default_str();
   app->add_option("--log-level", flags->log_level, "what to log to stderr")
       ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))

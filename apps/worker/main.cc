@@ -28,18 +28,20 @@ struct Flags {
   std::string log_level = "info";
 };
 
+constexpr double kLongest = 10.0 * 365 * 86'400;  // seconds: what milliseconds can count, and more
+
 void define(CLI::App& app, Flags& flags) {
   app.add_option("--master", flags.settings.master, "The master's address, HOST:PORT (no default)")
       ->envname("LONGHAUL_MASTER")
       ->required();
   app.add_option("--slots", flags.settings.slots,
                  "Ranks that may run here at once (default: GPUs if there are any, else cores)")
-      ->check(CLI::PositiveNumber);
+      ->check(number_between(1, 1 << 20));
   app.add_option_function<int>(
          "--gpus", [&flags](int count) { flags.settings.gpus = count; },
          "GPUs for jobs that ask for some (default: CUDA_VISIBLE_DEVICES, else all)")
       ->type_name("N")
-      ->check(CLI::Range(0, 1024));
+      ->check(number_between(0, 1024));
   add_bytes_flag(app, "--memory", &flags.settings.memory_bytes,
                  "memory for jobs that ask for some (default: the host's, or its cgroup's limit)");
   app.add_option("--name", flags.settings.name, "This worker's name (default: the host's name)");
@@ -55,16 +57,16 @@ void define(CLI::App& app, Flags& flags) {
   app.add_option("--adopt-timeout", flags.adopt_timeout_seconds,
                  "Seconds for which ranks run on when this worker is killed; 0: they are killed at "
                  "once (default: 60 with a --state-dir, 0 without or with --no-adopt)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(number_between(0.0, kLongest));
   app.add_option(
          "--spool-limit", flags.spool_mib,
          "MiB kept on disk of each rank's stdout and stderr until the master has them; then "
          "the oldest go")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(number_between(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--master-timeout", flags.master_timeout_seconds,
                  "Seconds after which the ranks of a master that stays away are stopped")
-      ->check(CLI::NonNegativeNumber)
+      ->check(number_between(0.0, kLongest))
       ->capture_default_str();
   app.add_option("--log-level", flags.log_level, "debug, info, warning, error or off")
       ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))

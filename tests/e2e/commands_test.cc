@@ -10,6 +10,7 @@
 namespace longhaul::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -133,6 +134,29 @@ TEST(Usage, WhatIsMissingOrWrongIsSaid) {
                                              {"run", "--standalone", "-d", "--", "x"}}) {
     EXPECT_EQ(cluster.longhaul_to_end(arguments), 64);
     EXPECT_THAT(cluster.last().err(), StartsWith("longhaul"));
+  }
+}
+
+TEST(Usage, NumbersThatAreNoneAreNamedWithTheirLimits) {
+  Cluster cluster({.daemons = false});
+  const auto error_of = [&](const std::vector<std::string>& command) {
+    ChildProcess& process = cluster.start_in_folder(command);
+    EXPECT_EQ(process.wait(), 64) << process.err();
+    return process.err();
+  };
+  EXPECT_THAT(error_of({program("longhaul"), "logs", "j1", "--task", "-1"}),
+              AllOf(HasSubstr("--task: '-1' is not a whole number from 0 on"),
+                    HasSubstr("Try 'longhaul logs --help'")));
+  EXPECT_THAT(error_of({program("longhaul"), "run", "--max-restarts", "1e9", "--", "true"}),
+              HasSubstr("'1e9' is not a whole number from 0 to 1000000"));
+  for (const char* number : {"nan", "-nan", "inf", "-1", "1e300"}) {
+    EXPECT_THAT(error_of({program("longhaul-master"), "--lease", number}),
+                HasSubstr("is not a number"))
+        << number;
+    EXPECT_THAT(error_of({program("longhaul-worker"), "--master", "127.0.0.1:1", "--master-timeout",
+                          number}),
+                HasSubstr("is not a number from 0 to"))
+        << number;
   }
 }
 

@@ -82,7 +82,7 @@ void add_link_flags(CLI::App* run, Flags* flags) {
 
 void add_run_flags(CLI::App* run, Flags* flags) {
   run->add_option("--hosts", flags->hosts, "how many hosts")
-      ->check(CLI::Range(size_t{1}, kMostHosts))
+      ->check(number_between<size_t>(1, kMostHosts))
       ->capture_default_str();
   run->add_option("--on", flags->only_on, "run the command on this host only, with our streams");
   run->add_option("--seed", flags->options.seed, "of loss, jitter and reorder")
@@ -97,7 +97,7 @@ void add_run_flags(CLI::App* run, Flags* flags) {
       ->capture_default_str();
   run->add_option("--report", flags->options.report_file, "FILE to write the summary to as JSON");
   run->add_option("--mtu", flags->options.network.mtu, "largest IP packet, bytes")
-      ->check(CLI::Range(576U, 65535U))
+      ->check(number_between(576U, 65535U))
       ->capture_default_str();
   run->add_option("--sysctl", flags->sysctls,
                   "NAME=VALUE on every host: net.ipv4.tcp_congestion_control=cubic")
