@@ -21,7 +21,9 @@ struct Fault {
 };
 
 std::optional<Fault> fault_of(const TaskEndedMessage& message) {
-  if (!message.refused.empty()) return Fault{FaultKind::kApplication, message.refused};
+  if (!message.refused.empty()) {
+    return Fault{message.host_fault ? FaultKind::kNode : FaultKind::kApplication, message.refused};
+  }
   const RankExit& exit = message.exit;
   const std::string said = exit.last_lines.empty() ? "" : ": " + exit.last_lines.back();
   if (!exit.launch_error.empty()) return Fault{FaultKind::kApplication, exit.launch_error};

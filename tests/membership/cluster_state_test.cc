@@ -889,6 +889,25 @@ TEST_F(PlacementInClusterTest, TasksDoNotTakeWhatAGangWaitsFor) {
   EXPECT_THAT(on_.take<GrantTasksMessage>(a_), SizeIs(1)) << "and go on beside it";
 }
 
+TEST_F(PlacementInClusterTest, AResultThatItsHostCouldNotKeepIsNoFaultOfTheTask) {
+  JobSpec array;
+  array.array.emplace().tasks = 2;
+  array.array->max_attempts = 1;
+  const JobId tasks = *on_.submit(array);
+  std::vector<Lease> held;
+  for (const GrantTasksMessage& grant : on_.take<GrantTasksMessage>(a_)) {
+    for (const TaskBatch& batch : grant.batches) held.push_back(batch.leases[0]);
+  }
+  ASSERT_THAT(held, SizeIs(2));
+  TaskEndedMessage hosts{{tasks, 1}, held[0], {}, "only 3 of 9 bytes could be kept"};
+  hosts.host_fault = true;
+  const TaskEndedMessage own{{tasks, 1}, held[1], {}, "more than --max-result"};
+  (void)on_.state.tasks_ended(a_, {hosts, own}, on_.now());
+  const TaskTable& table = *on_.state.tasks(tasks);
+  EXPECT_EQ(table.state(held[0].task), TaskState::kBackingOff);
+  EXPECT_EQ(table.state(held[1].task), TaskState::kQuarantined);
+}
+
 TEST_F(PlacementInClusterTest, EndsThatComeTogetherAreAnsweredTogetherEachForItself) {
   JobSpec array;
   array.array.emplace().tasks = 1000;

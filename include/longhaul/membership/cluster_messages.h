@@ -187,6 +187,7 @@ struct TaskEndedMessage {
   RankExit exit;
   std::string refused;  // not empty: it exited 0, but its result cannot be taken, and why
   uint32_t ran_ms = kNotMeasured;  // its process
+  bool host_fault = false;  // with refused: somebody else's fault, and another try may do well
 };
 
 // What must be done about a change. Effects are values: they can be compared, logged and replayed.

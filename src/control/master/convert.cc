@@ -249,11 +249,17 @@ v1::Register to_proto(const WorkerRegistration& registration) {
 
 TaskEndedMessage from_proto(const v1::TaskEnded& proto) {
   const uint64_t ran_ms = proto.has_ran_ms() ? proto.ran_ms() : kNotMeasured;
-  TaskEndedMessage message{launch_of(proto), from_proto(proto.lease()), from_proto(proto.exit()),
+  TaskEndedMessage message{launch_of(proto),
+                           from_proto(proto.lease()),
+                           from_proto(proto.exit()),
                            capped(proto.refused(), limits::kSentence),
-                           static_cast<uint32_t>(std::min<uint64_t>(ran_ms, kNotMeasured))};
+                           static_cast<uint32_t>(std::min<uint64_t>(ran_ms, kNotMeasured)),
+                           proto.host_fault()};
   // What was not said is not "well".
-  if (!proto.has_exit()) message.refused = "its worker did not say how it ended";
+  if (!proto.has_exit()) {
+    message.refused = "its worker did not say how it ended";
+    message.host_fault = true;
+  }
   return message;
 }
 

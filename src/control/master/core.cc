@@ -638,6 +638,7 @@ void Core::tasks_ended(ClusterState& state, SessionId session, v1::TasksEnded* e
     if (is_current(message)) name = ResultIntake::name_of(message.launch.job, message.lease);
     if (name && one.stored_bytes() > 0 && results_.whole(*name) != one.stored_bytes()) {
       message.refused = "its result was stored at the master, and is not there any more";
+      message.host_fault = true;
     }
   }
   const std::vector<CommitOutcome> outcomes = state.tasks_ended(session, messages, now);

@@ -141,9 +141,12 @@ Result<ResultUploader::Stored> ResultUploader::try_once(Upload& upload,
   for (uint64_t at = 0; at < size;) {
     const std::string bytes = upload.source->read(at, std::min(kPieceBytes, size - at));
     if (bytes.empty()) {
+      const std::string trouble = upload.source->trouble();
+      *again = !trouble.empty();  // it is there, and cannot be read just now
       context->TryCancel();
       (void)stream->Finish();
-      return Failure{ErrorKind::kInvalid,
+      if (*again) return Failure{ErrorKind::kExhausted, trouble};
+      return Failure{ErrorKind::kUnavailable,
                      str_cat("only ", at, " of ", size,
                              " bytes of its result could be kept: is the worker's disk full?")};
     }

@@ -28,8 +28,8 @@ class ResultUploader {
     uint64_t stored_bytes = 0;  // at the master
     uint64_t result_bytes = 0;
   };
-  // Errors: kPeerLost (cancelled), kStale (the lease counts no more), kInvalid and others (it can
-  // never be taken; the message says why).
+  // Errors: kPeerLost (cancelled), kStale (the lease counts no more), kUnavailable (this host could
+  // not keep all of it), kInvalid and others (it can never be taken; the message says why).
   using Done = std::function<void(const Result<Stored>&)>;
 
   ResultUploader(EventLoop& loop, std::string master_address);
