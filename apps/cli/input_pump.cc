@@ -16,8 +16,8 @@ namespace {
 
 constexpr size_t kAtOnce = size_t{256} << 10;
 // Between two calls of which the first gave nothing: the job waits for slots, or the rank computes.
-constexpr milliseconds kShortest{5};
-constexpr milliseconds kLongest{200};
+constexpr milliseconds kShortestPause{5};
+constexpr milliseconds kLongestPause{200};
 
 // Short, so that whoever leaves does not wait for a master that is away.
 ClientOptions impatient() {
@@ -55,7 +55,7 @@ void InputPump::run() {
   }
   StopOptions options;
   options.by.command = str_cat("longhaul run (", pumped.failure().message, ")");
-  while (!client_.stop(job_, options) && pause(kLongest)) {
+  while (!client_.stop(job_, options) && pause(kLongestPause)) {
   }
 }
 
@@ -64,7 +64,7 @@ Result<void> InputPump::pump() {
   std::string waiting;
   uint64_t offset = 0;  // of `waiting` in all that is read
   bool ended = false;
-  milliseconds pause_for = kShortest;
+  milliseconds pause_for = kShortestPause;
   while (true) {
     if (waiting.empty() && !ended) {
       if (!wait_for_input()) return {};
@@ -90,11 +90,11 @@ Result<void> InputPump::pump() {
     if (taken > 0) {
       waiting.erase(0, taken);
       offset += taken;
-      pause_for = kShortest;
+      pause_for = kShortestPause;
       continue;
     }
     if (!pause(pause_for)) return {};
-    pause_for = std::min(2 * pause_for, kLongest);
+    pause_for = std::min(2 * pause_for, kLongestPause);
   }
 }
 

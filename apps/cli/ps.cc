@@ -13,7 +13,7 @@
 namespace longhaul::cli {
 namespace {
 
-constexpr milliseconds kTick{100};
+constexpr milliseconds kNap{100};
 constexpr size_t kAnyWidth = size_t{1} << 20;
 
 struct PsFlags {
@@ -44,7 +44,7 @@ void pause(milliseconds time, const SignalCounter& signals) {
   const SystemClock clock;
   const Instant end = clock.now() + time;
   while (signals.count() == 0 && clock.now() < end) {
-    std::this_thread::sleep_for(std::min(kTick, time));
+    std::this_thread::sleep_for(std::min(kNap, time));
   }
 }
 

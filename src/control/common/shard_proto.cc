@@ -3,7 +3,7 @@
 namespace longhaul {
 namespace {
 
-v1::ShardLease to_proto(const Lease& lease) {
+v1::ShardLease lease_to_proto(const Lease& lease) {
   v1::ShardLease proto;
   proto.set_task(lease.task);
   proto.set_attempt(lease.attempt);
@@ -29,7 +29,7 @@ v1::ShardAnswer::Outcome to_proto(CommitOutcome outcome) {
   return v1::ShardAnswer::UNKNOWN;
 }
 
-CommitOutcome from_proto(int outcome) {
+CommitOutcome outcome_from(int outcome) {
   switch (outcome) {
     case v1::ShardAnswer::COMMITTED:
       return CommitOutcome::kCommitted;
@@ -65,8 +65,8 @@ v1::ShardExchange to_proto(const ShardExchange& exchange) {
   v1::ShardExchange proto;
   proto.set_dataset(exchange.dataset);
   *proto.mutable_plan() = to_proto(exchange.plan);
-  for (const Lease& lease : exchange.commits) *proto.add_commits() = to_proto(lease);
-  for (const Lease& lease : exchange.give_backs) *proto.add_give_backs() = to_proto(lease);
+  for (const Lease& lease : exchange.commits) *proto.add_commits() = lease_to_proto(lease);
+  for (const Lease& lease : exchange.give_backs) *proto.add_give_backs() = lease_to_proto(lease);
   proto.mutable_held()->Assign(exchange.held.begin(), exchange.held.end());
   proto.set_want(exchange.want);
   return proto;
@@ -90,7 +90,7 @@ v1::ShardAnswer to_proto(const ShardAnswer& answer) {
   for (const CommitOutcome outcome : answer.commits) proto.add_commits(to_proto(outcome));
   for (const ShardGrant& grant : answer.grants) {
     v1::ShardGrant& one = *proto.add_grants();
-    *one.mutable_lease() = to_proto(grant.lease);
+    *one.mutable_lease() = lease_to_proto(grant.lease);
     one.set_pass(grant.shard.pass);
     one.set_first(grant.shard.range.first);
     one.set_count(grant.shard.range.count);
@@ -104,7 +104,7 @@ v1::ShardAnswer to_proto(const ShardAnswer& answer) {
 
 ShardAnswer from_proto(const v1::ShardAnswer& proto) {
   ShardAnswer answer;
-  for (const int outcome : proto.commits()) answer.commits.push_back(from_proto(outcome));
+  for (const int outcome : proto.commits()) answer.commits.push_back(outcome_from(outcome));
   for (const v1::ShardGrant& grant : proto.grants()) {
     answer.grants.push_back(
         {{grant.pass(), {grant.first(), grant.count()}}, from_proto(grant.lease())});

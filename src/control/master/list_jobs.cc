@@ -7,7 +7,7 @@
 namespace longhaul {
 namespace {
 
-constexpr size_t kPageBytes = size_t{1} << 20;
+constexpr size_t kJobPageBytes = size_t{1} << 20;
 constexpr size_t kCommandBytes = size_t{4} << 10;
 
 // A command as far as a list shows it.
@@ -48,7 +48,7 @@ grpc::ServerUnaryReactor* JobServiceImpl::ListJobs(grpc::CallbackServerContext* 
   return on_owner_thread<Call::kLooksUp>(context, [request, reply](ClusterState& state, Now) {
     size_t bytes = 0;
     for (const JobStatus* job : state.list(request->include_ended(), request->after())) {
-      if (bytes >= kPageBytes) {
+      if (bytes >= kJobPageBytes) {
         reply->set_more(true);
         break;
       }

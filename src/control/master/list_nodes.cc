@@ -4,7 +4,7 @@
 namespace longhaul {
 namespace {
 
-constexpr size_t kPageBytes = size_t{1} << 20;
+constexpr size_t kNodePageBytes = size_t{1} << 20;
 
 }  // namespace
 
@@ -15,7 +15,7 @@ grpc::ServerUnaryReactor* JobServiceImpl::ListNodes(grpc::CallbackServerContext*
     size_t bytes = 0;
     for (const NodeStatus& node : state.nodes()) {
       if (node.worker.id <= request->after()) continue;
-      if (bytes >= kPageBytes) {
+      if (bytes >= kNodePageBytes) {
         reply->set_more(true);
         break;
       }

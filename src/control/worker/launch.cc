@@ -3,7 +3,6 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <random>
 #include <thread>
 #include <utility>
 
@@ -28,23 +27,15 @@ namespace {
 constexpr milliseconds kOutputPatience{5'000};
 
 // What there was no room for is tried again, so often: for ten seconds.
-constexpr milliseconds kTryAgain{200};
+constexpr milliseconds kStartAgain{200};
 constexpr int kStartTries = 50;
-
-// 128 bits from the system's random source.
-std::string make_token() {
-  std::random_device random;
-  std::string token;
-  for (int i = 0; i < 32; ++i) token += "0123456789abcdef"[random() % 16];
-  return token;
-}
 
 // One that cannot be opened now is not one that was never begun. Nothing else is done before.
 Result<RankFolder> open_surely(const std::string& path) {
   Result<RankFolder> folder = RankFolder::open(path);
   for (int i = 0; i < kStartTries && !folder; ++i) {
     if (folder.failure().kind != ErrorKind::kExhausted) break;
-    std::this_thread::sleep_for(kTryAgain);
+    std::this_thread::sleep_for(kStartAgain);
     folder = RankFolder::open(path);
   }
   return folder;
@@ -91,7 +82,7 @@ void Launch::start() {
 }
 
 void Launch::start(RankHere& rank) {
-  rank.token = make_token();
+  rank.token = RankFolder::make_token();
   read_output_of(rank);
   timers_.push_back(loop_.in_own_turn([this, &rank] { try_to_start(rank, kStartTries); }));
 }
@@ -120,7 +111,7 @@ void Launch::try_to_start(RankHere& rank, int tries_left) {
   rank.folder.reset();
   site_.remover->remove(record_.rank_folder(rank.local_rank));
   timers_.push_back(
-      loop_.after(kTryAgain, [this, &rank, tries_left] { try_to_start(rank, tries_left - 1); }));
+      loop_.after(kStartAgain, [this, &rank, tries_left] { try_to_start(rank, tries_left - 1); }));
 }
 
 Result<void> Launch::spawn(RankHere& rank) {
@@ -376,7 +367,7 @@ std::optional<v1::RankOutput> Launch::next_output() {
 void Launch::look_again_at_output() {
   if (output_timer_ != 0) return;
   log(LogLevel::kWarning, "worker", "job ", id_.job, ": output waits: ", output_.trouble());
-  output_timer_ = loop_.after(kTryAgain, [this] {
+  output_timer_ = loop_.after(kStartAgain, [this] {
     output_timer_ = 0;
     listener_.progressed();
   });

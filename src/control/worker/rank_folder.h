@@ -25,6 +25,10 @@ class RankFolder {
   // many open files: nobody can tell).
   static Result<RankFolder> open(const std::string& path);
 
+  // For create(): 128 bits from the system's random source. It marks processes, and nobody else is
+  // to guess it.
+  static std::string make_token();
+
   const std::string& path() const { return path_; }
   int fd() const { return fd_.get(); }
   // As of the last refresh().

@@ -26,7 +26,7 @@ constexpr const char* kPrefix = "longhaul-worker-";
 constexpr const char* kUnlockedPrefix = "longhaul-starting-";
 constexpr const char* kSocketLink = "socket-folder";
 
-Failure failure(const std::string& path, int error_number) {
+Failure folder_failure(const std::string& path, int error_number) {
   return {ErrorKind::kUnavailable, str_cat("state folder ", path, ": ", ::strerror(error_number))};
 }
 
@@ -38,7 +38,7 @@ fs::path temporary_root() {
 
 Result<std::string> make_temporary(const fs::path& root, const char* prefix = kPrefix) {
   std::string path = (root / (std::string(prefix) + "XXXXXX")).string();
-  if (::mkdtemp(path.data()) == nullptr) return failure(path, errno);
+  if (::mkdtemp(path.data()) == nullptr) return folder_failure(path, errno);
   return path;
 }
 
@@ -47,9 +47,9 @@ Result<UniqueFd> try_lock(const std::string& folder, bool create) {
   const std::string path = folder + "/lock";
   const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (create ? O_CREAT : 0);
   UniqueFd fd(::open(path.c_str(), flags, S_IRUSR | S_IWUSR));
-  if (!fd.valid()) return failure(folder, errno);
+  if (!fd.valid()) return folder_failure(folder, errno);
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
-  if (errno != EWOULDBLOCK) return failure(folder, errno);
+  if (errno != EWOULDBLOCK) return folder_failure(folder, errno);
   return Failure{ErrorKind::kInvalid, str_cat("state folder ", folder, ": used by another worker")};
 }
 
@@ -86,7 +86,7 @@ Result<StateFolder> StateFolder::open(const std::string& path) {
   std::error_code error;
   // Tasks are told of files in it, and change their folder.
   if (!path.empty()) folder.path_ = fs::absolute(path, error).lexically_normal().string();
-  if (error) return failure(path, error.value());
+  if (error) return folder_failure(path, error.value());
   if (path.empty()) {
     remove_left_behind(temporary_root());
     Result<std::string> made = make_temporary(temporary_root(), kUnlockedPrefix);
@@ -95,7 +95,7 @@ Result<StateFolder> StateFolder::open(const std::string& path) {
     folder.temporary_ = true;
   }
   fs::create_directories(folder.spools(), error);
-  if (error) return failure(folder.path_, error.value());
+  if (error) return folder_failure(folder.path_, error.value());
   Result<UniqueFd> lock = try_lock(folder.path_, true);
   if (!lock) return lock.failure();
   // Before anything in it is touched that may be another worker's.
@@ -109,7 +109,7 @@ Result<StateFolder> StateFolder::open(const std::string& path) {
     folder.path_ = draft.parent_path() /
                    (kPrefix + draft.filename().string().substr(std::strlen(kUnlockedPrefix)));
     fs::rename(draft, folder.path_, error);
-    if (error) return failure(draft.string(), error.value());
+    if (error) return folder_failure(draft.string(), error.value());
   }
   ::chmod(folder.path_.c_str(), S_IRWXU);
   Result<std::string> socket_folder = folder.find_socket_folder();
@@ -131,7 +131,7 @@ Result<std::string> StateFolder::find_socket_folder() const {
   if (!made) return made;
   fs::remove(own / kSocketLink, error);
   fs::create_directory_symlink(*made, own / kSocketLink, error);
-  if (error) return failure((own / kSocketLink).string(), error.value());
+  if (error) return folder_failure((own / kSocketLink).string(), error.value());
   return made;
 }
 

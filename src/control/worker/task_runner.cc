@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <random>
 #include <utility>
 #include <vector>
 
@@ -30,12 +29,6 @@ constexpr milliseconds kEndsDelay{50};
 constexpr uint64_t kLongestAnswer = uint64_t{1} << 20;
 // After which what this host had no room for is tried again.
 constexpr milliseconds kTryAgain{200};
-
-// Marks the task's processes; nobody else is to guess it.
-std::string make_token() {
-  std::random_device random;
-  return str_cat(std::hex, random(), random(), random(), random());
-}
 
 void replace_all(std::string& text, const std::string& what, const std::string& by) {
   for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + by.size())) {
@@ -141,7 +134,7 @@ Result<void> TaskRunner::start(LeaseEpoch epoch, Task& task) {
   std::error_code error;
   fs::create_directories(site_.folder, error);
   if (task.job->spec.array().warm()) return start_warm(epoch, task);
-  Result<RankFolder> folder = RankFolder::create(folder_of(epoch), make_token());
+  Result<RankFolder> folder = RankFolder::create(folder_of(epoch), RankFolder::make_token());
   if (!folder) return folder.failure();
   auto running =
       std::make_unique<Running>(Running{std::move(*folder), nullptr, 0, SystemClock().now()});
@@ -335,6 +328,7 @@ TaskRunner::Added TaskRunner::add_result(const Task& task, const RankFolder& fol
   if (result.size() != bytes) {
     ended->set_refused(str_cat("only ", result.size(), " of ", bytes,
                                " bytes of its result could be kept: is the worker's disk full?"));
+    ended->set_host_fault(true);
     return Added::kHere;
   }
   ended->set_result(compress(result));
@@ -368,6 +362,7 @@ void TaskRunner::result_stored(LeaseEpoch epoch, const Result<ResultUploader::St
     ended.mutable_exit()->set_stopped_by_us(true);
   } else {
     ended.set_refused(stored.failure().message);
+    ended.set_host_fault(stored.failure().kind == ErrorKind::kUnavailable);
   }
   site_.remover->remove(folder_of(epoch));
   tell(epoch, std::move(ended));

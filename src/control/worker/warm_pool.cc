@@ -1,7 +1,6 @@
 #include "control/worker/warm_pool.h"
 
 #include <algorithm>
-#include <random>
 #include <utility>
 
 #include "longhaul/base/strings.h"
@@ -12,11 +11,6 @@ namespace {
 // How long a process waits for its slot's next batch, and then for its own end.
 constexpr milliseconds kIdleTime{3'000};
 constexpr milliseconds kPatience{5'000};
-
-std::string make_token() {
-  std::random_device random;
-  return str_cat(std::hex, random(), random(), random(), random());
-}
 
 }  // namespace
 
@@ -65,8 +59,8 @@ Result<uint64_t> WarmPool::find_or_start(const WarmKey& key, LeaseEpoch task,
     post([this, id, end, broken] { ended(id, end, broken); });
   };
   Result<std::unique_ptr<WarmProcess>> process = WarmProcess::start(
-      loop_, *options.remover, str_cat(options.folder, "/warm-", task), make_token(), options.shim,
-      std::move(*made), options.longest, std::move(listener));
+      loop_, *options.remover, str_cat(options.folder, "/warm-", task), RankFolder::make_token(),
+      options.shim, std::move(*made), options.longest, std::move(listener));
   if (!process) return process.failure();
   slots_[id] = Slot{key, std::move(*process), std::nullopt, 0, false};
   return id;
