@@ -24,7 +24,7 @@ TOP = pathlib.Path(__file__).resolve().parents[1]
 PIP = [sys.executable, "-m", "pip", "download", "-q", "--no-cache-dir", "--no-deps", "--only-binary=:all:",
        "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "none", "--abi", "abi3",
        *(word for tag in ("_2_28", "_2_25", "_2_17", "2014") for word in ("--platform", f"manylinux{tag}_x86_64"))]
-TARGETS = ["collectives_test", "ddp_test", "runtime_test", "world_probe", "golden_parity"]
+TARGETS = ["collectives_test", "ddp_test", "runtime_test", "world_probe", "golden_parity", "golden_ddp_matrix"]
 TESTS = r"^(collectives|ddp|runtime|golden)\."
 
 

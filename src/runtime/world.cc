@@ -283,8 +283,8 @@ World init(const InitOptions& options) {
   show_lines_as_they_come();
   auto state = std::make_unique<World::State>();
   Speaker& speaker = *state->speaker;
+  speak_at_terminate(state->speaker);  // also of an environment that cannot be right
   speaker.coordinator = agent_from_environment();
-  speak_at_terminate(state->speaker);
   try {
     if (speaker.coordinator) {
       const Rendezvous rendezvous = from_agent(speaker.coordinator, options.timeout);

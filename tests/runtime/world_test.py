@@ -14,7 +14,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import hostile_locale  # noqa: E402
-from ranks import finish, free_port, run_ranks, start_ranks  # noqa: E402
+from ranks import finish, free_port, next_line, run_ranks, start_ranks  # noqa: E402
 
 PROBE = sys.argv.pop(1)
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LONGHAUL_AGENT",
@@ -49,6 +49,13 @@ class WorldTest(unittest.TestCase):
         self.assertEqual(result.returncode, 1, result.stderr)
         self.assertTrue("/nowhere/agent.sock" in result.stderr or "LONGHAUL_CONTROL=OFF" in result.stderr,
                         result.stderr)
+
+    def test_a_worker_that_cannot_be_one_is_one_clear_line(self):
+        for variables in ({"LONGHAUL_AGENT": "here", "LONGHAUL_AGENT_TOKEN": "x"}, {"LONGHAUL_AGENT": "unix:/nowhere"}):
+            result = run_alone("train", **variables)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertTrue(result.stderr.startswith("rank 0: longhaul::Error: LONGHAUL_AGENT"), result.stderr)
+            self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
 
     def test_a_rank_that_does_not_come_is_named(self):
         result = run_alone("lonely", RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
@@ -105,7 +112,7 @@ class WorldTest(unittest.TestCase):
 
     def wait_until_ready(self, ranks):
         for rank in ranks:
-            self.assertEqual(rank.stdout.readline(), "ready\n")
+            self.assertEqual(next_line(rank), "ready\n")
 
     def test_one_rank_that_is_asked_to_stop_stops_all_after_the_same_step(self):
         ranks = start_ranks(3, [PROBE, "agree"])

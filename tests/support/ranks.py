@@ -1,8 +1,12 @@
 """Starts a program once per rank, under torchrun's environment names, on loopback."""
 
 import os
+import re
 import socket
 import subprocess
+
+# What libtorch 2.9's Gloo prints to stdout for every group that it connects.
+OF_GLOO = re.compile(r"^\[Gloo\] Rank \d+ is connected to .*\n", re.MULTILINE)
 
 
 def free_port() -> int:
@@ -32,8 +36,16 @@ def finish(ranks: list[subprocess.Popen], timeout: float = 200) -> list[subproce
             if process.poll() is None:
                 process.kill()
                 process.wait()
-    return [subprocess.CompletedProcess(process.args, process.returncode, *output)
-            for process, output in zip(ranks, outputs)]
+    return [subprocess.CompletedProcess(process.args, process.returncode, OF_GLOO.sub("", out), err)
+            for process, (out, err) in zip(ranks, outputs)]
+
+
+def next_line(rank: subprocess.Popen) -> str:
+    """What it prints next."""
+    line = rank.stdout.readline()
+    while OF_GLOO.match(line):
+        line = rank.stdout.readline()
+    return line
 
 
 def run_ranks(world_size: int, command, timeout: float = 200, **variables: str) -> list[subprocess.CompletedProcess]:
