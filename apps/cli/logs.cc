@@ -76,7 +76,8 @@ void add_logs(CLI::App& app, Action* action) {
       ->add_option_function<size_t>(
           "--tail", [flags](size_t lines) { flags->options.tail = lines; },
           "of what was printed so far only the last lines (default: all of them)")
-      ->type_name("N");
+      ->type_name("N")
+      ->check(number_from(size_t{0}));
   add_grep_flag(*command, &flags->options);
   add_raw_flag(*command, &flags->raw);
   command->footer(

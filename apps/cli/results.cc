@@ -6,6 +6,7 @@
 #include "apps/cli/follow.h"
 #include "apps/cli/lost_master.h"
 #include "apps/cli/result_sink.h"
+#include "apps/common/flags.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {
@@ -133,7 +134,8 @@ void add_results(CLI::App& app, Action* action) {
       ->add_option_function<uint64_t>(
           "--from", [flags](uint64_t task) { flags->options.first_task = task; },
           "the first task wanted, by its index (default: the first there is)")
-      ->type_name("TASK");
+      ->type_name("TASK")
+      ->check(number_from(uint64_t{0}));
   add_raw_flag(*command, &flags->raw);
   command->footer(
       "A task is called by its index, or by its place from 0 on where it has an input of its own.\n"

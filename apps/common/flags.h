@@ -97,8 +97,10 @@ CLI::Validator number_between(Number least, Number most) {
       open ? str_cat("from ", least, " on") : str_cat("from ", least, " to ", most);
   const auto check = [least, most, limits](const std::string& text) {
     Number value{};
-    // Written so that it is false for what is no number at all.
-    const bool fits = CLI::detail::lexical_cast(text, value) && value >= least && value <= most;
+    // CLI11 reads "-1" as the largest whole number; and this is false for what is no number at all.
+    const bool below = std::is_unsigned_v<Number> && text.starts_with("-");
+    const bool fits =
+        !below && CLI::detail::lexical_cast(text, value) && value >= least && value <= most;
     const char* kind = std::is_integral_v<Number> ? "whole number" : "number";
     return fits ? std::string() : str_cat("'", text, "' is not a ", kind, " ", limits);
   };

@@ -147,6 +147,10 @@ TEST(Usage, NumbersThatAreNoneAreNamedWithTheirLimits) {
   EXPECT_THAT(error_of({program("longhaul"), "logs", "j1", "--task", "-1"}),
               AllOf(HasSubstr("--task: '-1' is not a whole number from 0 on"),
                     HasSubstr("Try 'longhaul logs --help'")));
+  EXPECT_THAT(error_of({program("longhaul"), "results", "j1", "--from", "-1"}),
+              HasSubstr("'-1' is not a whole number from 0 on"));
+  EXPECT_THAT(error_of({program("longhaul"), "logs", "j1", "--tail", "-1"}),
+              HasSubstr("'-1' is not a whole number from 0 on"));
   EXPECT_THAT(error_of({program("longhaul"), "run", "--max-restarts", "1e9", "--", "true"}),
               HasSubstr("'1e9' is not a whole number from 0 to 1000000"));
   for (const char* number : {"nan", "-nan", "inf", "-1", "1e300"}) {
