@@ -97,7 +97,7 @@ double reform_once(JobClient& client, JobSpec spec) {
              SIGKILL);
     }
     last = stamps.last(2, spec.ranks);
-    if (last) static_cast<void>(client.stop(job, {.force = true}));
+    if (last) static_cast<void>(client.stop(job, {.force = true, .by = {}}));
     return !last;
   });
   return last ? *last - killed : -1;

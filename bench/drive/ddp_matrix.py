@@ -307,6 +307,8 @@ def main():
     verdicts = {}
     rows = list(combinations(options))
     for world in sorted({row.world for row in rows}):
+        count = sum(row.world == world for row in rows)
+        print(f"ddp_matrix: {world} ranks, {count} combinations: Python's, then ours", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as folder:
             ours, theirs = run_both([row for row in rows if row.world == world], world, pathlib.Path(folder))
         for row, outcome in ours.items():
