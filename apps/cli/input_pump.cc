@@ -26,6 +26,11 @@ ClientOptions impatient() {
   return options;
 }
 
+// The master is away, and may come back.
+bool is_passing(const Failure& failure) {
+  return failure.kind == ErrorKind::kUnavailable || failure.kind == ErrorKind::kDeadline;
+}
+
 }  // namespace
 
 InputPump::InputPump(const std::string& master, JobId job, int input)
@@ -47,7 +52,10 @@ std::optional<Failure> InputPump::failure() const {
 }
 
 void InputPump::run() {
-  const Result<void> pumped = pump();
+  const Result<void> pumped =
+      stop_.valid()
+          ? pump()
+          : Failure{ErrorKind::kExhausted, "standard input cannot be sent: too many open files"};
   if (pumped) return;
   {
     MutexLock lock(mutex_);
@@ -60,7 +68,9 @@ void InputPump::run() {
 }
 
 Result<void> InputPump::pump() {
-  (void)client_.get(job_);  // of which life it is
+  const Result<bool> known = know_job();
+  if (!known) return known.failure();
+  if (!*known) return {};
   std::string waiting;
   uint64_t offset = 0;  // of `waiting` in all that is read
   bool ended = false;
@@ -80,8 +90,7 @@ Result<void> InputPump::pump() {
       ended = size == 0;
     }
     const Result<InputTaken> answer = client_.write_input(job_, offset, waiting, ended);
-    if (!answer && answer.failure().kind != ErrorKind::kUnavailable &&
-        answer.failure().kind != ErrorKind::kDeadline) {
+    if (!answer && !is_passing(answer.failure())) {
       return Failure{answer.failure().kind,
                      str_cat("standard input cannot be sent: ", answer.failure().message)};
     }
@@ -98,6 +107,15 @@ Result<void> InputPump::pump() {
   }
 }
 
+Result<bool> InputPump::know_job() {
+  while (true) {
+    const Result<JobStatus> status = client_.get(job_);
+    if (status) return true;
+    if (!is_passing(status.failure())) return status.failure();
+    if (!pause(kLongestPause)) return false;
+  }
+}
+
 bool InputPump::wait_for_input() const {
   pollfd fds[] = {{stop_.get(), POLLIN, 0}, {input_, POLLIN, 0}};
   while (::poll(fds, std::size(fds), -1) < 0) {
@@ -106,6 +124,7 @@ bool InputPump::wait_for_input() const {
 }
 
 bool InputPump::pause(milliseconds length) const {
+  if (!stop_.valid()) return false;  // nobody could be heard
   pollfd stop{stop_.get(), POLLIN, 0};
   return ::poll(&stop, 1, static_cast<int>(length.count())) <= 0;
 }

@@ -30,7 +30,9 @@ class InputPump {
  private:
   void run();
   Result<void> pump();
-  // False: it is to stop.
+  // Of which life of the master's state it is, so that no other job of that id is given anything.
+  Result<bool> know_job();
+  // False, here and above: it is to stop.
   bool wait_for_input() const;
   bool pause(milliseconds length) const;
 

@@ -287,6 +287,15 @@ TEST(FolderRemover, FreesTheNameAtOnceAndLeavesNothing) {
   EXPECT_TRUE(fs::is_empty(folder.file(".")));
 }
 
+// On a full disk the trash cannot be made: what takes the room must go all the same.
+TEST(FolderRemover, RemovesWithoutATrashToo) {
+  const testing::TempDir folder;
+  fill(folder.file("rank"), 10);
+  FolderRemover remover("/proc/self/nowhere/trash");
+  remover.remove(folder.file("rank"));
+  EXPECT_FALSE(fs::exists(folder.file("rank")));
+}
+
 TEST(FolderRemover, RemovesWhatAKilledOneLeftAndWhatItCannotMove) {
   const testing::TempDir folder;
   fill(folder.file("trash/of-another"), 10);

@@ -43,9 +43,10 @@ void FolderRemover::remove(const std::string& folder) {
   fs::create_directories(trash_, error);
   const std::string place = str_cat(prefix_, ++count_);
   fs::rename(folder, place, error);
-  // A disk that has no room for another name, say: then it has to be done here.
-  if (error && error != std::errc::no_such_file_or_directory) return remove_now(folder);
-  if (!error) folders_.push(place);
+  // A full disk has no room for the trash or for another name: then it has to be done here. One
+  // that is not there costs nothing.
+  if (error) return remove_now(folder);
+  folders_.push(place);
 }
 
 }  // namespace longhaul

@@ -38,7 +38,7 @@ Result<void> InputRing::create() const {
 }
 
 Result<void> InputRing::give(uint64_t offset, std::string_view data, bool end) const {
-  (void)folder_.refresh();
+  (void)folder_.refresh();  // else there is as much room as when it could last be read
   uint64_t at = given();
   if (closed() || offset > at) return {};
   const uint64_t known = std::min<uint64_t>(at - offset, data.size());
