@@ -16,6 +16,9 @@ namespace {
 
 using torch::Tensor;
 
+// Models compute one layer after the other by name, never two in one expression: C++ leaves open
+// which comes first, and with it the order of gradients and of buckets.
+
 constexpr int64_t kRows = 4;
 constexpr int64_t kInputs = 6;
 constexpr int64_t kWidth = 5;
@@ -62,8 +65,9 @@ TORCH_MODULE(Net);
 // Takes either way through the model, or both.
 struct ForkImpl : torch::nn::Module {
   Tensor forward(const Tensor& x, bool go_left, bool go_right) {
-    if (go_left && go_right) return left(x) + right(x);
-    return go_left ? left(x) : right(x);
+    if (!go_left || !go_right) return go_left ? left(x) : right(x);
+    const Tensor from_left = left(x);
+    return from_left + right(x);
   }
   Net left = register_module("left", Net());
   Net right = register_module("right", Net());
@@ -74,7 +78,8 @@ TORCH_MODULE(Fork);
 struct SharedImpl : torch::nn::Module {
   SharedImpl() { register_parameter("tied", square->weight); }
   Tensor forward(const Tensor& x) {
-    return torch::linear(torch::tanh(square(x)), square->weight) + head(x).sum();
+    const Tensor twice = torch::linear(torch::tanh(square(x)), square->weight);
+    return twice + head(x).sum();
   }
   torch::nn::Linear square = register_module("square", torch::nn::Linear(kInputs, kInputs));
   torch::nn::Linear head = register_module("head", torch::nn::Linear(kInputs, kOutputs));
@@ -180,7 +185,9 @@ TORCH_MODULE(MixedTypes);
 // A scalar, an empty tensor and one of four dimensions.
 struct OddShapesImpl : torch::nn::Module {
   Tensor forward(const Tensor& x) {
-    return torch::tanh(x * scalar).sum() * cube.square().sum() + nothing.sum();
+    const Tensor scaled = torch::tanh(x * scalar).sum();
+    const Tensor product = scaled * cube.square().sum();
+    return product + nothing.sum();
   }
   Tensor scalar = register_parameter("scalar", torch::zeros({}));
   Tensor nothing = register_parameter("nothing", torch::zeros({0, 3}));

@@ -4,6 +4,8 @@ Each combination is one of
   equal           codec none: gradients of every step, parameters and buffers are Python DDP's to the bit; lossless codecs:
                   those of Python's DDP with a hook that adds in rank order; lossy ones: equal between ranks wherever
                   Python's are
+  equal but for rounding  ours hooked a changed model anew, and what differs from Python's is the last bits, the same on all
+                  of our ranks
   both refuse     both throw in the same step, and ours is a longhaul::Error on every rank that refuses
   refused sooner  ours throws a longhaul::Error, in a step before Python's
   Python drifts   ours throws a longhaul::Error in a step after which the gradients of Python's ranks differ
@@ -43,7 +45,10 @@ GOLDEN = TOP / "tests/golden/ddp_matrix.json"
 
 # Taken by ours: PyTorch 2.15 too sets buffers to rank 0's out of place, and a model that was frozen is hooked anew.
 BETTER = ("batch_norm_two_forwards", "evaluate_between", "frozen_in_step_two")
-VERDICTS = ("equal", "both refuse", "refused sooner", "Python drifts", "ours goes on", "codec refuses", "FAULT")
+# Hooked anew by ours in a step from which on both train the same: other buckets, in which Gloo adds more than two ranks'
+# values in another order.
+HOOKED_ANEW = ("frozen_in_step_two",)
+VERDICTS = ("equal", "equal but for rounding", "both refuse", "refused sooner", "Python drifts", "ours goes on", "codec refuses", "FAULT")
 
 Row = collections.namedtuple("Row", "world scenario options codec")
 
@@ -168,6 +173,25 @@ def drift(ours, theirs):
     return ""
 
 
+def numbers(text):
+    """The values of one tensor."""
+    letter, digits = text.split(":")
+    return struct.unpack(f"<{len(digits) // 2 // struct.calcsize(letter)}{letter}", bytes.fromhex(digits))
+
+
+def is_rounding(ours, theirs):
+    """Whether what differs is a last bit or two of some values, and our ranks' are the same."""
+    for mine, yours in zip(ours, theirs):
+        for a, b in zip(states(mine), states(yours)):
+            if a.keys() != b.keys() or any((a[name] is None) != (b[name] is None) for name in a):
+                return False
+            for name in a:
+                pairs = zip(numbers(a[name]), numbers(b[name])) if a[name] else ()
+                if not all(math.isclose(x, y, rel_tol=1e-5, abs_tol=1e-7) for x, y in pairs):
+                    return False
+    return not drift(ours, theirs)
+
+
 def digest(outcome):
     """What of an outcome is the same on other CPUs but for rounding: the step it was refused in, or for each rank, step by
     step and at the end, how many tensors are there and their sum and norm. One rank's where all are alike."""
@@ -184,8 +208,7 @@ def summary(tensors):
     for name in sorted(tensors):
         if tensors[name] is not None:
             there += 1
-            letter, text = tensors[name].split(":")
-            values += struct.unpack(f"<{len(text) // 2 // struct.calcsize(letter)}{letter}", bytes.fromhex(text))
+            values += numbers(tensors[name])
     # Weights, so that values in each other's place show.
     total = sum(value * (1 + i % 7) for i, value in enumerate(values))
     return [there, float(f"{total:.7g}"), float(f"{math.hypot(*values):.7g}")]
@@ -194,7 +217,7 @@ def summary(tensors):
 def golden_rows():
     """The short form that the tests run (tests/golden/ddp_matrix_golden_test.py)."""
     for scenario in SCENARIOS:
-        for words in ("default", "find_unused,small_buckets", "static_graph"):
+        for words in ("default", "find_unused,small_buckets", "static_graph", "find_unused,skip_unused,small_buckets"):
             yield Row(2, scenario, words, "none")
         yield Row(3, scenario, "default", "none")
         yield Row(3, scenario, "small_buckets", "zstd")
@@ -247,6 +270,8 @@ def judge(row, ours, theirs):
         return ("both refuse" if mine == yours else "refused sooner",
                 f"step {mine}: {first_error(ours)} | Python, step {yours}: {first_error(theirs)}")
     wrong = first_difference(ours, theirs) if row.codec in EXACT else drift(ours, theirs)
+    if wrong and row.scenario in HOOKED_ANEW and is_rounding(ours, theirs):
+        return "equal but for rounding", wrong
     return ("FAULT", wrong) if wrong else ("equal", "")
 
 

@@ -277,11 +277,13 @@ def heads(backward):
 
 def clipped(ddp, turn):
     simple(ddp, turn)
-    # libtorch's clip_grad_norm_, operation by operation (torch/nn/utils/clip_grad.h)
+    # libtorch's clip_grad_norm_, operation by operation (torch/nn/utils/clip_grad.h). It divides, where `0.1 / tensor` is a
+    # product with the reciprocal in Python: often another float.
     gradients = [p.grad for p in ddp.parameters() if p.grad is not None]
     total = torch.stack([g.norm(2.0) for g in gradients]).norm(2.0)
+    scale = torch.clamp(torch.full_like(total, 0.1).div(total + 1e-6), max=1.0)
     for gradient in gradients:
-        gradient.mul_(torch.clamp(0.1 / (total + 1e-6), max=1.0))
+        gradient.mul_(scale)
 
 
 def frozen_in_step_two(ddp, turn):

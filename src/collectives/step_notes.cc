@@ -131,6 +131,11 @@ std::optional<std::string> explain_difference(std::span<const StepNote> notes) {
   if (differ(notes, place)) {
     return "ranks are at different steps: " + list(notes, place, describe);
   }
+  if (notes[0].phase == Phase::kBackward) {
+    return "ranks leave out different buckets: " + list(notes, what_must_agree, describe) +
+           "; skip_all_reduce_unused_params asks that every rank leaves the same parameters out of "
+           "a step: use find_unused_parameters without it";
+  }
   return "the models' buffers are not the same on all ranks any more: " +
          list(notes, what_must_agree, describe);
 }
@@ -234,9 +239,9 @@ StepNotes::Outcome StepNotes::await(uint64_t number, Instant deadline) {
     if (given_up_) return Outcome::kGivenUp;
     if (!changed_.wait_until(mutex_, deadline)) return Outcome::kTimeOut;
   }
-  const bool changes_differ = changes_differ_.contains(number);
-  changes_differ_.erase(changes_differ_.begin(), changes_differ_.upper_bound(number));
-  return changes_differ ? Outcome::kChangesDiffer : Outcome::kAgreed;
+  // That of this number stays: it may be awaited again.
+  changes_differ_.erase(changes_differ_.begin(), changes_differ_.lower_bound(number));
+  return changes_differ_.contains(number) ? Outcome::kChangesDiffer : Outcome::kAgreed;
 }
 
 }  // namespace longhaul

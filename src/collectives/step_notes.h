@@ -36,7 +36,7 @@ struct StepNote {
   Phase phase = Phase::kBackward;
   uint32_t wrapper = 0;  // which DistributedDataParallel of this world, by order of construction
   uint64_t step = 0;
-  uint64_t layout = 0;   // of what is exchanged, as a hash: must agree
+  uint64_t layout = 0;   // of what is exchanged or left out, as a hash: must agree
   uint64_t changes = 0;  // made to parameters since the last note, as a hash: see await()
   std::string why;       // for people; need not agree
 };
@@ -74,7 +74,7 @@ class StepNotes {
     kGivenUp,        // notes differ, or give_up()
     kTimeOut,
   };
-  // Waits until every rank's note of this number has come.
+  // Waits until every rank's note of this number has come. Numbers must not go back.
   Outcome await(uint64_t number, Instant deadline);
   // Waits until everything that this rank said has been compared, or it is known to have failed.
   void settle(Instant deadline);

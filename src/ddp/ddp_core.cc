@@ -121,12 +121,12 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     if (options_.reduce_dtype) refuse("a hook takes the place of reduce_dtype: leave it unset");
     if (step_ > 0) refuse("a hook must be registered before the first step");
     comm_hook_ = std::move(hook);
-    check_divisor(join_.get());
+    check_can_join(join_.get());
     this->hook(bucket_parameters());
   }
 
   void set_join(std::shared_ptr<JoinGroup> group, size_t number) override {
-    check_divisor(group.get());
+    check_can_join(group.get());
     join_ = std::move(group);
     number_in_join_ = number;
     if (reduction_) reduction_->reducer->set_forward_pass_work_handle(nullptr, true);
@@ -163,8 +163,12 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     return parameters;
   }
 
-  // Who divides by the ranks that still have inputs is the Reducer.
-  void check_divisor(const JoinGroup* join) const {
+  void check_can_join(const JoinGroup* join) const {
+    if (join != nullptr && options_.skip_all_reduce_unused_params)
+      throw Error(ErrorKind::kInvalid,
+                  "a rank without inputs cannot know what the others leave out: a Join takes no "
+                  "skip_all_reduce_unused_params");
+    // Who divides by the ranks that still have inputs is the Reducer.
     const bool plain = options_.codec.kind == CodecSpec::Kind::kNone && !comm_hook_ &&
                        !options_.reduce_dtype && !delayed_;
     if (join != nullptr && !join->options().divide_by_initial_world_size && !plain)
@@ -367,7 +371,11 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
   }
 
   void on_gradient(size_t parameter) {
-    if (takes_gradient(parameter) && join_) join_->announce_backward(number_in_join_);
+    if (!takes_gradient(parameter)) return;
+    if (join_) join_->announce_backward(number_in_join_);
+    // Gloo ends the process of a rank that gets another bucket than it expects.
+    if (options_.skip_all_reduce_unused_params)
+      await_others(str_cat("the backward pass of step ", step_));
   }
 
   // Whether it is the first of those that will be reduced.
@@ -379,8 +387,20 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     throw_if(reduction_->order.gradient(task, parameter, &first_of_task));
     if (first_of_task) call_at_end(task);
     if (reduced_before || !reduction_->order.reduces()) return false;
-    say(Phase::kBackward, step_, 0, "", reduction_->parameters.count_changes());
+    say_backward();
     return true;
+  }
+
+  void say_backward() LONGHAUL_REQUIRES(order_mutex_) {
+    uint64_t layout = 0;
+    std::string why;
+    if (options_.skip_all_reduce_unused_params) {
+      const std::vector<size_t> skipped = reduction_->reducer->skipped_parameters();
+      layout = layout_hash(skipped);
+      why = skipped.empty() ? "which leaves nothing out"
+                            : str_cat("which leaves out ", reduction_->order.names_of(skipped));
+    }
+    say(Phase::kBackward, step_, layout, std::move(why), reduction_->parameters.count_changes());
   }
 
   void call_at_end(int task) {

@@ -167,4 +167,8 @@ uint64_t layout_hash(const NamedTensors& tensors) {
   return hash;
 }
 
+uint64_t layout_hash(const std::vector<size_t>& parameters) {
+  return hash_bytes(parameters.data(), parameters.size() * sizeof(size_t), kHashStart);
+}
+
 }  // namespace longhaul

@@ -37,5 +37,7 @@ void check_same_values(Communicator& communicator, const NamedTensors& tensors, 
 
 // Of names, types and sizes: what must agree before a broadcast.
 uint64_t layout_hash(const NamedTensors& tensors);
+// Of parameters' numbers: what must agree before a reduction that leaves them out.
+uint64_t layout_hash(const std::vector<size_t>& parameters);
 
 }  // namespace longhaul

@@ -47,6 +47,9 @@ class PassOrder {
   // The task is done, and the Reducer had its turn; `finished`: it has reduced all gradients.
   [[nodiscard]] Problem backward_ends(int task, bool finished);
 
+  // "parameters 'a', 'b' and 3 more".
+  std::string names_of(const std::vector<size_t>& parameters) const;
+
  private:
   struct Pass {
     uint64_t step = 0;
@@ -63,7 +66,6 @@ class PassOrder {
   Problem second_gradient(size_t parameter) const;
   Problem finish();
   Problem unfinished() const;
-  std::string names_of(const std::vector<size_t>& parameters) const;
   std::vector<size_t> missing() const;
   bool everything_reached() const;
 

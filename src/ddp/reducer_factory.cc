@@ -7,6 +7,7 @@
 #include <limits>
 #include <type_traits>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 #include "longhaul/base/error.h"
@@ -91,6 +92,20 @@ std::shared_ptr<Reducer> construct(const TrainedParameters& parameters, Indices 
 }
 
 }  // namespace
+
+// As Reducer::should_skip_all_reduce_bucket(), which is private.
+std::vector<size_t> WatchedReducer::skipped_parameters() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::unordered_set<size_t> unused(unused_parameters_.begin(), unused_parameters_.end());
+  std::vector<size_t> skipped;
+  for (const Bucket& bucket : buckets_) {
+    const auto& indices = bucket.variable_indices;
+    const bool used = std::any_of(indices.begin(), indices.end(),
+                                  [&](size_t index) { return !unused.contains(index); });
+    if (!used) skipped.insert(skipped.end(), indices.begin(), indices.end());
+  }
+  return skipped;
+}
 
 std::shared_ptr<WatchedReducer> make_reducer(
     const TrainedParameters& parameters,

@@ -38,6 +38,9 @@ class WatchedReducer final : public c10d::Reducer {
     const std::lock_guard<std::mutex> lock(mutex_);
     return unused_parameters_;
   }
+  // With skip_all_reduce_unused_params: those whose buckets are left out of the coming reduction,
+  // because the last outputs depend on nothing in them.
+  std::vector<size_t> skipped_parameters() const;
 };
 
 std::shared_ptr<WatchedReducer> make_reducer(

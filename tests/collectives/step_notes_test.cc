@@ -54,6 +54,12 @@ TEST(StepNote, DifferencesAreToldByWhatIsDone) {
   EXPECT_EQ(difference({noted(Phase::kForward, 0, 1, 7), noted(Phase::kForward, 0, 1, 8)})
                 .find("the models' buffers are not the same"),
             0U);
+  EXPECT_EQ(difference({noted(Phase::kBackward, 0, 1, 7, 0, "which leaves nothing out"),
+                        noted(Phase::kBackward, 0, 1, 8, 0, "which leaves out parameter 'a'")})
+                .find("ranks leave out different buckets: rank 0 in the backward pass of step 1 "
+                      "(which leaves nothing out), rank 1 in the backward pass of step 1 (which "
+                      "leaves out parameter 'a')"),
+            0U);
   EXPECT_EQ(difference({backward, noted(Phase::kShadow)}), "none") << "it goes along with anything";
 }
 

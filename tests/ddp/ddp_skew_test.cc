@@ -90,6 +90,65 @@ TEST(DdpSkew, AnEvaluationOfOneRankDisturbsNobody) {
   }
 }
 
+struct ForkImpl : torch::nn::Module {
+  torch::Tensor forward(const torch::Tensor& x, bool go_right) {
+    const torch::Tensor from_left = left(x);
+    return go_right ? from_left + right(x) : from_left;
+  }
+  Mlp left = register_module("left", Mlp());
+  Mlp right = register_module("right", Mlp());
+};
+TORCH_MODULE(Fork);
+
+// Trains with a bucket per layer. `goes_right(rank, step)`.
+std::vector<testing::RankReport> train_fork(DistributedDataParallelOptions options, int size,
+                                            const std::function<bool(Rank, int64_t)>& goes_right) {
+  options.bucket_cap_mb = options.bucket_cap_mb.value_or(0.0001);
+  options.skip_all_reduce_unused_params = true;
+  return run_ranks(size, [&](RankContext& context) {
+    Fork model;
+    fill(*model, 1);
+    DistributedDataParallel ddp(context.connect(), model, options);
+    for (int64_t step = 0; step < 6; ++step) {
+      ddp.zero_grad();
+      loss_of(ddp(batch_of(context.rank, step), goes_right(context.rank, step))).backward();
+    }
+  });
+}
+
+// A bucket that one rank sends and another skips pairs with a bucket of another length, at which
+// Gloo ends the process.
+TEST(DdpSkew, BucketsThatOneRankSkipsAreTold) {
+  for (const char* name : {"none", "zstd"}) {
+    const auto reports = train_fork({.codec = codec(name), .find_unused_parameters = true}, 3,
+                                    [](Rank rank, int64_t step) { return rank == 1 || step < 2; });
+    for (const auto& report : reports) {
+      ASSERT_NE(report.collective_error(), nullptr) << name << report.what();
+      EXPECT_THAT(report.what(), HasSubstr("ranks leave out different buckets: "));
+      EXPECT_THAT(report.what(), HasSubstr("rank 1 in the backward pass of step 3 (which leaves "
+                                           "nothing out)"));
+      EXPECT_THAT(report.what(), HasSubstr("'right."));
+      EXPECT_THAT(report.what(), HasSubstr("skip_all_reduce_unused_params"));
+    }
+  }
+}
+
+// A static graph skips from the second step on.
+TEST(DdpSkew, BucketsThatOneRankSkipsInAStaticGraphAreTold) {
+  const auto reports = train_fork({.find_unused_parameters = true, .static_graph = true}, 2,
+                                  [](Rank rank, int64_t) { return rank == 0; });
+  for (const auto& report : reports)
+    EXPECT_THAT(report.what(), HasSubstr("ranks leave out different buckets: "));
+}
+
+// What a rank leaves out does not matter when no bucket consists of it alone.
+TEST(DdpSkew, UnusedParametersMayDifferWhereNoBucketIsSkipped) {
+  testing::expect_all_fine(train_fork({.bucket_cap_mb = 25, .find_unused_parameters = true}, 2,
+                                      [](Rank rank, int64_t step) { return rank == step % 2; }));
+  testing::expect_all_fine(train_fork({.find_unused_parameters = true}, 2,
+                                      [](Rank, int64_t step) { return step % 2 == 0; }));
+}
+
 TEST(DdpSkew, BuffersOfOneRankAreTold) {
   expect_skew<Normed>(
       "none", 2, 1, [](auto& ddp) { ddp.model()->register_buffer("extra", torch::ones({2})); },

@@ -119,6 +119,18 @@ TEST(Join, MayDivideByThoseThatStillHaveInputs) {
   EXPECT_THAT(reports[0].what(), HasSubstr("divide_by_initial_world_size"));
 }
 
+// A rank without inputs would send zeros for buckets that the others skip.
+TEST(Join, TakesNoSkippedBuckets) {
+  const auto reports = run_ranks(2, [&](RankContext& context) {
+    Mlp model;
+    DistributedDataParallel ddp(
+        context.connect(), model,
+        {.find_unused_parameters = true, .skip_all_reduce_unused_params = true});
+    Join join(ddp);
+  });
+  EXPECT_THAT(reports[0].what(), HasSubstr("skip_all_reduce_unused_params"));
+}
+
 TEST(Join, AllThrowWhenAskedToEndEarly) {
   const auto reports = run_ranks(3, [&](RankContext& context) {
     Mlp model;

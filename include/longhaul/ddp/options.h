@@ -37,7 +37,9 @@ struct DistributedDataParallelOptions {
   // Set it when some parameters get no gradient in some steps. Costs a walk over the graph per step
   // and asks that every tensor of the model's output can be found (for_each_tensor.h).
   bool find_unused_parameters = false;
-  // With find_unused_parameters: buckets that no rank used are not sent.
+  // With find_unused_parameters: buckets of which nothing is used in a step are not sent. All ranks
+  // must leave out the same ones, or the step throws on every rank; each step waits for half a
+  // round trip to know. Not within a Join.
   bool skip_all_reduce_unused_params = false;
 
   // Gradients live inside the buckets: one copy less. Then torch::optim's zero_grad() throws,
