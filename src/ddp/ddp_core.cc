@@ -348,8 +348,18 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     }
     if (std::exchange(delayed_allreduce_queued_, true)) return;
     torch::autograd::Engine::get_default_engine().queue_callback([core = weak_from_this()] {
-      if (const auto alive = core.lock()) alive->reduction_->reducer->delay_all_reduce();
+      if (const auto alive = core.lock()) alive->delay_all_reduce();
     });
+  }
+
+  // A pass that brought no gradient (autograd::grad() of an input, for a penalty) was not the one
+  // to learn from: Python's class reduces nothing there, and its ranks drift apart from then on.
+  void delay_all_reduce() {
+    {
+      const MutexLock lock(order_mutex_);
+      delayed_allreduce_queued_ = reduction_->order.reduces();
+    }
+    if (delayed_allreduce_queued_) reduction_->reducer->delay_all_reduce();
   }
 
   void watch_backward(const detail::FoundTensors& outputs) {

@@ -148,6 +148,11 @@ std::vector<size_t> PassOrder::missing() const {
 
 PassOrder::Problem PassOrder::unfinished() const {
   const std::vector<size_t> without = missing();
+  if (without.empty()) {
+    return str_cat("the backward pass of step ", step(),
+                   " ended before its gradients were reduced, though every parameter got its own: "
+                   "call backward() once, on a loss of the last forward pass's outputs");
+  }
   const std::string who =
       str_cat(names_of(without), " got ",
               static_graph_ ? "fewer gradients than in the first step, " : "no gradient ",

@@ -23,6 +23,15 @@ def close(golden: list, seen: list) -> bool:
     return golden[0] == seen[0] and abs(golden[1] - seen[1]) <= 10 * scale and abs(golden[2] - seen[2]) <= scale
 
 
+def first_difference(golden: dict, seen: list) -> str:
+    """`seen`: rank by rank, step by step. Where all of Python's ranks are alike, there is one of them."""
+    for rank, states in enumerate(seen):
+        for step, (a, b) in enumerate(zip(golden["ranks"][min(rank, len(golden["ranks"]) - 1)], states)):
+            if not close(a, b):
+                return f"rank {rank}, step {step}: {b} differs from golden {a}"
+    return ""
+
+
 def refusal_problem(golden: dict, outcome: list) -> str:
     """Ours refused: no later than Python's DDP, or where its ranks drift apart, and with an error of ours."""
     step, error = ddp_matrix.refusal(outcome), ddp_matrix.first_error(outcome)
@@ -31,6 +40,8 @@ def refusal_problem(golden: dict, outcome: list) -> str:
         return f"not a longhaul::Error: {foreign[0].splitlines()[0]}"
     if "refused_at" in golden:
         return "" if step <= golden["refused_at"] else f"refused at {step} only ({error}), by Python's DDP {golden}"
+    if wrong := first_difference(golden, [[ddp_matrix.summary(state) for state in rank["steps"][:step]] for rank in outcome]):
+        return f"refused at {step}, and before that {wrong}"
     drifts = step >= 0 and any(rank[step] != golden["ranks"][0][step] for rank in golden["ranks"])
     return "" if drifts else f"refused at {step}, where Python's DDP goes on: {error}"
 
@@ -44,13 +55,11 @@ def difference(row, golden: dict, outcome: list) -> str:
     if "refused_at" in golden:
         goes_on = golden["refused_at"] == ddp_matrix.STEPS or row.scenario in ddp_matrix.BETTER
         return "" if goes_on and not ddp_matrix.drift(outcome, None) else f"it went on, where Python's DDP {golden}"
+    if ddp_matrix.is_righted(row) and len(golden["ranks"]) > 1:
+        return ddp_matrix.drift(outcome, None)
     if len(golden["ranks"]) != len(seen["ranks"]):
         return "ranks are alike where Python's differ, or the other way"
-    for rank, (expected, states) in enumerate(zip(golden["ranks"], seen["ranks"])):
-        for step, (a, b) in enumerate(zip(expected, states)):
-            if not close(a, b):
-                return f"rank {rank}, step {step}: {b} differs from golden {a}"
-    return ""
+    return first_difference(golden, seen["ranks"])
 
 
 def main() -> int:
