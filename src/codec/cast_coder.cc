@@ -9,7 +9,7 @@ namespace longhaul {
 namespace {
 
 // Formats of a stored tile: its two-byte elements, or those as a tile of plane_coder.h.
-constexpr uint8_t kPackedTile = 1;
+constexpr uint8_t kPackedCast = 1;
 constexpr uint8_t kCodedTile = 2;
 
 constexpr size_t kNarrowBytes = 2;
@@ -54,7 +54,7 @@ size_t CastCoder::encode(const EncodeContext& context, ElementType type, ByteSpa
   const size_t count = elements.size() / element_bytes(type);
   const size_t packed_bytes = count * kNarrowBytes;
   if (spec_.stage == CodecSpec::Stage::kPacked) {
-    to[0] = kPackedTile;
+    to[0] = kPackedCast;
     round(context, type, elements, to.data() + 1);
     return 1 + packed_bytes;
   }
@@ -63,14 +63,14 @@ size_t CastCoder::encode(const EncodeContext& context, ElementType type, ByteSpa
   to[0] = kCodedTile;
   const size_t coded = planes_->encode(context, narrow_, rounded, to.subspan(1));
   if (coded < packed_bytes) return 1 + coded;
-  to[0] = kPackedTile;
+  to[0] = kPackedCast;
   std::copy(rounded.begin(), rounded.end(), to.begin() + 1);
   return 1 + packed_bytes;
 }
 
 Result<const uint8_t*> CastCoder::read(ByteSpan stored, size_t count) {
   const size_t packed_bytes = count * kNarrowBytes;
-  if (stored[0] == kPackedTile) {
+  if (stored[0] == kPackedCast) {
     if (stored.size() == 1 + packed_bytes) return stored.data() + 1;
     return Failure{ErrorKind::kCorrupt,
                    str_cat(stored.size() - 1, " bytes for ", count, " x ", to_string(narrow_))};

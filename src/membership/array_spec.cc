@@ -11,7 +11,7 @@
 namespace longhaul {
 namespace {
 
-Failure invalid(std::string_view part, std::string_view why) {
+Failure malformed(std::string_view part, std::string_view why) {
   return {ErrorKind::kInvalid, str_cat("array: '", part, "': ", why)};
 }
 
@@ -21,13 +21,13 @@ Result<uint64_t> parse_number(std::string_view text, uint64_t least, std::string
   uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (end != text.data() + text.size() || error == std::errc::invalid_argument) {
-    return invalid(part, str_cat("'", text, "' is no ", what,
-                                 "; write N, A-B or A-B:STEP, with commas between, and %LIMIT at "
-                                 "the end"));
+    return malformed(part, str_cat("'", text, "' is no ", what,
+                                   "; write N, A-B or A-B:STEP, with commas between, and %LIMIT at "
+                                   "the end"));
   }
   if (error == std::errc::result_out_of_range || value < least || value > ArraySpec::kMaxIndex) {
-    return invalid(part, str_cat("the ", what, " ", text, " is not from ", least, " to ",
-                                 ArraySpec::kMaxIndex));
+    return malformed(part, str_cat("the ", what, " ", text, " is not from ", least, " to ",
+                                   ArraySpec::kMaxIndex));
   }
   return value;
 }
@@ -78,16 +78,16 @@ Result<ArraySpec> ArraySpec::parse(std::string_view text) {
     if (!range) return range.failure();
     range->first_task = static_cast<TaskIndex>(size);
     if (range->count() > kMaxTasks - size) {
-      return invalid(part, str_cat("more than ", kMaxTasks, " tasks in all"));
+      return malformed(part, str_cat("more than ", kMaxTasks, " tasks in all"));
     }
     size += range->count();
     stepped += range->step > 1 ? 1 : 0;
     spec.ranges_.push_back(*range);
     if (spec.ranges_.size() > kMaxParts) {
-      return invalid(part, str_cat("more than ", kMaxParts, " parts; use --each-line FILE"));
+      return malformed(part, str_cat("more than ", kMaxParts, " parts; use --each-line FILE"));
     }
     if (stepped > kMaxStepped) {
-      return invalid(part, str_cat("more than ", kMaxStepped, " ranges with a step"));
+      return malformed(part, str_cat("more than ", kMaxStepped, " ranges with a step"));
     }
   }
   if (std::optional<Failure> duplicate = find_duplicate(spec.ranges_)) return *duplicate;
@@ -99,7 +99,7 @@ Result<ArraySpec::Range> ArraySpec::parse_range(std::string_view text) {
   const std::string_view part = text;
   std::optional<std::string_view> step_text = cut(text, ':');
   const std::optional<std::string_view> last_text = cut(text, '-');
-  if (step_text && !last_text) return invalid(part, "a step needs a range: A-B:STEP");
+  if (step_text && !last_text) return malformed(part, "a step needs a range: A-B:STEP");
 
   const Result<uint64_t> first = parse_number(text, 0, part, "index");
   if (!first) return first.failure();
@@ -109,7 +109,7 @@ Result<ArraySpec::Range> ArraySpec::parse_range(std::string_view text) {
   const Result<uint64_t> step = step_text ? parse_number(*step_text, 1, part, "step") : 1;
   if (!step) return step.failure();
   if (*last < *first) {
-    return invalid(part, str_cat("ends before it begins; write ", *last, "-", *first));
+    return malformed(part, str_cat("ends before it begins; write ", *last, "-", *first));
   }
   Range range{*first, *last - (*last - *first) % *step, *step};
   if (range.first == range.last) range.step = 1;
@@ -125,8 +125,8 @@ std::optional<Failure> ArraySpec::find_duplicate(std::vector<Range> ranges) {
     std::erase_if(open, [&](const Range* other) { return other->last < range.first; });
     for (const Range* other : open) {
       if (const auto index = shared_index(*other, range)) {
-        return invalid(range_text(range),
-                       str_cat("index ", *index, " occurs in '", range_text(*other), "' too"));
+        return malformed(range_text(range),
+                         str_cat("index ", *index, " occurs in '", range_text(*other), "' too"));
       }
     }
     open.push_back(&range);

@@ -26,7 +26,7 @@ constexpr std::chrono::microseconds kPauseForEachRank{10};
 constexpr size_t kMaxSaidBytes = size_t{4} << 20;
 constexpr size_t kBriefBytes = 200;
 
-size_t bytes_of(const std::vector<std::string>& lines) {
+size_t bytes_of_lines(const std::vector<std::string>& lines) {
   size_t bytes = 0;
   for (const std::string& line : lines) bytes += line.size();
   return bytes;
@@ -42,7 +42,7 @@ void be_brief_beyond(size_t max_bytes, size_t* said_bytes, RankExit* exit) {
   const std::array sentences = {&exit->launch_error, &evidence.exception, &evidence.cannot_run,
                                 &evidence.out_of_memory};
   for (const std::string* sentence : sentences) *said_bytes += sentence->size();
-  *said_bytes += bytes_of(exit->last_lines) + bytes_of(evidence.backtrace);
+  *said_bytes += bytes_of_lines(exit->last_lines) + bytes_of_lines(evidence.backtrace);
   if (*said_bytes <= max_bytes) return;
   for (std::string* sentence : sentences) *sentence = capped(std::move(*sentence), kBriefBytes);
   exit->last_lines = capped(std::move(exit->last_lines), 1, kBriefBytes);

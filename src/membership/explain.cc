@@ -9,7 +9,7 @@
 namespace longhaul {
 namespace {
 
-constexpr size_t kNamed = 5;
+constexpr size_t kListed = 5;
 
 std::string count(int64_t number, const char* thing) {
   return str_cat(number, " ", thing, number == 1 ? "" : "s");
@@ -21,9 +21,9 @@ std::string seconds(milliseconds time) {
 
 // "gpu-a, gpu-b and 3 more".
 std::string name_some(const std::vector<std::string>& names) {
-  if (names.size() <= kNamed) return join(names, ", ");
-  const std::vector<std::string> some(names.begin(), names.begin() + kNamed);
-  return str_cat(join(some, ", "), " and ", names.size() - kNamed, " more");
+  if (names.size() <= kListed) return join(names, ", ");
+  const std::vector<std::string> some(names.begin(), names.begin() + kListed);
+  return str_cat(join(some, ", "), " and ", names.size() - kListed, " more");
 }
 
 // --- Room: in ranks, or in tasks ---------------------------------------------------------------
@@ -98,7 +98,7 @@ std::vector<std::string> what_would_give_room(const ExplainFacts& facts) {
                              "; their slots count again when they are back"));
     }
     for (const std::string& name : nodes_that(facts, drained)) {
-      if (help.size() >= kNamed) break;
+      if (help.size() >= kListed) break;
       help.push_back(str_cat("drained: `longhaul drain --undo ", name, "` gives its slots back"));
     }
   }

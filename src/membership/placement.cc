@@ -9,7 +9,7 @@ namespace longhaul {
 namespace {
 
 // A room, and how many ranks of the gang in question it could take.
-struct Candidate {
+struct Offer {
   size_t room = 0;
   int fits = 0;   // without the gang's limit per worker
   int takes = 0;  // with it
@@ -19,21 +19,21 @@ std::string count(int64_t number, const std::string& thing) {
   return str_cat(number, " ", thing, number == 1 ? "" : "s");
 }
 
-Candidate candidate_for(const Demand& demand, size_t room, const Resources& resources) {
+Offer offer_of(const Demand& demand, size_t room, const Resources& resources) {
   const int fits = how_many(resources, demand.each);
   const int most = demand.max_per_worker;
   return {room, fits, most > 0 ? std::min(fits, most) : fits};
 }
 
 // The workers that could take some, the emptiest first.
-std::vector<Candidate> candidates_for(const Demand& demand, std::span<const WorkerRoom> rooms) {
-  std::vector<Candidate> found;
+std::vector<Offer> offers_of(const Demand& demand, std::span<const WorkerRoom> rooms) {
+  std::vector<Offer> found;
   for (size_t i = 0; i < rooms.size(); ++i) {
     if (!rooms[i].ready) continue;
-    const Candidate one = candidate_for(demand, i, rooms[i].free);
+    const Offer one = offer_of(demand, i, rooms[i].free);
     if (one.takes > 0) found.push_back(one);
   }
-  std::sort(found.begin(), found.end(), [&](const Candidate& a, const Candidate& b) {
+  std::sort(found.begin(), found.end(), [&](const Offer& a, const Offer& b) {
     const WorkerRoom& left = rooms[a.room];
     const WorkerRoom& right = rooms[b.room];
     if (a.fits != b.fits) return a.fits > b.fits;
@@ -43,15 +43,15 @@ std::vector<Candidate> candidates_for(const Demand& demand, std::span<const Work
   return found;
 }
 
-std::vector<Seats> pack(int ranks, const std::vector<Candidate>& emptiest_first) {
-  const Candidate* tightest = nullptr;
-  for (const Candidate& one : emptiest_first) {
+std::vector<Seats> pack(int ranks, const std::vector<Offer>& emptiest_first) {
+  const Offer* tightest = nullptr;
+  for (const Offer& one : emptiest_first) {
     if (one.takes < ranks) continue;
     if (tightest == nullptr || one.fits < tightest->fits) tightest = &one;
   }
   if (tightest != nullptr) return {{tightest->room, ranks}};
   std::vector<Seats> seats;
-  for (const Candidate& one : emptiest_first) {
+  for (const Offer& one : emptiest_first) {
     if (ranks == 0) break;
     seats.push_back({one.room, std::min(ranks, one.takes)});
     ranks -= seats.back().ranks;
@@ -61,7 +61,7 @@ std::vector<Seats> pack(int ranks, const std::vector<Candidate>& emptiest_first)
 
 // Rounds of one rank for each worker that has room left: nobody has two more than another that
 // could have taken one.
-std::vector<Seats> spread(int ranks, const std::vector<Candidate>& emptiest_first) {
+std::vector<Seats> spread(int ranks, const std::vector<Offer>& emptiest_first) {
   std::vector<Seats> seats;
   for (int round = 0; ranks > 0; ++round) {
     for (size_t i = 0; i < emptiest_first.size() && ranks > 0; ++i) {
@@ -74,12 +74,11 @@ std::vector<Seats> spread(int ranks, const std::vector<Candidate>& emptiest_firs
   return seats;
 }
 
-std::vector<Seats> same_on_each(const Demand& demand,
-                                const std::vector<Candidate>& emptiest_first) {
+std::vector<Seats> same_on_each(const Demand& demand, const std::vector<Offer>& emptiest_first) {
   const int each = demand.max_per_worker;
   const auto most = static_cast<size_t>((demand.ranks + each - 1) / each);
   std::vector<Seats> seats;
-  for (const Candidate& one : emptiest_first) {
+  for (const Offer& one : emptiest_first) {
     if (one.takes < each || seats.size() == most) break;
     seats.push_back({one.room, each});
   }
@@ -110,7 +109,7 @@ Largest largest_of(const Demand& demand, std::span<const WorkerRoom> rooms) {
   Largest largest;
   for (size_t i = 0; i < rooms.size(); ++i) {
     if (rooms[i].drained) continue;
-    int takes = candidate_for(demand, i, rooms[i].total).takes;
+    int takes = offer_of(demand, i, rooms[i].total).takes;
     if (demand.min_nodes > 0 && takes < demand.max_per_worker) takes = 0;
     if (takes == 0) continue;
     largest.takes.push_back(takes);
@@ -122,10 +121,10 @@ Largest largest_of(const Demand& demand, std::span<const WorkerRoom> rooms) {
 }  // namespace
 
 std::vector<Seats> find_seats(const Demand& demand, std::span<const WorkerRoom> rooms) {
-  const std::vector<Candidate> emptiest_first = candidates_for(demand, rooms);
+  const std::vector<Offer> emptiest_first = offers_of(demand, rooms);
   if (demand.min_nodes > 0) return same_on_each(demand, emptiest_first);
   int64_t available = 0;
-  for (const Candidate& one : emptiest_first) available += one.takes;
+  for (const Offer& one : emptiest_first) available += one.takes;
   if (available < demand.ranks) return {};
   return demand.style == PlacementStyle::kSpread ? spread(demand.ranks, emptiest_first)
                                                  : pack(demand.ranks, emptiest_first);

@@ -37,7 +37,7 @@ def clang_flags(command: str, file: str) -> tuple[str, ...]:
             header = next(words)
             if "cmake_pch" not in header:
                 flags += [word, header]
-        elif word not in NOT_FOR_CLANG and word not in ("-c", file):
+        elif word not in NOT_FOR_CLANG and word not in ("-c", file) and not word.startswith("--param="):
             flags.append(word)
     return (*flags, *WARNINGS)
 

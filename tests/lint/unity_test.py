@@ -11,6 +11,7 @@ import re
 import sys
 
 TOGETHER = re.compile(r"longhaul_floor\(\w+ (?:INTERNAL )?(?:TORCH|GRPC)|longhaul_compile_together\((?:longhaul_|char)")
+SHARED_CONSTANT = re.compile(r"^inline constexpr [^=({]*?\b(\w+)(?:\[[^\]]*\])?\s*[={;]", re.MULTILINE)
 UNNAMED = re.compile(r"^namespace \{$(.*?)^\}  // namespace$", re.DOTALL | re.MULTILINE)
 TYPE = re.compile(r"(?:class|struct|enum class|enum) (\w+)[^;]*$")
 FUNCTION = re.compile(r"[\w:<>,&*\s\[\]]*?\b(\w+)\((.*)")
@@ -40,7 +41,7 @@ def names(text):
 def repeated(texts):
     places = collections.defaultdict(set)
     for path, text in texts.items():
-        for name in names(text):
+        for name in SHARED_CONSTANT.findall(text) if path.endswith(".h") else names(text):
             places[name].add(path)
     return {name: sorted(files) for name, files in places.items() if len(files) > 1}
 
@@ -48,7 +49,9 @@ def repeated(texts):
 def check_itself():
     one = "namespace {\n\nconstexpr int kTick{1};\nint f(const A& a) {\n  int kInner = 1;\n}\nstruct S {\n};\n}  // namespace\n"
     two = "namespace {\n\nconstexpr long kTick = 2;\nint f(const A& other) {\n}\nint f(int b) {\n}\nstruct T {\n};\n}  // namespace\n"
-    assert set(repeated({"1": one, "2": two})) == {"kTick", "f(const A&)"}, "the rules do not find what they should"
+    header = "inline constexpr int kTick = 3;\ninline constexpr int kOther = 3;\n"
+    assert set(repeated({"1.cc": one, "2.cc": two})) == {"kTick", "f(const A&)"}, "the rules do not find what they should"
+    assert set(repeated({"1.cc": one, "3.h": header})) == {"kTick"}, "the rules do not find what a header names"
 
 
 def main():
@@ -59,7 +62,7 @@ def main():
     assert len(floors) > 4, "where are the floors?"
     complaints = [f"{floor.relative_to(root)}: {name} in {' and '.join(files)}"
                   for floor in floors
-                  for name, files in repeated({path.name: path.read_text() for path in floor.glob("*.cc")}).items()]
+                  for name, files in repeated({path.name: path.read_text() for path in floor.glob("*.[ch]*")}).items()]
     print("\n".join(complaints) or f"{len(floors)} floors can be compiled several files at a time")
     return 1 if complaints else 0
 
