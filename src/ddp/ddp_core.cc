@@ -404,13 +404,57 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
   void say_backward() LONGHAUL_REQUIRES(order_mutex_) {
     uint64_t layout = 0;
     std::string why;
+    check_cleared_within_window();
     if (options_.skip_all_reduce_unused_params) {
       const std::vector<size_t> skipped = reduction_->reducer->skipped_parameters();
+      check_accumulated_is_sent(skipped);
       layout = layout_hash(skipped);
       why = skipped.empty() ? "which leaves nothing out"
                             : str_cat("which leaves out ", reduction_->order.names_of(skipped));
     }
     say(Phase::kBackward, step_, layout, std::move(why), reduction_->parameters.count_changes());
+  }
+
+  // The Reducer remembers that a pass in no_sync() used a parameter, takes the gradient that is not
+  // there any more for a fault of its own, and says no more than that.
+  void check_cleared_within_window() const LONGHAUL_REQUIRES(order_mutex_) {
+    if (!options_.find_unused_parameters || options_.static_graph) return;
+    const auto cleared = [&](size_t parameter) {
+      return !reduction_->reducer->gradient_of(parameter).defined();
+    };
+    throw_if_local(reduction_->reducer->unused_parameters(), cleared,
+                   " got a gradient in no_sync() that was cleared before a pass reduced it, and "
+                   "none in the pass that reduces; call zero_grad() before the first pass of a "
+                   "window, or set gradients to zero instead of removing them");
+  }
+
+  // What passes in no_sync() added up is this rank's own until it is reduced. Python's class skips
+  // it, and its ranks drift apart.
+  void check_accumulated_is_sent(const std::vector<size_t>& skipped) const
+      LONGHAUL_REQUIRES(order_mutex_) {
+    const auto is_something = [&](size_t parameter) {
+      const at::Tensor& gradient = reduction_->reducer->gradient_of(parameter);
+      return gradient.defined() && (gradient.is_sparse() || at::any(gradient).item<bool>());
+    };
+    throw_if_local(skipped, is_something,
+                   " got a gradient in no_sync() and none in the pass that reduces, which "
+                   "skip_all_reduce_unused_params leaves out: what was accumulated would stay on "
+                   "this rank; use find_unused_parameters without it");
+  }
+
+  // Those of `parameters` that got a gradient in no_sync() since the last reduction and are
+  // `wrong`.
+  template <typename Wrong>
+  void throw_if_local(const std::vector<size_t>& parameters, const Wrong& wrong,
+                      const char* what) const LONGHAUL_REQUIRES(order_mutex_) {
+    std::vector<size_t> found;
+    for (const size_t parameter : parameters) {
+      if (reduction_->order.has_local_gradient(parameter) && wrong(parameter))
+        found.push_back(parameter);
+    }
+    if (!found.empty())
+      throw Error(ErrorKind::kInvalid,
+                  str_cat("step ", step_, ": ", reduction_->order.names_of(found), what));
   }
 
   void call_at_end(int task) {

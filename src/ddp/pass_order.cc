@@ -22,7 +22,8 @@ PassOrder::PassOrder(std::vector<std::string> names, bool static_graph, uint64_t
       static_graph_(static_graph),
       finished_step_(finished_step),
       arrived_(names_.size()),
-      unused_(names_.size()) {}
+      unused_(names_.size()),
+      local_(names_.size()) {}
 
 PassOrder::Problem PassOrder::forward_begins() {
   const bool left_open = std::any_of(tasks_.begin(), tasks_.end(),
@@ -77,6 +78,7 @@ PassOrder::Problem PassOrder::gradient(int task, size_t parameter, bool* first_o
                    kOneBackward);
   }
   if (!awaiting_) {
+    local_[parameter] = true;
     if (!static_graph_ || learned_) return std::nullopt;
     return std::string(
         "a backward pass that does not reduce (in no_sync()) before the first that does: with "
@@ -127,6 +129,7 @@ PassOrder::Problem PassOrder::finish() {
   passes_.clear();
   awaiting_ = false;
   arrivals_ = 0;
+  std::fill(local_.begin(), local_.end(), false);
   return std::nullopt;
 }
 

@@ -47,6 +47,8 @@ class PassOrder {
   // The task is done, and the Reducer had its turn; `finished`: it has reduced all gradients.
   [[nodiscard]] Problem backward_ends(int task, bool finished);
 
+  // Whether a pass in no_sync() brought the parameter a gradient since the last reduction.
+  bool has_local_gradient(size_t parameter) const { return local_[parameter]; }
   // "parameters 'a', 'b' and 3 more".
   std::string names_of(const std::vector<size_t>& parameters) const;
 
@@ -77,6 +79,7 @@ class PassOrder {
   size_t arrivals_ = 0;
   std::vector<uint32_t> arrived_;  // by parameter, since the last forward_ends()
   std::vector<bool> unused_;
+  std::vector<bool> local_;                       // got a gradient while the Reducer awaited none
   std::optional<std::vector<uint32_t>> learned_;  // arrivals of the first reduced pass
   std::map<int, Task> tasks_;                     // that have not ended
 };

@@ -41,6 +41,8 @@ class WatchedReducer final : public c10d::Reducer {
   // With skip_all_reduce_unused_params: those whose buckets are left out of the coming reduction,
   // because the last outputs depend on nothing in them.
   std::vector<size_t> skipped_parameters() const;
+  // Undefined while it has none.
+  const at::Tensor& gradient_of(size_t parameter) const { return params_[parameter].grad(); }
 };
 
 std::shared_ptr<WatchedReducer> make_reducer(

@@ -100,7 +100,7 @@ struct ForkImpl : torch::nn::Module {
 };
 TORCH_MODULE(Fork);
 
-// Trains with a bucket per layer. `goes_right(rank, step)`.
+// Trains with a bucket per parameter unless `options` says otherwise. `goes_right(rank, step)`.
 std::vector<testing::RankReport> train_fork(DistributedDataParallelOptions options, int size,
                                             const std::function<bool(Rank, int64_t)>& goes_right) {
   options.bucket_cap_mb = options.bucket_cap_mb.value_or(0.0001);
@@ -139,6 +139,60 @@ TEST(DdpSkew, BucketsThatOneRankSkipsInAStaticGraphAreTold) {
                                   [](Rank rank, int64_t) { return rank == 0; });
   for (const auto& report : reports)
     EXPECT_THAT(report.what(), HasSubstr("ranks leave out different buckets: "));
+}
+
+// Trains a Fork whose right side gets gradients in no_sync() and none in the pass that reduces.
+struct Window {
+  bool views = false;
+  bool skip = true;
+  enum { kNothing, kZeros, kReduction } between = kNothing;
+};
+std::vector<testing::RankReport> train_window(const Window& window) {
+  return run_ranks(2, [&](RankContext& context) {
+    Fork model;
+    fill(*model, 1);
+    DistributedDataParallel ddp(context.connect(), model,
+                                {.bucket_cap_mb = 0.0001,
+                                 .find_unused_parameters = true,
+                                 .skip_all_reduce_unused_params = window.skip,
+                                 .gradient_as_bucket_view = window.views});
+    const auto pass = [&](int64_t step, bool go_right) {
+      loss_of(ddp(batch_of(context.rank, step), go_right)).backward();
+    };
+    pass(0, true);
+    {
+      const auto guard = ddp.no_sync();
+      pass(1, true);
+    }
+    if (window.between == Window::kZeros) ddp.zero_grad();
+    if (window.between == Window::kReduction) pass(2, true);
+    pass(3, false);
+  });
+}
+
+// All ranks skip the bucket, and each has accumulated gradients of its own in it.
+TEST(DdpSkew, AccumulatedGradientsAreNotSkipped) {
+  for (const bool views : {false, true}) {
+    for (const auto& report : train_window({.views = views})) {
+      EXPECT_THAT(report.what(), HasSubstr("'right.second.weight'"));
+      EXPECT_THAT(report.what(), HasSubstr("got a gradient in no_sync() and none in the pass that "
+                                           "reduces, which skip_all_reduce_unused_params"));
+    }
+    testing::expect_all_fine(train_window({.views = views, .between = Window::kReduction}));
+    testing::expect_all_fine(train_window({.views = views, .skip = false}));
+  }
+}
+
+// Removed gradients are an error of the Reducer's without a name; zeros are fine.
+TEST(DdpSkew, GradientsClearedWithinAWindowAreNamed) {
+  for (const bool skip : {false, true}) {
+    for (const auto& report : train_window({.skip = skip, .between = Window::kZeros})) {
+      EXPECT_THAT(report.what(), HasSubstr("'right.first.weight'"));
+      EXPECT_THAT(report.what(), HasSubstr("cleared before a pass reduced it"));
+    }
+    testing::expect_all_fine(
+        train_window({.views = true, .skip = skip, .between = Window::kZeros}));
+  }
 }
 
 // What a rank leaves out does not matter when no bucket consists of it alone.
