@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "codec/convert.h"
+#include "codec/corrupt.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
@@ -72,11 +73,10 @@ Result<const uint8_t*> CastCoder::read(ByteSpan stored, size_t count) {
   const size_t packed_bytes = count * kNarrowBytes;
   if (stored[0] == kPackedCast) {
     if (stored.size() == 1 + packed_bytes) return stored.data() + 1;
-    return Failure{ErrorKind::kCorrupt,
-                   str_cat(stored.size() - 1, " bytes for ", count, " x ", to_string(narrow_))};
+    return corrupt(stored.size() - 1, " bytes for ", count, " x ", to_string(narrow_));
   }
   if (stored[0] != kCodedTile || stored.size() < 2) {
-    return Failure{ErrorKind::kCorrupt, str_cat("unknown format ", static_cast<int>(stored[0]))};
+    return corrupt("unknown format ", static_cast<int>(stored[0]));
   }
   const Result<void> done =
       planes_->decode(narrow_, stored.subspan(1), {rounded_.get(), packed_bytes});

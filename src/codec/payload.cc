@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "codec/corrupt.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
@@ -15,11 +16,6 @@ constexpr size_t kElementCountAt = 8;
 constexpr size_t kTileElementsAt = 16;
 constexpr size_t kBlockAt = 20;
 
-template <typename... Args>
-Failure bad_payload(const Args&... what) {
-  return {ErrorKind::kCorrupt, str_cat("payload: ", what...)};
-}
-
 std::string name_of(uint8_t kind) {
   const std::vector<std::string> names = CodecSpec::names();
   return kind < names.size() ? names[kind] : str_cat("unknown codec ", static_cast<int>(kind));
@@ -30,21 +26,22 @@ Result<void> check_header(const PayloadShape& shape, const uint8_t* header) {
   const uint32_t tile = load<uint32_t>(header + kTileElementsAt);
   const uint32_t block = load<uint32_t>(header + kBlockAt);
   if (load<uint32_t>(header) != kPayloadMagic) {
-    return bad_payload("it does not start with the format's magic number");
+    return corrupt("payload: ", "it does not start with the format's magic number");
   }
   if (header[kKindAt] != static_cast<uint8_t>(shape.kind)) {
-    return bad_payload("made by codec ", name_of(header[kKindAt]), ", expected ",
-                       name_of(static_cast<uint8_t>(shape.kind)));
+    return corrupt("payload: ", "made by codec ", name_of(header[kKindAt]), ", expected ",
+                   name_of(static_cast<uint8_t>(shape.kind)));
   }
   if (header[kTypeAt] != static_cast<uint8_t>(shape.type) || count != shape.element_count) {
-    return bad_payload("made of ", count, " x ", to_string(ElementType{header[kTypeAt]}),
-                       ", expected ", shape.element_count, " x ", to_string(shape.type));
+    return corrupt("payload: ", "made of ", count, " x ", to_string(ElementType{header[kTypeAt]}),
+                   ", expected ", shape.element_count, " x ", to_string(shape.type));
   }
   if (tile != shape.tile_elements || block != shape.block) {
-    return bad_payload("made in tiles of ", tile, " and blocks of ", block, ", expected ",
-                       shape.tile_elements, " and ", shape.block);
+    return corrupt("payload: ", "made in tiles of ", tile, " and blocks of ", block, ", expected ",
+                   shape.tile_elements, " and ", shape.block);
   }
-  if (load<uint16_t>(header + kReservedAt) != 0) return bad_payload("reserved bytes are not zero");
+  if (load<uint16_t>(header + kReservedAt) != 0)
+    return corrupt("payload: ", "reserved bytes are not zero");
   return {};
 }
 
@@ -71,19 +68,20 @@ size_t stored_tile_bytes(size_t tile, ByteSpan payload) {
 
 Result<void> check_payload(const PayloadShape& shape, ByteSpan payload) {
   if (payload.size() < kPayloadHeaderBytes) {
-    return bad_payload(payload.size(), " bytes, its header alone has ", kPayloadHeaderBytes);
+    return corrupt("payload: ", payload.size(), " bytes, its header alone has ",
+                   kPayloadHeaderBytes);
   }
   const Result<void> header = check_header(shape, payload.data());
   if (!header) return header;
-  if (payload.size() < shape.head_bytes()) return bad_payload("cut in its directory");
+  if (payload.size() < shape.head_bytes()) return corrupt("payload: ", "cut in its directory");
   uint64_t total = shape.head_bytes();
   for (size_t tile = 0; tile < shape.tiles(); ++tile) {
     const size_t bytes = stored_tile_bytes(tile, payload);
-    if (bytes == 0) return bad_payload("tile ", tile, " has no bytes");
+    if (bytes == 0) return corrupt("payload: ", "tile ", tile, " has no bytes");
     total += bytes;
   }
   if (total != payload.size()) {
-    return bad_payload(payload.size(), " bytes, its directory speaks of ", total);
+    return corrupt("payload: ", payload.size(), " bytes, its directory speaks of ", total);
   }
   return {};
 }

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "codec/convert.h"
+#include "codec/corrupt.h"
 #include "longhaul/base/check.h"
 
 namespace longhaul {
@@ -39,11 +40,6 @@ ByteCounts count_bytes(ByteSpan sample) {
   ByteCounts counts{};
   for (const uint8_t byte : sample) ++counts[byte];
   return counts;
-}
-
-template <typename... Args>
-Failure damaged(const Args&... what) {
-  return {ErrorKind::kCorrupt, str_cat(what...)};
 }
 
 }  // namespace
@@ -134,21 +130,21 @@ Result<void> PlaneCoder::decode(ElementType type, ByteSpan stored, MutableByteSp
                                 const void* soon) {
   const size_t width = element_bytes(type);
   const size_t count = elements.size() / width;
-  if (stored[0] != kPlanesTile) return damaged("unknown format ", static_cast<int>(stored[0]));
+  if (stored[0] != kPlanesTile) return corrupt("unknown format ", static_cast<int>(stored[0]));
   size_t read = 1 + width * kDescriptorBytes;
-  if (stored.size() < read) return damaged("cut in its descriptors");
+  if (stored.size() < read) return corrupt("cut in its descriptors");
   ConstPlanePointers planes{};
   for (size_t p = 0; p < width; ++p) {
     const uint32_t word = load<uint32_t>(stored.data() + 1 + p * kDescriptorBytes);
     const size_t bytes = word & kStoredBytesMask;
-    if (bytes > stored.size() - read) return damaged("cut in plane ", p);
+    if (bytes > stored.size() - read) return corrupt("cut in plane ", p);
     const Result<const uint8_t*> plane =
         decode_plane(p, word, stored.subspan(read, bytes), count, soon);
     if (!plane) return plane.failure();
     planes[p] = *plane;
     read += bytes;
   }
-  if (read != stored.size()) return damaged(stored.size() - read, " bytes too many");
+  if (read != stored.size()) return corrupt(stored.size() - read, " bytes too many");
   merge_planes(type, level_, planes, count, elements.data());
   return {};
 }
@@ -159,15 +155,15 @@ Result<const uint8_t*> PlaneCoder::decode_plane(size_t index, uint32_t descripto
   switch (static_cast<PlaneFormat>(descriptor >> 30)) {
     case PlaneFormat::kRaw:
       if (stored.size() == count) return stored.data();
-      return damaged("plane ", index, " has ", stored.size(), " of ", count, " bytes");
+      return corrupt("plane ", index, " has ", stored.size(), " of ", count, " bytes");
     case PlaneFormat::kZstd:
       if (zstd_.decode(stored, plane)) return plane.data();
-      return damaged("plane ", index, " does not decode");
+      return corrupt("plane ", index, " does not decode");
     case PlaneFormat::kRanked:
       if (rank_coder_.decode(stored, plane, soon)) return plane.data();
-      return damaged("plane ", index, " does not decode");
+      return corrupt("plane ", index, " does not decode");
   }
-  return damaged("plane ", index, " has unknown format ", descriptor >> 30);
+  return corrupt("plane ", index, " has unknown format ", descriptor >> 30);
 }
 
 Result<void> PlaneCoder::decode_add(ElementType type, ByteSpan stored, std::span<float> sums,

@@ -5,18 +5,10 @@
 
 #include "codec/bit_planes.h"
 #include "codec/convert.h"
+#include "codec/corrupt.h"
 #include "longhaul/base/check.h"
 
 namespace longhaul {
-namespace {
-
-template <typename... Args>
-Failure corrupt(const Args&... what) {
-  return {ErrorKind::kCorrupt, str_cat(what...)};
-}
-
-}  // namespace
-
 QuantizedCoder::QuantizedCoder(const CodecSpec& spec, SimdLevel level)
     : spec_(spec),
       level_(level),
