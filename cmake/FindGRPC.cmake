@@ -44,7 +44,7 @@ function(longhaul_protos target)
     set(service "")
     if(stem MATCHES "_service$")
       list(APPEND files ${out}/${stem}.grpc.pb.cc ${out}/${stem}.grpc.pb.h)
-      # Stubs that only pass on: -O2 takes half as long again and gains nothing.
+      # Stubs that only pass calls on gain nothing from -O2.
       set_source_files_properties(${out}/${stem}.grpc.pb.cc
         PROPERTIES COMPILE_OPTIONS $<$<CONFIG:Release>:-O1>)
       set(service --grpc_out=${out} --plugin=protoc-gen-grpc=${GRPC_CPP_PLUGIN})
