@@ -6,7 +6,6 @@
 #include <signal.h>
 
 #include <condition_variable>
-#include <future>
 #include <mutex>
 #include <thread>
 
@@ -28,7 +27,6 @@ class Waiting {
             ::sigfillset(&all);
             ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
           }
-          number_.set_value(this_thread());
           wait_for_a_gradient();
         }) {}
   ~Waiting() {
@@ -40,18 +38,25 @@ class Waiting {
     thread_.join();
   }
 
-  pid_t number() { return number_.get_future().get(); }
+  // Of the thread; by then it waits: only so does it give the lock away.
+  pid_t number() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return number_ != 0; });
+    return number_;
+  }
 
  private:
   [[gnu::noinline]] void wait_for_a_gradient() {
     std::unique_lock lock(mutex_);
+    number_ = this_thread();
+    changed_.notify_all();
     while (!over_) changed_.wait(lock);
   }
 
   std::mutex mutex_;
   std::condition_variable changed_;
+  pid_t number_ = 0;
   bool over_ = false;
-  std::promise<pid_t> number_;
   std::thread thread_;
 };
 
