@@ -38,11 +38,11 @@
 #include <string>
 #include <vector>
 
+#include "base/thread.h"
 #include "codec/convert.h"
 #include "codec/make_codec.h"
 #include "longhaul/base/json.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/base/thread.h"
 #include "longhaul/codec/codec.h"
 
 namespace longhaul {

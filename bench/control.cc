@@ -18,10 +18,10 @@
 #include <string_view>
 #include <thread>
 
+#include "base/log.h"
 #include "bench/simulated_workers.h"
-#include "longhaul/base/log.h"
+#include "control/client/job_client.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/control/job_client.h"
 
 namespace {
 

@@ -20,10 +20,10 @@
 #include <utility>
 #include <vector>
 
+#include "base/thread.h"
+#include "control/client/job_client.h"
 #include "longhaul/base/mutex.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/base/thread.h"
-#include "longhaul/control/job_client.h"
 
 namespace {
 

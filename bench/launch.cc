@@ -14,7 +14,7 @@
 #include <optional>
 #include <string>
 
-#include "longhaul/control/job_client.h"
+#include "control/client/job_client.h"
 
 namespace {
 

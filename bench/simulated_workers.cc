@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "control/common/compression.h"
+#include "control/convert/compression.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::bench {

@@ -14,8 +14,8 @@
 #include <thread>
 #include <vector>
 
-#include "control/worker/event_loop.h"
-#include "control/worker/master_link.h"
+#include "control/worker/host/event_loop.h"
+#include "control/worker/session/master_link.h"
 #include "longhaul/base/clock.h"
 
 namespace longhaul::bench {

@@ -3,10 +3,18 @@
 include(CMakePackageConfigHelpers)
 
 set(LONGHAUL_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/Longhaul)
-get_property(LONGHAUL_FLOORS GLOBAL PROPERTY LONGHAUL_FLOORS)
-install(TARGETS ${LONGHAUL_FLOORS} EXPORT LonghaulTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+get_property(exported GLOBAL PROPERTY LONGHAUL_EXPORTED)
+install(TARGETS ${exported} EXPORT LonghaulTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT LonghaulTargets NAMESPACE longhaul:: DESTINATION ${LONGHAUL_CMAKE_DIR})
-install(DIRECTORY include/longhaul DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+# Of the rooms that are there; the umbrella header wants all of core.
+get_property(rooms GLOBAL PROPERTY LONGHAUL_ROOMS)
+foreach(room IN LISTS rooms)
+  file(GLOB headers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/include/longhaul/${room}/*.h)
+  install(FILES ${headers} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/longhaul/${room})
+endforeach()
+if("runtime" IN_LIST rooms)
+  install(FILES include/longhaul/longhaul.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/longhaul)
+endif()
 configure_package_config_file(cmake/LonghaulConfig.cmake.in ${PROJECT_BINARY_DIR}/LonghaulConfig.cmake
   INSTALL_DESTINATION ${LONGHAUL_CMAKE_DIR})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/LonghaulConfigVersion.cmake

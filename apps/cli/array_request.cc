@@ -7,8 +7,8 @@
 #include <memory>
 
 #include "apps/cli/json_values.h"
+#include "cluster/arrays/array_spec.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/membership/array_spec.h"
 
 namespace longhaul::cli {
 namespace {

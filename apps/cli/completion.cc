@@ -6,7 +6,7 @@
 #include "apps/cli/command.h"
 #include "apps/cli/complete.h"
 #include "apps/cli/screen.h"
-#include "longhaul/control/job_client.h"
+#include "control/client/job_client.h"
 
 namespace longhaul::cli {
 namespace {

@@ -5,8 +5,8 @@
 
 #include "apps/cli/exit_codes.h"
 #include "apps/cli/shown.h"
+#include "cluster/failure/failure.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/membership/failure.h"
 
 namespace longhaul::cli {
 namespace {

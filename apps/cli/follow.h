@@ -8,7 +8,7 @@
 #include "apps/cli/lost_master.h"
 #include "apps/cli/screen.h"
 #include "apps/cli/signals.h"
-#include "longhaul/control/job_client.h"
+#include "control/client/job_client.h"
 
 namespace longhaul::cli {
 

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "longhaul/membership/job.h"
+#include "cluster/jobs/job.h"
 
 namespace longhaul::cli {
 

@@ -5,12 +5,12 @@
 #include <optional>
 #include <string>
 
+#include "base/thread.h"
+#include "base/unique_fd.h"
+#include "control/client/job_client.h"
+#include "longhaul/agent/ids.h"
 #include "longhaul/base/mutex.h"
 #include "longhaul/base/result.h"
-#include "longhaul/base/thread.h"
-#include "longhaul/base/unique_fd.h"
-#include "longhaul/control/job_client.h"
-#include "longhaul/membership/ids.h"
 
 namespace longhaul::cli {
 

@@ -6,7 +6,7 @@
 #include <iterator>
 #include <string_view>
 
-#include "longhaul/base/printable.h"
+#include "base/printable.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "cluster/jobs/job.h"
 #include "longhaul/base/result.h"
-#include "longhaul/membership/job.h"
 
 namespace longhaul::cli {
 

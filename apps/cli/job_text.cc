@@ -12,9 +12,9 @@
 #include "apps/cli/shown.h"
 #include "apps/cli/table.h"
 #include "apps/cli/time_text.h"
-#include "longhaul/base/printable.h"
+#include "base/printable.h"
+#include "cluster/failure/failure.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/membership/failure.h"
 
 namespace longhaul::cli {
 namespace {

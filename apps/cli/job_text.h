@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "longhaul/control/job_client.h"
+#include "control/client/job_client.h"
 
 namespace longhaul::cli {
 

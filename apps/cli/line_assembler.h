@@ -7,7 +7,7 @@
 #include <tuple>
 #include <vector>
 
-#include "longhaul/control/job_client.h"
+#include "control/client/job_client.h"
 
 namespace longhaul::cli {
 

@@ -7,7 +7,7 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/screen.h"
-#include "longhaul/control/job_client.h"
+#include "control/client/job_client.h"
 
 namespace longhaul::cli {
 

@@ -4,9 +4,9 @@
 #include <string>
 #include <string_view>
 
-#include "longhaul/control/job_client.h"
-#include "longhaul/membership/job.h"
-#include "longhaul/membership/worker_table.h"
+#include "cluster/jobs/job.h"
+#include "cluster/workers/worker_table.h"
+#include "control/client/job_client.h"
 
 namespace longhaul::cli {
 

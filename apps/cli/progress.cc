@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "longhaul/base/printable.h"
+#include "base/printable.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {

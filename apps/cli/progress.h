@@ -5,8 +5,8 @@
 #include <optional>
 #include <string>
 
+#include "cluster/jobs/job.h"
 #include "longhaul/base/clock.h"
-#include "longhaul/membership/job.h"
 
 namespace longhaul::cli {
 

@@ -4,8 +4,8 @@
 #include <functional>
 #include <thread>
 
-#include "control/worker/host_resources.h"
-#include "control/worker/rank_environment.h"
+#include "control/worker/host/host_resources.h"
+#include "control/worker/process/rank_environment.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {

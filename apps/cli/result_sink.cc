@@ -12,7 +12,7 @@
 #include "apps/cli/json_text.h"
 #include "apps/cli/screen.h"
 #include "apps/cli/terminal_text.h"
-#include "longhaul/base/printable.h"
+#include "base/printable.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {

@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "longhaul/control/job_client.h"
+#include "control/client/job_client.h"
 
 namespace longhaul::cli {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "apps/cli/array_request.h"
-#include "longhaul/control/job_client.h"
+#include "control/client/job_client.h"
 
 namespace longhaul::cli {
 

@@ -12,7 +12,7 @@
 
 #include "apps/cli/exit_codes.h"
 #include "apps/cli/progress.h"
-#include "longhaul/base/printable.h"
+#include "base/printable.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul::cli {

@@ -1,6 +1,6 @@
 #include "apps/cli/shown.h"
 
-#include "longhaul/base/printable.h"
+#include "base/printable.h"
 
 namespace longhaul::cli {
 namespace {

@@ -2,7 +2,7 @@
 // is one harmless line afterwards (base/printable.h). JSON gets the values as they came.
 #pragma once
 
-#include "longhaul/control/job_client.h"
+#include "control/client/job_client.h"
 
 namespace longhaul::cli {
 

@@ -3,12 +3,12 @@
 #include <thread>
 #include <utility>
 
+#include "base/thread.h"
+#include "control/client/job_client.h"
 #include "control/master/master.h"
 #include "control/worker/worker.h"
 #include "longhaul/base/clock.h"
 #include "longhaul/base/mutex.h"
-#include "longhaul/base/thread.h"
-#include "longhaul/control/job_client.h"
 
 namespace longhaul::cli {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "longhaul/base/printable.h"
+#include "base/printable.h"
 
 namespace longhaul::cli {
 namespace {

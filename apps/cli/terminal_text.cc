@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "longhaul/base/printable.h"
+#include "base/printable.h"
 
 namespace longhaul::cli {
 namespace {

@@ -14,10 +14,10 @@
 #include <string>
 
 #include "apps/common/flags.h"
-#include "control/ledger/restore.h"
+#include "base/descriptors.h"
+#include "base/log.h"
+#include "control/database/restore.h"
 #include "control/master/master.h"
-#include "longhaul/base/descriptors.h"
-#include "longhaul/base/log.h"
 #include "longhaul/base/mutex.h"
 
 namespace {

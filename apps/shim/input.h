@@ -1,10 +1,10 @@
-// The rank's stdin: from the ring that the worker fills (control/worker/input_ring.h) into the pipe
-// that the rank reads, as fast as the rank reads it.
+// The rank's stdin: from the ring that the worker fills (control/worker/gangs/input_ring.h) into
+// the pipe that the rank reads, as fast as the rank reads it.
 #pragma once
 
 #include <cstdint>
 
-#include "control/worker/rank_ledger.h"
+#include "control/worker/process/rank_ledger.h"
 
 namespace longhaul {
 

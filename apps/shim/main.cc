@@ -1,7 +1,7 @@
 // longhaul-shim: stands between the worker and one rank, so that nothing is left behind and nothing
 // is lost, whoever dies. It is small, static and single-threaded on purpose: it starts in a
 // millisecond and has nothing that could fail. Protocol and arguments:
-// control/worker/shim_protocol.h.
+// control/worker/process/shim_protocol.h.
 //
 // - It reads the rank's output and spools it into the rank's folder; it keeps the rank's state and
 //   at last how it ended in the ledger there. No byte depends on the worker's life.
@@ -34,9 +34,9 @@
 #include "apps/shim/output.h"
 #include "apps/shim/rank_tree.h"
 #include "apps/shim/tree_end.h"
-#include "control/worker/proc_stat.h"
-#include "control/worker/rank_ledger.h"
-#include "control/worker/shim_protocol.h"
+#include "control/worker/process/proc_stat.h"
+#include "control/worker/process/rank_ledger.h"
+#include "control/worker/process/shim_protocol.h"
 
 namespace longhaul {
 namespace {

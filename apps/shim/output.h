@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <string>
 
-#include "control/worker/rank_ledger.h"
-#include "control/worker/spool_writer.h"
+#include "control/worker/output/spool_writer.h"
+#include "control/worker/process/rank_ledger.h"
 
 namespace longhaul {
 

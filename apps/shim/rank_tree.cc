@@ -16,7 +16,7 @@
 #include <optional>
 #include <set>
 
-#include "control/worker/proc_stat.h"
+#include "control/worker/process/proc_stat.h"
 
 namespace longhaul {
 namespace {

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "control/worker/rank_ledger.h"
+#include "control/worker/process/rank_ledger.h"
 
 namespace longhaul {
 

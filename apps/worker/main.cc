@@ -11,9 +11,9 @@
 #include <string>
 
 #include "apps/common/flags.h"
+#include "base/log.h"
+#include "base/thread.h"
 #include "control/worker/worker.h"
-#include "longhaul/base/log.h"
-#include "longhaul/base/thread.h"
 
 namespace longhaul {
 namespace {

@@ -1,4 +1,4 @@
-#include "longhaul/base/capped.h"
+#include "base/capped.h"
 
 #include <algorithm>
 #include <utility>

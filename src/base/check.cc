@@ -1,4 +1,4 @@
-#include "longhaul/base/check.h"
+#include "base/check.h"
 
 namespace longhaul::detail {
 

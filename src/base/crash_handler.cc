@@ -1,4 +1,4 @@
-#include "longhaul/base/crash_handler.h"
+#include "base/crash_handler.h"
 
 #include <backtrace.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-#include "longhaul/base/descriptors.h"
+#include "base/descriptors.h"
 
 #include <errno.h>
 #include <sys/resource.h>

@@ -1,4 +1,4 @@
-#include "longhaul/base/log.h"
+#include "base/log.h"
 
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <memory>
 
-#include "longhaul/base/printable.h"
+#include "base/printable.h"
 
 namespace longhaul {
 namespace {

@@ -1,4 +1,4 @@
-#include "longhaul/base/printable.h"
+#include "base/printable.h"
 
 #include <algorithm>
 #include <array>

@@ -1,4 +1,4 @@
-#include "longhaul/base/thread.h"
+#include "base/thread.h"
 
 #include <pthread.h>
 

@@ -1,4 +1,4 @@
-#include "longhaul/base/thread_stack.h"
+#include "base/thread_stack.h"
 
 #include <backtrace.h>
 #include <cxxabi.h>

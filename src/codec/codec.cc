@@ -1,12 +1,12 @@
 #include "longhaul/codec/codec.h"
 
+#include "base/check.h"
 #include "codec/cast_coder.h"
 #include "codec/make_codec.h"
 #include "codec/none_codec.h"
 #include "codec/plane_coder.h"
 #include "codec/quantized_coder.h"
 #include "codec/tiled_codec.h"
-#include "longhaul/base/check.h"
 
 namespace longhaul {
 

@@ -6,7 +6,7 @@
 #include <charconv>
 #include <system_error>
 
-#include "longhaul/base/check.h"
+#include "base/check.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {

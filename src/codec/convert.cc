@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "codec/convert_element.h"
 #include "codec/convert_x86.h"
-#include "longhaul/base/check.h"
 
 namespace longhaul {
 namespace {

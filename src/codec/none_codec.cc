@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "codec/convert.h"
-#include "longhaul/base/check.h"
 
 namespace longhaul {
 namespace {

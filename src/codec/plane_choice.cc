@@ -4,7 +4,7 @@
 #include <array>
 #include <cmath>
 
-#include "longhaul/base/check.h"
+#include "base/check.h"
 
 namespace longhaul {
 namespace {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/check.h"
 #include "codec/convert.h"
 #include "codec/corrupt.h"
-#include "longhaul/base/check.h"
 
 namespace longhaul {
 namespace {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/check.h"
 #include "codec/bit_planes.h"
 #include "codec/convert.h"
 #include "codec/corrupt.h"
-#include "longhaul/base/check.h"
 
 namespace longhaul {
 QuantizedCoder::QuantizedCoder(const CodecSpec& spec, SimdLevel level)

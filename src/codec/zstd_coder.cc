@@ -8,7 +8,7 @@
 #include <new>
 #include <string_view>
 
-#include "longhaul/base/check.h"
+#include "base/check.h"
 
 namespace longhaul {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <cstddef>
 
-#include "longhaul/membership/ids.h"
+#include "longhaul/agent/ids.h"
 
 namespace longhaul {
 

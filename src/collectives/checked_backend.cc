@@ -3,7 +3,7 @@
 #include <atomic>
 #include <utility>
 
-#include "longhaul/base/log.h"
+#include "base/log.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {

@@ -13,11 +13,11 @@
 #include <utility>
 #include <vector>
 
+#include "base/log.h"
 #include "collectives/meeting.h"
 #include "collectives/operation_watch.h"
 #include "collectives/process_groups.h"
 #include "collectives/watched_communicator.h"
-#include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {

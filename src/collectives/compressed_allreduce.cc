@@ -14,14 +14,14 @@
 #include <optional>
 #include <utility>
 
+#include "base/queue.h"
+#include "base/thread.h"
 #include "collectives/bucket_layout.h"
 #include "collectives/frame_exchange.h"
 #include "collectives/rank_sum.h"
 #include "collectives/watched_communicator.h"
 #include "longhaul/base/mutex.h"
-#include "longhaul/base/queue.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/base/thread.h"
 #include "longhaul/codec/codec.h"
 
 namespace longhaul {

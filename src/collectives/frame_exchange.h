@@ -14,7 +14,7 @@
 #include "collectives/operation_watch.h"
 #include "longhaul/base/bytes.h"
 #include "longhaul/base/result.h"
-#include "longhaul/wire/frame.h"
+#include "wire/frame.h"
 
 namespace longhaul {
 

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <vector>
 
-#include "longhaul/base/unique_fd.h"
+#include "base/unique_fd.h"
 
 namespace longhaul {
 namespace {

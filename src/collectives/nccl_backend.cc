@@ -5,7 +5,7 @@
 
 #include <exception>
 
-#include "longhaul/base/log.h"
+#include "base/log.h"
 #endif
 
 namespace longhaul {

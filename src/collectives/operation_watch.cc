@@ -3,8 +3,8 @@
 #include <thread>
 #include <utility>
 
+#include "base/log.h"
 #include "collectives/verdict.h"
-#include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {

@@ -22,7 +22,7 @@
 #include "longhaul/base/mutex.h"
 #include "longhaul/collectives/communicator.h"
 #include "longhaul/collectives/traffic.h"
-#include "longhaul/wire/frame.h"
+#include "wire/frame.h"
 
 namespace longhaul {
 

@@ -10,10 +10,10 @@
 #include <memory>
 #include <utility>
 
+#include "base/log.h"
 #include "longhaul/base/bytes.h"
-#include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/wire/socket.h"
+#include "wire/socket.h"
 
 namespace longhaul {
 namespace {

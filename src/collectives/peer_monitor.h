@@ -26,12 +26,12 @@
 #include <string_view>
 #include <vector>
 
+#include "base/thread.h"
+#include "base/unique_fd.h"
+#include "longhaul/agent/ids.h"
 #include "longhaul/base/clock.h"
 #include "longhaul/base/mutex.h"
 #include "longhaul/base/result.h"
-#include "longhaul/base/thread.h"
-#include "longhaul/base/unique_fd.h"
-#include "longhaul/membership/ids.h"
 
 namespace longhaul {
 

@@ -17,7 +17,7 @@
 #include "collectives/nccl_backend.h"
 #include "collectives/self_backend.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/wire/socket.h"
+#include "wire/socket.h"
 
 namespace longhaul {
 namespace {

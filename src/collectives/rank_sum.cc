@@ -5,7 +5,7 @@
 
 #include <cstring>
 
-#include "longhaul/base/check.h"
+#include "base/check.h"
 
 namespace longhaul {
 namespace {

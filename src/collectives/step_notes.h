@@ -20,9 +20,9 @@
 #include <string_view>
 #include <vector>
 
+#include "longhaul/agent/ids.h"
 #include "longhaul/base/clock.h"
 #include "longhaul/base/mutex.h"
-#include "longhaul/membership/ids.h"
 
 namespace longhaul {
 

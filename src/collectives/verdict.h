@@ -6,9 +6,9 @@
 #include <string>
 
 #include "collectives/peer_monitor.h"
+#include "longhaul/agent/ids.h"
 #include "longhaul/base/clock.h"
 #include "longhaul/collectives/communicator.h"
-#include "longhaul/membership/ids.h"
 
 namespace longhaul {
 

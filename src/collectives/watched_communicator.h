@@ -3,8 +3,8 @@
 
 #include <memory>
 
+#include "base/check.h"
 #include "collectives/operation_watch.h"
-#include "longhaul/base/check.h"
 #include "longhaul/collectives/communicator.h"
 
 namespace longhaul {

@@ -11,8 +11,8 @@
 #include <random>
 #include <utility>
 
-#include "longhaul/base/check.h"
-#include "longhaul/base/log.h"
+#include "base/check.h"
+#include "base/log.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/codec/codec.h"
 

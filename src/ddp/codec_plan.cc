@@ -1,6 +1,6 @@
 #include "ddp/codec_plan.h"
 
-#include "longhaul/base/check.h"
+#include "base/check.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <optional>
 
+#include "base/log.h"
 #include "collectives/watched_communicator.h"
 #include "ddp/delayed_reduction.h"
 #include "ddp/join_group.h"
@@ -14,7 +15,6 @@
 #include "ddp/output_sink.h"
 #include "ddp/reduction.h"
 #include "ddp/start_check.h"
-#include "longhaul/base/log.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/ddp/distributed_data_parallel.h"
 

@@ -3,8 +3,8 @@
 #include <exception>
 #include <utility>
 
+#include "base/log.h"
 #include "ddp/join_group.h"
-#include "longhaul/base/log.h"
 
 namespace longhaul {
 

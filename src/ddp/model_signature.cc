@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/check.h"
 #include "ddp/names.h"
 #include "longhaul/base/bytes.h"
-#include "longhaul/base/check.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/ddp/model_mismatch_error.h"
 

@@ -6,7 +6,7 @@
 
 #ifdef LONGHAUL_WITH_CONTROL
 
-#include "longhaul/control/agent_client.h"
+#include "longhaul/agent/client/agent_client.h"
 
 namespace longhaul {
 

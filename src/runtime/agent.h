@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "longhaul/membership/coordinator.h"
+#include "longhaul/agent/coordinator.h"
 
 namespace longhaul {
 

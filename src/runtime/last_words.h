@@ -7,8 +7,8 @@
 #include <memory>
 #include <string>
 
+#include "longhaul/agent/coordinator.h"
 #include "longhaul/collectives/communicator.h"
-#include "longhaul/membership/coordinator.h"
 
 namespace longhaul {
 

@@ -6,8 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "longhaul/agent/coordinator.h"
 #include "longhaul/base/result.h"
-#include "longhaul/membership/coordinator.h"
 
 namespace longhaul {
 

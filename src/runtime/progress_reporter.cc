@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "longhaul/base/log.h"
+#include "base/log.h"
 
 namespace longhaul {
 namespace {

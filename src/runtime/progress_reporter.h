@@ -10,11 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "base/thread.h"
+#include "base/thread_stack.h"
+#include "longhaul/agent/coordinator.h"
 #include "longhaul/base/mutex.h"
-#include "longhaul/base/thread.h"
-#include "longhaul/base/thread_stack.h"
 #include "longhaul/collectives/communicator.h"
-#include "longhaul/membership/coordinator.h"
 #include "longhaul/runtime/world.h"
 
 namespace longhaul {

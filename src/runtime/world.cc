@@ -13,9 +13,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/crash_handler.h"
+#include "base/log.h"
 #include "collectives/meeting.h"
-#include "longhaul/base/crash_handler.h"
-#include "longhaul/base/log.h"
 #include "longhaul/base/mutex.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/collectives/coordinator_store.h"

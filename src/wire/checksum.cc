@@ -1,4 +1,4 @@
-#include "longhaul/wire/checksum.h"
+#include "wire/checksum.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>

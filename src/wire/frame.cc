@@ -1,10 +1,10 @@
-#include "longhaul/wire/frame.h"
+#include "wire/frame.h"
 
 // The header-only form: no library to find at run time, and the loop over the body is inlined.
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "longhaul/base/check.h"
+#include "base/check.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {

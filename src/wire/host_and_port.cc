@@ -1,4 +1,4 @@
-#include "longhaul/wire/host_and_port.h"
+#include "wire/host_and_port.h"
 
 #include <charconv>
 

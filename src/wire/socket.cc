@@ -1,4 +1,4 @@
-#include "longhaul/wire/socket.h"
+#include "wire/socket.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>

@@ -7,13 +7,13 @@
 #include <locale>
 #include <nlohmann/json.hpp>
 
-#include "longhaul/base/check.h"
+#include "base/check.h"
+#include "base/queue.h"
+#include "base/thread.h"
+#include "base/unique_fd.h"
 #include "longhaul/base/json.h"
-#include "longhaul/base/queue.h"
 #include "longhaul/base/result.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/base/thread.h"
-#include "longhaul/base/unique_fd.h"
 #include "longhaul/base/version.h"
 
 namespace longhaul {

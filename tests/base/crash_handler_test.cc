@@ -1,5 +1,5 @@
 // A child crashes in each way and a pipe shows what it said.
-#include "longhaul/base/crash_handler.h"
+#include "base/crash_handler.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

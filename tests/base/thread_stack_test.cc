@@ -1,5 +1,5 @@
 // A look at another thread of this process.
-#include "longhaul/base/thread_stack.h"
+#include "base/thread_stack.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -6,9 +6,9 @@
 
 #include <cmath>
 
+#include "base/check.h"
 #include "codec/convert.h"
 #include "codec/make_codec.h"
-#include "longhaul/base/check.h"
 #include "tests/codec/sample_data.h"
 
 namespace longhaul {

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "longhaul/wire/socket.h"
+#include "wire/socket.h"
 
 namespace longhaul {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "collectives/operation_watch.h"
 #include "collectives/verdict.h"
-#include "longhaul/wire/socket.h"
+#include "wire/socket.h"
 
 namespace longhaul::testing {
 namespace {

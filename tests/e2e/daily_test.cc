@@ -8,7 +8,7 @@
 #include <set>
 #include <sstream>
 
-#include "longhaul/base/printable.h"
+#include "base/printable.h"
 #include "longhaul/base/strings.h"
 #include "tests/e2e/cluster.h"
 #include "tests/support/processes.h"

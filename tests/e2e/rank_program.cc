@@ -29,8 +29,8 @@
 #include <string>
 #include <thread>
 
-#include "longhaul/base/crash_handler.h"
-#include "longhaul/control/agent_client.h"
+#include "base/crash_handler.h"
+#include "longhaul/agent/client/agent_client.h"
 
 namespace {
 

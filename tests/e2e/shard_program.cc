@@ -15,8 +15,8 @@
 #include <string>
 #include <thread>
 
+#include "longhaul/agent/client/shard_client.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/control/shard_client.h"
 
 namespace {
 

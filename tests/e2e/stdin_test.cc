@@ -5,8 +5,8 @@
 #include <fstream>
 #include <random>
 
+#include "control/client/job_client.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/control/job_client.h"
 #include "tests/e2e/cluster.h"
 #include "tests/support/processes.h"
 

@@ -19,8 +19,8 @@
 #include <string>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/base/unique_fd.h"
 
 namespace {
 

@@ -5,9 +5,9 @@
 #include <utility>
 #include <vector>
 
+#include "longhaul/agent/coordinator.h"
 #include "longhaul/base/mutex.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/membership/coordinator.h"
 
 namespace longhaul::testing {
 

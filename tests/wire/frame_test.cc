@@ -1,4 +1,4 @@
-#include "longhaul/wire/frame.h"
+#include "wire/frame.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <numeric>
 #include <vector>
 
-#include "longhaul/base/check.h"
+#include "base/check.h"
 
 namespace longhaul {
 namespace {

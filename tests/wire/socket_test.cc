@@ -1,4 +1,4 @@
-#include "longhaul/wire/socket.h"
+#include "wire/socket.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -9,7 +9,7 @@
 #include <numeric>
 #include <vector>
 
-#include "longhaul/base/thread.h"
+#include "base/thread.h"
 
 namespace longhaul {
 namespace {

@@ -32,13 +32,13 @@
 #include <utility>
 #include <vector>
 
-#include "longhaul/base/crash_handler.h"
+#include "base/crash_handler.h"
+#include "base/thread.h"
+#include "longhaul/agent/client/agent_client.h"
 #include "longhaul/base/error.h"
 #include "longhaul/base/mutex.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/base/thread.h"
-#include "longhaul/control/agent_client.h"
-#include "longhaul/wire/socket.h"
+#include "wire/socket.h"
 
 namespace longhaul {
 namespace {

@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "longhaul/base/result.h"
-#include "longhaul/base/unique_fd.h"
 
 namespace longhaul::linkem {
 

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "longhaul/base/result.h"
-#include "longhaul/base/unique_fd.h"
 
 namespace longhaul::linkem {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "longhaul/base/check.h"
+#include "base/check.h"
 
 namespace longhaul::linkem {
 namespace {

@@ -1,6 +1,6 @@
 #include "tools/linkem/network.h"
 
-#include "longhaul/base/check.h"
+#include "base/check.h"
 
 namespace longhaul::linkem {
 

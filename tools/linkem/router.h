@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "base/thread.h"
+#include "base/unique_fd.h"
 #include "longhaul/base/result.h"
-#include "longhaul/base/thread.h"
-#include "longhaul/base/unique_fd.h"
 #include "tools/linkem/network.h"
 #include "tools/linkem/packet_store.h"
 

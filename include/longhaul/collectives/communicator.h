@@ -10,10 +10,10 @@
 #include <memory>
 #include <string>
 
+#include "longhaul/agent/ids.h"
 #include "longhaul/base/clock.h"
 #include "longhaul/base/error.h"
 #include "longhaul/collectives/traffic.h"
-#include "longhaul/membership/ids.h"
 
 namespace c10d {
 class ProcessGroup;

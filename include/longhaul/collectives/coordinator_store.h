@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "longhaul/membership/coordinator.h"
+#include "longhaul/agent/coordinator.h"
 
 namespace longhaul {
 

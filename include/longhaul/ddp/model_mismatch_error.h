@@ -4,8 +4,8 @@
 
 #include <string>
 
+#include "longhaul/agent/ids.h"
 #include "longhaul/base/error.h"
-#include "longhaul/membership/ids.h"
 
 namespace longhaul {
 

@@ -30,9 +30,9 @@
 #include <optional>
 #include <string>
 
+#include "longhaul/agent/ids.h"
 #include "longhaul/base/clock.h"
 #include "longhaul/collectives/communicator.h"
-#include "longhaul/membership/ids.h"
 
 namespace longhaul {
 

@@ -4,8 +4,8 @@
 #include <string_view>
 #include <utility>
 
-#include "control/common/grpc_error.h"
 #include "longhaul/base/strings.h"
+#include "rpc/grpc_error.h"
 
 namespace longhaul {
 namespace {

@@ -20,9 +20,9 @@
 #include <string>
 #include <thread>
 
-#include "control/common/channel.h"
-#include "longhaul/control/job_client.h"
+#include "control/client/job_client.h"
 #include "longhaul/v1/job_service.grpc.pb.h"
+#include "rpc/channel.h"
 
 namespace longhaul {
 

@@ -1,4 +1,4 @@
-#include "longhaul/control/job_client.h"
+#include "control/client/job_client.h"
 
 #include <errno.h>
 #include <pwd.h>
@@ -9,13 +9,13 @@
 #include <random>
 #include <utility>
 
+#include "cluster/jobs/user_text.h"
 #include "control/client/connection.h"
 #include "control/client/job_watch.h"
-#include "control/common/compression.h"
-#include "control/common/event_proto.h"
-#include "control/common/job_proto.h"
+#include "control/convert/compression.h"
+#include "control/convert/event_proto.h"
+#include "control/convert/job_proto.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/membership/user_text.h"
 
 namespace longhaul {
 namespace {

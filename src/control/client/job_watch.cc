@@ -6,9 +6,9 @@
 #include <tuple>
 #include <utility>
 
-#include "control/common/job_proto.h"
+#include "base/thread.h"
+#include "control/convert/job_proto.h"
 #include "longhaul/base/mutex.h"
-#include "longhaul/base/thread.h"
 
 namespace longhaul {
 namespace {

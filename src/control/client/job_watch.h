@@ -6,8 +6,8 @@
 #include <memory>
 
 #include "control/client/connection.h"
+#include "control/client/job_client.h"
 #include "longhaul/base/mutex.h"
-#include "longhaul/control/job_client.h"
 
 namespace longhaul {
 

@@ -7,15 +7,15 @@
 #include <random>
 #include <utility>
 
-#include "control/common/grpc_runtime.h"
-#include "control/common/server_limits.h"
-#include "control/ledger/life_file.h"
-#include "control/master/clock_mark.h"
-#include "control/master/record_proto.h"
-#include "longhaul/base/log.h"
+#include "base/log.h"
+#include "control/database/life_file.h"
+#include "control/master/core/clock_mark.h"
+#include "control/master/core/record_proto.h"
 #include "longhaul/base/strings.h"
-#include "longhaul/wire/host_and_port.h"
-#include "longhaul/wire/socket.h"
+#include "rpc/grpc_runtime.h"
+#include "rpc/server_limits.h"
+#include "wire/host_and_port.h"
+#include "wire/socket.h"
 
 namespace longhaul {
 namespace {

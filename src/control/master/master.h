@@ -11,10 +11,10 @@
 #include <string>
 #include <utility>
 
-#include "control/common/acceptor.h"
-#include "control/master/core.h"
-#include "control/master/job_service.h"
-#include "control/master/worker_session.h"
+#include "control/master/core/core.h"
+#include "control/master/rpc/job_service.h"
+#include "control/master/rpc/worker_session.h"
+#include "rpc/acceptor.h"
 
 namespace longhaul {
 

@@ -1,0 +1,122 @@
+#include "cluster/shards/shard_book.h"
+
+#include <algorithm>
+#include <unordered_set>
+#include <utility>
+
+#include "cluster/jobs/user_text.h"
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+Result<ShardTable> make_ledger(const ShardPlan& plan) {
+  ShardOptions options;
+  options.dataset_size = plan.dataset_size;
+  options.shard_size = plan.shard_size;
+  options.passes = plan.passes;
+  options.shuffle_seed = plan.shuffle_seed;
+  options.pass_by_pass = plan.pass_by_pass;
+  return ShardTable::create(options);
+}
+
+std::string text(const ShardPlan& plan) {
+  const std::string order =
+      plan.shuffle_seed ? str_cat("shuffled by seed ", *plan.shuffle_seed) : "in order";
+  return str_cat(plan.dataset_size, " indices in shards of ", plan.shard_size, ", ", plan.passes,
+                 " passes, ", order, plan.pass_by_pass ? ", pass by pass" : "");
+}
+
+}  // namespace
+
+Result<ShardBook::Dataset*> ShardBook::open(const std::string& dataset, const ShardPlan& plan) {
+  const auto found = ledgers_.find(dataset);
+  if (found != ledgers_.end()) {
+    if (found->second.plan == plan) return &found->second;
+    return Failure{ErrorKind::kInvalid,
+                   str_cat("dataset '", dataset, "' was opened with ", text(found->second.plan),
+                           ", and now with ", text(plan))};
+  }
+  if (auto bad = why_no_name("the name of a dataset", dataset, kMaxNameBytes)) return *bad;
+  if (ledgers_.size() == kMaxDatasets) {
+    return Failure{ErrorKind::kInvalid, str_cat("a job has at most ", kMaxDatasets, " datasets")};
+  }
+  Result<ShardTable> ledger = make_ledger(plan);
+  if (!ledger) return ledger.failure();
+  new_plans_[dataset] = plan;
+  return &ledgers_.emplace(dataset, Dataset{plan, std::move(*ledger)}).first->second;
+}
+
+Result<ShardAnswer> ShardBook::exchange(const LeaseHolder& holder, const ShardExchange& asked,
+                                        LeaseEpochs& epochs, Instant now) {
+  const Result<Dataset*> opened = open(asked.dataset, asked.plan);
+  if (!opened) return opened.failure();
+  ShardTable& ledger = (*opened)->ledger;
+  TaskTable& tasks = ledger.tasks();
+
+  ShardAnswer answer;
+  const auto own = [&](Lease lease) {
+    lease.incarnation = holder.incarnation;
+    return lease;
+  };
+  for (const Lease& lease : asked.commits) answer.commits.push_back(tasks.commit(own(lease)));
+  for (const Lease& lease : asked.give_backs) (void)tasks.release(own(lease));
+
+  const std::unordered_set<LeaseEpoch> held(asked.held.begin(), asked.held.end());
+  for (Lease& lease : tasks.leases_of(holder.incarnation)) {
+    if (held.contains(lease.epoch)) continue;
+    const Shard granted = ledger.shard(lease.task);
+    answer.grants.push_back({granted, std::move(lease)});
+  }
+  const size_t want = std::min(asked.want, kMaxWant);
+  if (answer.grants.size() < want) {
+    for (ShardGrant& grant : ledger.grant(holder, want - answer.grants.size(), epochs, now)) {
+      answer.grants.push_back(std::move(grant));
+    }
+  }
+  answer.pass = ledger.current_pass();
+  answer.done_shards = tasks.counts().in(TaskState::kDone);
+  answer.shards = tasks.size();
+  answer.over = tasks.ended();
+  return answer;
+}
+
+void ShardBook::release(const std::string& incarnation) {
+  for (auto& [name, dataset] : ledgers_) {
+    TaskTable& tasks = dataset.ledger.tasks();
+    for (const Lease& lease : tasks.leases_of(incarnation)) (void)tasks.release(lease);
+  }
+}
+
+void ShardBook::release_all() {
+  for (auto& [name, dataset] : ledgers_) {
+    for (const LeaseHolder& holder : dataset.ledger.tasks().holders()) release(holder.incarnation);
+  }
+}
+
+const ShardTable* ShardBook::find(const std::string& dataset) const {
+  const auto found = ledgers_.find(dataset);
+  return found == ledgers_.end() ? nullptr : &found->second.ledger;
+}
+
+ShardRows ShardBook::take_rows() {
+  ShardRows rows;
+  rows.plans = std::exchange(new_plans_, {});
+  for (auto& [name, dataset] : ledgers_) {
+    std::vector<TaskRecord> changed = dataset.ledger.tasks().take_changes();
+    if (!changed.empty()) rows.shards[name] = std::move(changed);
+  }
+  return rows;
+}
+
+Result<void> ShardBook::restore(const std::string& dataset, const ShardPlan& plan,
+                                const std::vector<TaskRecord>& rows, Instant now) {
+  Result<ShardTable> ledger = make_ledger(plan);
+  if (!ledger) return ledger.failure();
+  Result<void> restored = ledger->tasks().restore(rows, now);
+  if (!restored) return restored;
+  ledgers_.emplace(dataset, Dataset{plan, std::move(*ledger)});
+  return {};
+}
+
+}  // namespace longhaul

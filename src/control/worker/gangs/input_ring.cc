@@ -1,0 +1,64 @@
+#include "control/worker/gangs/input_ring.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/descriptors.h"
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+Failure failure(const RankFolder& folder, int error_number) {
+  return {is_passing(error_number) ? ErrorKind::kExhausted : ErrorKind::kUnavailable,
+          str_cat(folder.path(), "/", RankLedger::kInputName, ": ", ::strerror(error_number))};
+}
+
+// The rank may have put anything into its place.
+UniqueFd open_ring(const RankFolder& folder, int flags) {
+  return UniqueFd(::openat(folder.fd(), RankLedger::kInputName,
+                           O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags,
+                           S_IRUSR | S_IWUSR));
+}
+
+}  // namespace
+
+Result<void> InputRing::create() const {
+  const UniqueFd ring = open_ring(folder_, O_CREAT | O_EXCL);
+  if (!ring.valid()) return failure(folder_, errno);
+  // Allocated now: writing to it later cannot find the disk full.
+  const int error = ::posix_fallocate(ring.get(), 0, RankLedger::kInputBytes);
+  if (error != 0) return failure(folder_, error);
+  return {};
+}
+
+Result<void> InputRing::give(uint64_t offset, std::string_view data, bool end) const {
+  (void)folder_.refresh();  // else there is as much room as when it could last be read
+  uint64_t at = given();
+  if (closed() || offset > at) return {};
+  const uint64_t known = std::min<uint64_t>(at - offset, data.size());
+  const uint64_t waiting = at - std::min<uint64_t>(at, folder_.ledger().input.taken);
+  const uint64_t room = RankLedger::kInputBytes - std::min(waiting, RankLedger::kInputBytes);
+  std::string_view fresh = data.substr(known, room);
+  const bool all = known + fresh.size() == data.size();
+  const UniqueFd ring = open_ring(folder_, 0);
+  if (!ring.valid()) return failure(folder_, errno);
+  while (!fresh.empty()) {
+    const uint64_t place = at % RankLedger::kInputBytes;
+    const uint64_t size = std::min<uint64_t>(fresh.size(), RankLedger::kInputBytes - place);
+    const ssize_t written = ::pwrite(ring.get(), fresh.data(), size, static_cast<off_t>(place));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return failure(folder_, written < 0 ? errno : EIO);
+    at += static_cast<uint64_t>(written);
+    fresh.remove_prefix(static_cast<size_t>(written));
+  }
+  folder_.set_input(at, all && end);
+  return {};
+}
+
+}  // namespace longhaul

@@ -1,0 +1,52 @@
+#include "control/worker/process/folder_remover.h"
+
+#include <filesystem>
+#include <random>
+#include <system_error>
+#include <utility>
+
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+namespace fs = std::filesystem;
+
+void remove_now(const std::string& folder) {
+  std::error_code ignored;
+  fs::remove_all(folder, ignored);
+}
+
+}  // namespace
+
+FolderRemover::FolderRemover(std::string trash)
+    : trash_(std::move(trash)),
+      prefix_(str_cat(trash_, "/", std::random_device()(), "-")),
+      thread_("lh-remove", [this] {
+        while (const auto folder = folders_.pop()) remove_now(*folder);
+      }) {
+  std::error_code error;
+  for (const auto& left : fs::directory_iterator(trash_, error)) {
+    folders_.push(left.path().string());
+  }
+}
+
+FolderRemover::~FolderRemover() {
+  folders_.close();
+  thread_.join();
+  std::error_code ignored;
+  fs::remove(trash_, ignored);
+}
+
+void FolderRemover::remove(const std::string& folder) {
+  std::error_code error;
+  fs::create_directories(trash_, error);
+  const std::string place = str_cat(prefix_, ++count_);
+  fs::rename(folder, place, error);
+  // A full disk has no room for the trash or for another name: then it has to be done here. One
+  // that is not there costs nothing.
+  if (error) return remove_now(folder);
+  folders_.push(place);
+}
+
+}  // namespace longhaul

@@ -1,0 +1,207 @@
+#include "control/worker/process/rank_folder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <iterator>
+#include <optional>
+#include <random>
+#include <utility>
+
+#include "base/check.h"
+#include "base/descriptors.h"
+#include "control/worker/process/marked_processes.h"
+#include "control/worker/process/proc_stat.h"
+#include "control/worker/process/shim_protocol.h"
+#include "longhaul/agent/client/agent_client.h"
+#include "longhaul/base/strings.h"
+
+namespace longhaul {
+namespace {
+
+Failure failure(const std::string& path, int error_number) {
+  return {is_passing(error_number) ? ErrorKind::kExhausted : ErrorKind::kUnavailable,
+          str_cat(path, ": ", ::strerror(error_number))};
+}
+
+}  // namespace
+
+Result<RankFolder> RankFolder::attach(const std::string& path, int open_flags) {
+  RankFolder folder;
+  folder.path_ = path;
+  folder.fd_.reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.fd_.valid()) return failure(path, errno);
+  const std::string file = str_cat(path, "/", RankLedger::kFileName);
+  folder.file_.reset(::openat(folder.fd(), RankLedger::kFileName,
+                              O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | open_flags,
+                              S_IRUSR | S_IWUSR));
+  if (!folder.file_.valid()) return failure(file, errno);
+  // Allocated now: writing to the page later cannot fail.
+  if ((open_flags & O_CREAT) != 0) {
+    const int error = ::posix_fallocate(folder.file_.get(), 0, RankLedger::kFileBytes);
+    if (error != 0) return failure(file, error);
+  }
+  struct stat info{};
+  if (::fstat(folder.file_.get(), &info) != 0) return failure(file, errno);
+  if (!S_ISREG(info.st_mode) || info.st_size < RankLedger::kFileBytes) {
+    return Failure{ErrorKind::kCorrupt, file + ": not a ledger"};
+  }
+  folder.ledger_ = std::make_unique<RankLedger>();
+  return folder;
+}
+
+std::string RankFolder::make_token() {
+  std::random_device random;
+  std::string token;
+  for (int i = 0; i < 32; ++i) token += "0123456789abcdef"[random() % 16];
+  return token;
+}
+
+Result<RankFolder> RankFolder::create(const std::string& path, const std::string& token) {
+  if (::mkdir(path.c_str(), S_IRWXU) != 0) return failure(path, errno);
+  Result<RankFolder> folder = attach(path, O_CREAT | O_EXCL);
+  if (!folder) return folder;
+  RankLedger& ledger = *folder->ledger_;
+  const bool fits = token.size() < sizeof(ledger.token);
+  LONGHAUL_CHECK(fits);
+  std::copy(token.begin(), token.end(), ledger.token);
+  ledger.version = RankLedger::kVersion;
+  ledger.magic = RankLedger::kMagic;
+  folder->write(ledger);
+  return folder;
+}
+
+Result<RankFolder> RankFolder::open(const std::string& path) {
+  Result<RankFolder> folder = attach(path, 0);
+  if (!folder) return folder;
+  const Result<void> is_ledger = folder->read(*folder->ledger_);
+  if (!is_ledger) return is_ledger.failure();
+  if (!folder->token().empty()) return folder;
+  return Failure{ErrorKind::kCorrupt, str_cat(path, "/", RankLedger::kFileName, ": not a ledger")};
+}
+
+Result<void> RankFolder::read(RankLedger& fresh) const {
+  const auto read_at = [this](void* field, size_t size, off_t at) {
+    return ::pread(file_.get(), field, size, at) == static_cast<ssize_t>(size);
+  };
+  // Whoever sees a phase must see what was written before it: the phase is read first.
+  RankPhase phase{};
+  const bool seen = read_at(&phase, sizeof(phase), offsetof(RankLedger, phase));
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (!seen || !read_at(&fresh, sizeof(fresh), 0) || fresh.magic != RankLedger::kMagic) {
+    return Failure{ErrorKind::kCorrupt,
+                   str_cat(path_, "/", RankLedger::kFileName, ": not a ledger")};
+  }
+  fresh.phase = phase;
+  return {};
+}
+
+// Only what the shim writes: the rest is known here.
+bool RankFolder::refresh() const {
+  RankLedger fresh{};
+  if (!read(fresh)) return false;
+  ledger_->shim_pid = fresh.shim_pid;
+  ledger_->shim_start_time = fresh.shim_start_time;
+  ledger_->phase = fresh.phase.load();
+  ledger_->rank_pid = fresh.rank_pid;
+  ledger_->failed_step = fresh.failed_step;
+  ledger_->error_number = fresh.error_number;
+  ledger_->wait_status = fresh.wait_status;
+  ledger_->stopped_by_command = fresh.stopped_by_command;
+  ledger_->process_state = fresh.process_state;
+  std::copy(std::begin(fresh.ended_too), std::end(fresh.ended_too), ledger_->ended_too);
+  // Neither goes back, whatever the rank writes here.
+  std::atomic<uint64_t>& taken = ledger_->input.taken;
+  taken = std::clamp<uint64_t>(fresh.input.taken, taken, std::max(taken, ledger_->input.given));
+  if (fresh.input.closed) ledger_->input.closed = true;
+  for (int i = 0; i < RankLedger::kStreams; ++i) {
+    // A stream never becomes shorter, whatever its rank writes here.
+    std::atomic<uint64_t>& end = ledger_->streams[i].end;
+    end = std::max<uint64_t>(end, fresh.streams[i].end);
+  }
+  return true;
+}
+
+// `field` is one of *ledger_.
+template <typename Field>
+void RankFolder::write(const Field& field) const {
+  const auto* begin = reinterpret_cast<const char*>(ledger_.get());
+  const auto* at = reinterpret_cast<const char*>(&field);
+  (void)!::pwrite(file_.get(), at, sizeof(field), at - begin);
+}
+
+void RankFolder::set_orders(const RankLedger::Orders& orders) const {
+  ledger_->orders = orders;
+  write(ledger_->orders);
+}
+
+void RankFolder::set_acknowledged(int stream, uint64_t offset) const {
+  ledger_->streams[stream].acknowledged = offset;
+  write(ledger_->streams[stream].acknowledged);
+}
+
+void RankFolder::set_input(uint64_t given, bool ended) const {
+  ledger_->input.given = given;
+  write(ledger_->input.given);
+  ledger_->input.ended = ended;
+  write(ledger_->input.ended);
+}
+
+std::string RankFolder::token() const {
+  return {ledger_->token, ::strnlen(ledger_->token, sizeof(ledger_->token))};
+}
+
+std::string RankFolder::mark() const {
+  return str_cat(AgentClient::kTokenVariable, "=", token());
+}
+
+uint64_t RankFolder::call_id(uint64_t number, uint64_t fresh) const {
+  for (const RankLedger::Call& call : ledger_->calls) {
+    if (call.number == number) return call.call_id;
+  }
+  RankLedger::Call& slot = ledger_->calls[ledger_->next_call++ % RankLedger::kCalls];
+  slot.number = number;
+  slot.call_id = fresh;
+  // Killed before this, the worker has not asked the master yet.
+  write(slot);
+  write(ledger_->next_call);
+  return fresh;
+}
+
+Result<UniqueFd> RankFolder::find_shim() const {
+  if (ledger_->phase == RankPhase::kCreated || ledger_->shim_pid <= 0) return UniqueFd();
+  const auto cannot_tell = [this](int error_number) {
+    return failure(str_cat("shim ", ledger_->shim_pid, " of ", path_), error_number);
+  };
+  // Taken before the look, so that the look is at the process it holds.
+  UniqueFd process(open_pidfd(ledger_->shim_pid));
+  if (!process.valid()) return errno == ESRCH ? Result<UniqueFd>(UniqueFd()) : cannot_tell(errno);
+  const std::optional<ProcStat> stat = read_proc_stat(ledger_->shim_pid);
+  if (!stat && errno != ENOENT && errno != ESRCH) return cannot_tell(errno);
+  const bool same = stat && stat->running() && stat->start_time == ledger_->shim_start_time;
+  return same ? std::move(process) : UniqueFd();
+}
+
+Result<UniqueFd> RankFolder::connect() const {
+  UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket.valid()) return failure(path_, errno);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  // By the descriptor: a path of any length would do, a socket's may not.
+  const std::string name = str_cat("/proc/self/fd/", fd(), "/", kShimSocketName);
+  std::copy(name.begin(), name.end(), address.sun_path);
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    return failure(str_cat(path_, "/", kShimSocketName), errno);
+  }
+  return socket;
+}
+
+}  // namespace longhaul

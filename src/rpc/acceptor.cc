@@ -1,0 +1,115 @@
+#include "rpc/acceptor.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/descriptors.h"
+#include "base/log.h"
+#include "longhaul/base/strings.h"
+#include "rpc/credentials.h"
+
+namespace longhaul {
+namespace {
+
+// After an accept() that failed.
+constexpr int kPauseMs = 100;
+
+// The kernel gives the lowest number that is free: a high one says that those below are taken.
+bool is_of_the_reserve(int fd) {
+  return static_cast<uint64_t>(fd) + Acceptor::kReservedDescriptors >= descriptor_limit();
+}
+
+}  // namespace
+
+Result<UniqueFd> listen_unix(const std::string& path) {
+  const auto failure = [&path] {
+    return Failure{ErrorKind::kUnavailable, str_cat("socket ", path, ": ", ::strerror(errno))};
+  };
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  errno = ENAMETOOLONG;
+  if (path.size() >= sizeof(address.sun_path)) return failure();
+  std::copy(path.begin(), path.end(), address.sun_path);
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return failure();
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
+      ::listen(fd.get(), SOMAXCONN) != 0) {
+    return failure();
+  }
+  return fd;
+}
+
+Acceptor::Server Acceptor::add_to(grpc::ServerBuilder& builder) {
+  using Type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+  return builder.experimental().AddExternalConnectionAcceptor(Type::FROM_FD, server_credentials());
+}
+
+Acceptor::Acceptor(std::string who, UniqueFd listener, Server server)
+    : who_(std::move(who)),
+      listener_(std::move(listener)),
+      stop_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      server_(std::move(server)),
+      thread_("lh-accept", [this] { run(); }) {}
+
+Acceptor::~Acceptor() {
+  const uint64_t one = 1;
+  (void)!::write(stop_.get(), &one, sizeof(one));
+  thread_.join();
+}
+
+void Acceptor::run() {
+  for (;;) {
+    pollfd waiting[] = {{listener_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}};
+    if (::poll(waiting, 2, -1) < 0 && errno != EINTR) return complain(::strerror(errno));
+    if (waiting[1].revents != 0) return;
+    if (take_one()) continue;
+    // Whoever wants to connect waits in the listener's queue meanwhile.
+    (void)::poll(&waiting[1], 1, kPauseMs);
+  }
+}
+
+// False when there can be none now.
+bool Acceptor::take_one() {
+  UniqueFd connection(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!connection.valid()) {
+    // A client that gave up again is nothing to wait for.
+    if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED || errno == EPROTO) return true;
+    complain(str_cat("cannot take connections now: ", ::strerror(errno)));
+    return false;
+  }
+  if (is_of_the_reserve(connection.get())) {
+    refuse(std::move(connection));
+    return true;
+  }
+  last_complaint_.clear();
+  const int on = 1;
+  (void)::setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
+  parameters.listener_fd = listener_.get();
+  parameters.fd = connection.release();
+  server_->HandleNewConnection(&parameters);
+  return true;
+}
+
+void Acceptor::refuse(UniqueFd connection) {
+  complain(str_cat("too many connections: all but ", kReservedDescriptors, " of ",
+                   descriptor_limit(), " open files are in use; new ones are closed"));
+  connection.reset();
+}
+
+void Acceptor::complain(const std::string& why) {
+  if (std::exchange(last_complaint_, why) == why) return;
+  log(LogLevel::kWarning, who_, why);
+}
+
+}  // namespace longhaul
