@@ -31,8 +31,8 @@ longhaul_room(NAME cluster NEEDS agent base USES CONTROL INTERNAL)
 # --- control: gRPC, disk and processes round the cluster
 # values <-> messages, results <-> zstd frames
 longhaul_room(NAME control/convert NEEDS agent agent/client base cluster proto USES GRPC INTERNAL)
-# the master's SQLite and its result files; the only place with SQLite
-longhaul_room(NAME control/database NEEDS agent base cluster wire USES CONTROL INTERNAL)
+# the master's SQLite, a noun a file, and its result files; the only place with SQLite
+longhaul_room(NAME control/database NEEDS agent agent/client base cluster control/convert proto wire USES GRPC INTERNAL)
 # core (the owner thread), rpc (one call a file), feeds (what readers follow), results
 longhaul_room(NAME control/master NEEDS base cluster control/convert control/database proto rpc wire USES GRPC INTERNAL)
 # session, agent, gangs, tasks, process, output, host

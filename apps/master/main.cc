@@ -16,7 +16,7 @@
 #include "apps/common/flags.h"
 #include "base/descriptors.h"
 #include "base/log.h"
-#include "control/database/restore.h"
+#include "control/database/engine/restore.h"
 #include "control/master/master.h"
 #include "longhaul/base/mutex.h"
 
@@ -245,7 +245,7 @@ int main(int argc, char** argv) {
   LogLevel level = LogLevel::kInfo;
   parse_log_level(flags.log_level, &level);
   set_log_level(level);
-  if (backup_command->parsed()) return report(Ledger::backup(flags.state, flags.backup_to));
+  if (backup_command->parsed()) return report(Database::backup(flags.state, flags.backup_to));
   if (restore_command->parsed()) return restore(flags);
   if (new_life_command->parsed()) return report(begin_new_life(flags.state));
   return run(flags);

@@ -275,7 +275,7 @@ void ClusterState::review_array(Job& job, Now now) {
 
 void ClusterState::tasks_changed(Job& job, bool urgent) {
   count_tasks(job);
-  effects_.emplace_back(TasksChangedEffect{job.status.id});
+  row_changed(kTaskRows, job.status.id);
   changed(job, urgent);
 }
 

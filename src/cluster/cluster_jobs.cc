@@ -215,8 +215,7 @@ void ClusterState::end(Job& job, JobState state, Now now) {
   job.look_at.reset();
   job.missing_since.clear();
   answer(job.store.fail("the job has ended"));
-  effects_.emplace_back(StoreDroppedEffect{job.status.id});
-  job.store = RendezvousStore();
+  drop_store(job);
   release_shards(job);
   switch (state) {
     case JobState::kSucceeded:
@@ -311,8 +310,7 @@ void ClusterState::form_again(Job& job, Now now) {
   job.give_up_at.reset();
   release_shards(job);
   answer(job.store.fail("the gang is being formed again"));
-  job.store = RendezvousStore();
-  effects_.emplace_back(StoreDroppedEffect{job.status.id});
+  drop_store(job);
   ++job.status.generation;
 
   const milliseconds delay = restart_delay(job);
@@ -577,7 +575,7 @@ void ClusterState::expire(Job& job, Now now) {
   if (job.look_at && *job.look_at <= now.instant) look_for_hang(job, now);
   if (job.tasks) {
     job.tasks->tick(now.instant);
-    effects_.emplace_back(TasksChangedEffect{job.status.id});
+    row_changed(kTaskRows, job.status.id);
   }
   for (auto missing = job.missing_since.begin(); missing != job.missing_since.end();) {
     if (missing->second + options_.inventory_grace > now.instant) {
@@ -651,10 +649,20 @@ void ClusterState::store_call(SessionId session, const StoreCallMessage& message
     return;
   }
   answer(job->store.call(caller, message.command, now.instant));
-  for (StoreChange& change : job->store.take_changes()) {
-    effects_.emplace_back(StoreChangedEffect{job->status.id, std::move(change)});
-  }
+  row_changed(kStoreRows, job->status.id);
   review(*job, now);
+}
+
+void ClusterState::drop_store(Job& job) {
+  job.store = RendezvousStore();
+  job.store_dropped = true;
+  row_changed(kStoreRows, job.status.id);
+}
+
+StoreRows ClusterState::take_store_rows(const JobId& id) {
+  const auto found = jobs_.find(id);
+  if (found == jobs_.end()) return {};
+  return {std::exchange(found->second.store_dropped, false), found->second.store.take_changes()};
 }
 
 void ClusterState::answer(const std::vector<StoreReply>& replies) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -202,37 +203,24 @@ struct CloseEffect {
   SessionId session = 0;
 };
 
-// Somebody watching this job should hear of it; progress alone is not urgent. What is urgent is
-// also what a restarted master must know: ClusterState::record(job) is to be made durable.
+// Somebody watching this job should hear of it; progress alone is not urgent.
 struct JobChangedEffect {
   JobId job;
   bool urgent = true;
 };
 
-// To be made durable: ClusterState::worker(id), or that there is none any more.
-struct WorkerChangedEffect {
-  WorkerId worker;
-};
+// To be made durable: what a restarted master must know of `key`, of that noun. The state tells by
+// the noun's own call what it is now; the nouns and their names:
+//   kJobRows     a job's id      ClusterState::record(); nullptr: it is forgotten
+//   kWorkerRows  a worker's id   ClusterState::worker(); likewise
+//   kTaskRows    a job's id      ClusterState::take_task_rows()
+//   kShardRows   a job's id      ClusterState::take_shard_rows()
+//   kStoreRows   a job's id      ClusterState::take_store_rows()
+struct RowChangedEffect {
+  std::string_view noun;
+  std::string key;
 
-// To be made durable: a value of a job's rendezvous store, or (absent) that it was deleted.
-struct StoreChangedEffect {
-  JobId job;
-  StoreChange change;
-};
-
-// All that the job's store held is to be dropped.
-struct StoreDroppedEffect {
-  JobId job;
-};
-
-// To be made durable: TaskTable::take_changes() of the job (ClusterState::take_task_rows).
-struct TasksChangedEffect {
-  JobId job;
-};
-
-// To be made durable: ClusterState::take_shard_rows(job).
-struct ShardsChangedEffect {
-  JobId job;
+  auto operator<=>(const RowChangedEffect&) const = default;
 };
 
 // For the log of operators.
@@ -251,8 +239,7 @@ struct JobForgottenEffect {
   JobId job;
 };
 
-using Effect = std::variant<SendEffect, CloseEffect, JobChangedEffect, WorkerChangedEffect,
-                            StoreChangedEffect, StoreDroppedEffect, TasksChangedEffect,
-                            ShardsChangedEffect, NoteEffect, JobForgottenEffect, JournalEffect>;
+using Effect = std::variant<SendEffect, CloseEffect, JobChangedEffect, RowChangedEffect, NoteEffect,
+                            JobForgottenEffect, JournalEffect>;
 
 }  // namespace longhaul

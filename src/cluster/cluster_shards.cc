@@ -32,7 +32,7 @@ void ClusterState::shard_call(SessionId session, const ShardCallMessage& message
     } else {
       reply.failure = answer.failure();
     }
-    effects_.emplace_back(ShardsChangedEffect{job->status.id});
+    row_changed(kShardRows, job->status.id);
   }
   effects_.emplace_back(SendEffect{session, std::move(reply)});
 }
@@ -51,13 +51,13 @@ const ShardBook* ClusterState::shards(const JobId& id) const {
 void ClusterState::release_shards(Job& job, Rank rank) {
   if (job.shards.empty()) return;
   job.shards.release(incarnation_of(job.status.generation, rank));
-  effects_.emplace_back(ShardsChangedEffect{job.status.id});
+  row_changed(kShardRows, job.status.id);
 }
 
 void ClusterState::release_shards(Job& job) {
   if (job.shards.empty()) return;
   job.shards.release_all();
-  effects_.emplace_back(ShardsChangedEffect{job.status.id});
+  row_changed(kShardRows, job.status.id);
 }
 
 void ClusterState::restore_shards(Job& job, const std::map<std::string, ShardMemory>& datasets,

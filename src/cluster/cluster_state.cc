@@ -354,7 +354,7 @@ void ClusterState::end_earlier_life(const std::string& why, Now now) {
   }
   const std::string lost = str_cat("the master's state has begun a new life (", why, ")");
   for (const WorkerId& id : workers_.lose_all(lost, now))
-    effects_.emplace_back(WorkerChangedEffect{id});
+    row_changed(kWorkerRows, id);
   for (const WorkerId& id : holders) worker_lost(id, lost, now);
 }
 
@@ -401,6 +401,7 @@ void ClusterState::forget_old_jobs() {
     }
     by_key_.erase(job.submission_key);
     effects_.emplace_back(JobForgottenEffect{*id});
+    row_changed(kJobRows, *id);
     jobs_.erase(*id);
     id = submitted_.erase(id);
     --ended;
@@ -410,7 +411,7 @@ void ClusterState::forget_old_jobs() {
 void ClusterState::tick(Now now) {
   for (const WorkerId& id : workers_.sweep(now.instant)) {
     const WorkerRecord* worker = workers_.find(id);
-    effects_.emplace_back(WorkerChangedEffect{id});
+    row_changed(kWorkerRows, id);
     if (worker == nullptr) {
       note("worker ", id, " is forgotten: it was lost long ago");
       happened(EventKind::kWorkerForgotten, id, "it was lost long ago");

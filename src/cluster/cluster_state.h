@@ -94,6 +94,8 @@ class ClusterState {
   std::vector<TaskRecord> take_task_rows(const JobId& id);
   // Of the datasets of a gang, likewise.
   ShardRows take_shard_rows(const JobId& id);
+  // Of the rendezvous store of a job, likewise.
+  StoreRows take_store_rows(const JobId& id);
   // nullptr: no such job.
   const ShardBook* shards(const JobId& id) const;
   // nullptr: no such job, or a gang.
@@ -206,6 +208,7 @@ class ClusterState {
     bool holds_slots = false;    // its shares do
     std::map<WorkerId, PreparedMessage> prepared;
     RendezvousStore store;
+    bool store_dropped = false;  // its rows are to go
     ShardBook shards;
     std::map<WorkerId, Instant> missing_since;  // reconnected, does not list this launch
     std::optional<Instant> decide_at;
@@ -310,8 +313,14 @@ class ClusterState {
 
   void send(const WorkerId& worker, ToWorker message);
   void answer(const std::vector<StoreReply>& replies);
+  void drop_store(Job& job);
+  // What is urgent is also what a restarted master must know.
   void changed(const Job& job, bool urgent = true) {
     effects_.emplace_back(JobChangedEffect{job.status.id, urgent});
+    if (urgent) row_changed(kJobRows, job.status.id);
+  }
+  void row_changed(std::string_view noun, const std::string& key) {
+    effects_.emplace_back(RowChangedEffect{noun, key});
   }
   // For the journal.
   void happened(EventKind kind, const Job& job, std::string text);

@@ -32,7 +32,7 @@ void ClusterState::register_worker(SessionId session, const WorkerRegistration& 
   if (result.restarted) worker_lost(*result.restarted, "it was restarted", now);
 
   const WorkerRecord& worker = *workers_.find(result.id);
-  effects_.emplace_back(WorkerChangedEffect{result.id});
+  row_changed(kWorkerRows, result.id);
   RegisteredMessage registered{
       result.id, life_, options_.workers.heartbeat_interval, options_.workers.lease, {}, {}};
   for (const LaunchId& launch : registration.inventory) {
@@ -121,7 +121,7 @@ void ClusterState::session_closed(SessionId session, bool goodbye, Now now) {
   const WorkerId id = worker->id;
   workers_.session_closed(session, goodbye, now);
   if (goodbye) {
-    effects_.emplace_back(WorkerChangedEffect{id});
+    row_changed(kWorkerRows, id);
     worker_lost(id, "it was shut down", now, /*preempted=*/true);
     schedule(now);
   } else {
@@ -191,7 +191,7 @@ Result<void> ClusterState::forget_worker(const WorkerId& id) {
   workers_.forget(id);
   note("worker ", id, " is forgotten");
   happened(EventKind::kWorkerForgotten, id, "an operator had it forgotten");
-  effects_.emplace_back(WorkerChangedEffect{id});
+  row_changed(kWorkerRows, id);
   return {};
 }
 
@@ -200,7 +200,7 @@ Result<void> ClusterState::drain(const WorkerId& id, bool drained, Now now) {
   note("worker ", id, drained ? " is drained" : " takes new work again");
   happened(drained ? EventKind::kWorkerDrained : EventKind::kWorkerUndrained, id,
            drained ? "it gets no new work" : "it takes new work again");
-  effects_.emplace_back(WorkerChangedEffect{id});
+  row_changed(kWorkerRows, id);
   schedule(now);
   return {};
 }

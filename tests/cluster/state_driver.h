@@ -231,31 +231,39 @@ class StateDriver {
     }
   }
 
-  // As the master's ledger.
+  // As the master's database.
   void keep(const Effect& effect) {
-    if (const auto* job = std::get_if<JobChangedEffect>(&effect); job != nullptr && job->urgent) {
-      keep_job(job->job);
-    } else if (const auto* forgotten = std::get_if<JobForgottenEffect>(&effect)) {
-      keep_job(forgotten->job);
-    } else if (const auto* worker = std::get_if<WorkerChangedEffect>(&effect)) {
-      workers_.erase(worker->worker);
-      const WorkerRecord* record = state.worker(worker->worker);
-      if (record != nullptr) workers_[worker->worker] = *record;
-    } else if (const auto* tasks = std::get_if<TasksChangedEffect>(&effect)) {
-      for (TaskRecord& row : state.take_task_rows(tasks->job)) tasks_[tasks->job][row.task] = row;
-    } else if (const auto* shards = std::get_if<ShardsChangedEffect>(&effect)) {
-      ShardRows rows = state.take_shard_rows(shards->job);
-      plans_[shards->job].merge(rows.plans);
+    const auto* row = std::get_if<RowChangedEffect>(&effect);
+    if (row == nullptr) return;
+    if (row->noun == kJobRows) return keep_job(row->key);
+    if (row->noun == kWorkerRows) return keep_worker(row->key);
+    if (row->noun == kTaskRows) {
+      for (TaskRecord& task : state.take_task_rows(row->key)) tasks_[row->key][task.task] = task;
+    } else if (row->noun == kShardRows) {
+      ShardRows rows = state.take_shard_rows(row->key);
+      plans_[row->key].merge(rows.plans);
       for (auto& [name, changed] : rows.shards) {
-        for (TaskRecord& row : changed) shards_[shards->job][name][row.task] = row;
+        for (TaskRecord& shard : changed) shards_[row->key][name][shard.task] = shard;
       }
-    } else if (const auto* dropped = std::get_if<StoreDroppedEffect>(&effect)) {
-      stores_.erase(dropped->job);
-    } else if (const auto* store = std::get_if<StoreChangedEffect>(&effect)) {
-      if (store->change.value) {
-        stores_[store->job][store->change.key] = *store->change.value;
+    } else if (row->noun == kStoreRows) {
+      keep_store(row->key);
+    } else {
+      ADD_FAILURE() << "nobody keeps rows of " << row->noun;
+    }
+  }
+  void keep_worker(const WorkerId& id) {
+    workers_.erase(id);
+    const WorkerRecord* record = state.worker(id);
+    if (record != nullptr) workers_[id] = *record;
+  }
+  void keep_store(const JobId& id) {
+    StoreRows rows = state.take_store_rows(id);
+    if (rows.dropped) stores_.erase(id);
+    for (const StoreChange& change : rows.changes) {
+      if (change.value) {
+        stores_[id][change.key] = *change.value;
       } else {
-        stores_[store->job].erase(store->change.key);
+        stores_[id].erase(change.key);
       }
     }
   }

@@ -11,12 +11,13 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
 import tempfile
 
-NOT_FOR_CLANG = {"-fpch-preprocess", "-Winvalid-pch", "-Wno-restrict", "-MD"}
+NOT_FOR_CLANG = {"-fpch-preprocess", "-Winvalid-pch", "-Wno-restrict", "-Wno-subobject-linkage", "-MD"}
 # Lock discipline, which only clang checks; not wanted: fields left at their defaults, warnings inside libstdc++, and a
 # main() that is renamed and returns nothing.
 WARNINGS = ("-Wthread-safety", "-Wno-missing-designated-field-initializers", "-Wno-deprecated-declarations", "-Wno-return-type")
@@ -42,15 +43,22 @@ def clang_flags(command: str, file: str) -> tuple[str, ...]:
     return (*flags, *WARNINGS)
 
 
+def sources_of(entry: dict) -> list[str]:
+    """What a compilation compiles: a file, or those that a unity file includes."""
+    if not re.search(r"/unity_\d+_cxx\.cxx$", entry["file"]):
+        return [entry["file"]]
+    return re.findall(r'^#include "(.*)"$', pathlib.Path(entry["file"]).read_text(), re.MULTILINE)
+
+
 def batches(source: str, build: str, only: list[str]) -> list[tuple[tuple[str, ...], list[str]]]:
     """Flags and the files compiled with them; those with libtorch's headers, the slowest, first."""
     found: dict = {}
     for entry in json.loads(pathlib.Path(build, "compile_commands.json").read_text()):
-        file = entry["file"]
-        folder = os.path.dirname(os.path.relpath(file, source))
-        if file.startswith(source + "/") and not file.startswith(build + "/") and (not only or folder in only):
-            flags = clang_flags(entry["command"], file)
-            found.setdefault(frozenset(flags), (flags, set()))[1].add(file)
+        for file in sources_of(entry):
+            folder = os.path.dirname(os.path.relpath(file, source))
+            if file.startswith(source + "/") and not file.startswith(build + "/") and (not only or folder in only):
+                flags = clang_flags(entry["command"], entry["file"])
+                found.setdefault(frozenset(flags), (flags, set()))[1].add(file)
     work = [(flags, sorted(files)) for flags, files in found.values()]
     return sorted(work, key=lambda item: (not any("torch" in flag for flag in item[0]), -len(item[1])))
 

@@ -31,6 +31,7 @@
 #include <queue>
 #include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -45,6 +46,8 @@
 #include "longhaul/base/result.h"
 
 namespace longhaul {
+
+constexpr std::string_view kTaskRows = "tasks";  // see RowChangedEffect
 
 struct TaskOptions {
   FaultBudgets budgets;

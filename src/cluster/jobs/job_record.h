@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cluster/failure/failure.h"
@@ -12,6 +13,8 @@
 #include "cluster/scheduling/placement.h"
 
 namespace longhaul {
+
+constexpr std::string_view kJobRows = "jobs";  // see RowChangedEffect
 
 struct JobRecord {
   uint64_t number = 0;  // in order of submission; the id is "j<number>"

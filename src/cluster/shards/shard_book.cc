@@ -10,7 +10,7 @@
 namespace longhaul {
 namespace {
 
-Result<ShardTable> make_ledger(const ShardPlan& plan) {
+Result<ShardTable> make_table(const ShardPlan& plan) {
   ShardOptions options;
   options.dataset_size = plan.dataset_size;
   options.shard_size = plan.shard_size;
@@ -30,29 +30,29 @@ std::string text(const ShardPlan& plan) {
 }  // namespace
 
 Result<ShardBook::Dataset*> ShardBook::open(const std::string& dataset, const ShardPlan& plan) {
-  const auto found = ledgers_.find(dataset);
-  if (found != ledgers_.end()) {
+  const auto found = tables_.find(dataset);
+  if (found != tables_.end()) {
     if (found->second.plan == plan) return &found->second;
     return Failure{ErrorKind::kInvalid,
                    str_cat("dataset '", dataset, "' was opened with ", text(found->second.plan),
                            ", and now with ", text(plan))};
   }
   if (auto bad = why_no_name("the name of a dataset", dataset, kMaxNameBytes)) return *bad;
-  if (ledgers_.size() == kMaxDatasets) {
+  if (tables_.size() == kMaxDatasets) {
     return Failure{ErrorKind::kInvalid, str_cat("a job has at most ", kMaxDatasets, " datasets")};
   }
-  Result<ShardTable> ledger = make_ledger(plan);
-  if (!ledger) return ledger.failure();
+  Result<ShardTable> table = make_table(plan);
+  if (!table) return table.failure();
   new_plans_[dataset] = plan;
-  return &ledgers_.emplace(dataset, Dataset{plan, std::move(*ledger)}).first->second;
+  return &tables_.emplace(dataset, Dataset{plan, std::move(*table)}).first->second;
 }
 
 Result<ShardAnswer> ShardBook::exchange(const LeaseHolder& holder, const ShardExchange& asked,
                                         LeaseEpochs& epochs, Instant now) {
   const Result<Dataset*> opened = open(asked.dataset, asked.plan);
   if (!opened) return opened.failure();
-  ShardTable& ledger = (*opened)->ledger;
-  TaskTable& tasks = ledger.tasks();
+  ShardTable& table = (*opened)->table;
+  TaskTable& tasks = table.tasks();
 
   ShardAnswer answer;
   const auto own = [&](Lease lease) {
@@ -65,16 +65,16 @@ Result<ShardAnswer> ShardBook::exchange(const LeaseHolder& holder, const ShardEx
   const std::unordered_set<LeaseEpoch> held(asked.held.begin(), asked.held.end());
   for (Lease& lease : tasks.leases_of(holder.incarnation)) {
     if (held.contains(lease.epoch)) continue;
-    const Shard granted = ledger.shard(lease.task);
+    const Shard granted = table.shard(lease.task);
     answer.grants.push_back({granted, std::move(lease)});
   }
   const size_t want = std::min(asked.want, kMaxWant);
   if (answer.grants.size() < want) {
-    for (ShardGrant& grant : ledger.grant(holder, want - answer.grants.size(), epochs, now)) {
+    for (ShardGrant& grant : table.grant(holder, want - answer.grants.size(), epochs, now)) {
       answer.grants.push_back(std::move(grant));
     }
   }
-  answer.pass = ledger.current_pass();
+  answer.pass = table.current_pass();
   answer.done_shards = tasks.counts().in(TaskState::kDone);
   answer.shards = tasks.size();
   answer.over = tasks.ended();
@@ -82,28 +82,28 @@ Result<ShardAnswer> ShardBook::exchange(const LeaseHolder& holder, const ShardEx
 }
 
 void ShardBook::release(const std::string& incarnation) {
-  for (auto& [name, dataset] : ledgers_) {
-    TaskTable& tasks = dataset.ledger.tasks();
+  for (auto& [name, dataset] : tables_) {
+    TaskTable& tasks = dataset.table.tasks();
     for (const Lease& lease : tasks.leases_of(incarnation)) (void)tasks.release(lease);
   }
 }
 
 void ShardBook::release_all() {
-  for (auto& [name, dataset] : ledgers_) {
-    for (const LeaseHolder& holder : dataset.ledger.tasks().holders()) release(holder.incarnation);
+  for (auto& [name, dataset] : tables_) {
+    for (const LeaseHolder& holder : dataset.table.tasks().holders()) release(holder.incarnation);
   }
 }
 
 const ShardTable* ShardBook::find(const std::string& dataset) const {
-  const auto found = ledgers_.find(dataset);
-  return found == ledgers_.end() ? nullptr : &found->second.ledger;
+  const auto found = tables_.find(dataset);
+  return found == tables_.end() ? nullptr : &found->second.table;
 }
 
 ShardRows ShardBook::take_rows() {
   ShardRows rows;
   rows.plans = std::exchange(new_plans_, {});
-  for (auto& [name, dataset] : ledgers_) {
-    std::vector<TaskRecord> changed = dataset.ledger.tasks().take_changes();
+  for (auto& [name, dataset] : tables_) {
+    std::vector<TaskRecord> changed = dataset.table.tasks().take_changes();
     if (!changed.empty()) rows.shards[name] = std::move(changed);
   }
   return rows;
@@ -111,11 +111,11 @@ ShardRows ShardBook::take_rows() {
 
 Result<void> ShardBook::restore(const std::string& dataset, const ShardPlan& plan,
                                 const std::vector<TaskRecord>& rows, Instant now) {
-  Result<ShardTable> ledger = make_ledger(plan);
-  if (!ledger) return ledger.failure();
-  Result<void> restored = ledger->tasks().restore(rows, now);
+  Result<ShardTable> table = make_table(plan);
+  if (!table) return table.failure();
+  Result<void> restored = table->tasks().restore(rows, now);
   if (!restored) return restored;
-  ledgers_.emplace(dataset, Dataset{plan, std::move(*ledger)});
+  tables_.emplace(dataset, Dataset{plan, std::move(*table)});
   return {};
 }
 

@@ -12,11 +12,14 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cluster/shards/shard_table.h"
 
 namespace longhaul {
+
+constexpr std::string_view kShardRows = "datasets";  // see RowChangedEffect
 
 // What is to be made durable.
 struct ShardRows {
@@ -39,7 +42,7 @@ class ShardBook {
   void release(const std::string& incarnation);
   void release_all();
 
-  bool empty() const { return ledgers_.empty(); }
+  bool empty() const { return tables_.empty(); }
   const ShardTable* find(const std::string& dataset) const;
 
   // What has changed since this was last asked.
@@ -52,11 +55,11 @@ class ShardBook {
  private:
   struct Dataset {
     ShardPlan plan;
-    ShardTable ledger;
+    ShardTable table;
   };
   Result<Dataset*> open(const std::string& dataset, const ShardPlan& plan);
 
-  std::map<std::string, Dataset> ledgers_;
+  std::map<std::string, Dataset> tables_;
   std::map<std::string, ShardPlan> new_plans_;
 };
 

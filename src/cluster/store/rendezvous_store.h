@@ -11,6 +11,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -55,6 +56,14 @@ struct StoreReply {
 struct StoreChange {
   std::string key;
   std::optional<std::string> value;
+};
+
+constexpr std::string_view kStoreRows = "store";  // see RowChangedEffect
+
+// What of a job's store is to be made durable.
+struct StoreRows {
+  bool dropped = false;  // all that there was before goes, then
+  std::vector<StoreChange> changes;
 };
 
 class RendezvousStore {

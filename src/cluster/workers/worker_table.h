@@ -17,6 +17,8 @@
 
 namespace longhaul {
 
+constexpr std::string_view kWorkerRows = "workers";  // see RowChangedEffect
+
 enum class WorkerState { kReady, kUnreachable, kLost };
 std::string_view to_string(WorkerState state);
 

@@ -6,7 +6,7 @@
 //   FOLDER/results/12/7.1099511627780.part   still coming; another try goes on at its end
 //
 // What no row refers to in the end is removed by those who know: remove(), and sweep() at the
-// master's start. A file of which the ledger knows nothing is kept: it may be the ledger that has
+// master's start. A file of which the database knows nothing is kept: it may be the database that has
 // forgotten.
 //
 // Thread safety: none; one thread writes. Whole files may be read by anybody.
@@ -63,10 +63,10 @@ class ResultFiles {
   // Left free on the disk for the database: a result must not be what stops a master.
   static constexpr uint64_t kReserveBytes = uint64_t{16} << 20;
 
-  // `state_folder` is the ledger's.
+  // `state_folder` is the database's.
   explicit ResultFiles(std::string state_folder) : state_folder_(std::move(state_folder)) {}
 
-  // What the ledger says of a file.
+  // What the database says of a file.
   enum class Standing {
     kExpected,  // its lease is current
     kResult,    // its task is done by that lease

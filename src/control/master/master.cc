@@ -8,9 +8,9 @@
 #include <utility>
 
 #include "base/log.h"
-#include "control/database/life_file.h"
-#include "control/master/core/clock_mark.h"
-#include "control/master/core/record_proto.h"
+#include "control/database/engine/life_file.h"
+#include "control/database/clock_mark.h"
+#include "control/database/memory.h"
 #include "longhaul/base/strings.h"
 #include "rpc/grpc_runtime.h"
 #include "rpc/server_limits.h"
@@ -44,31 +44,31 @@ Core::Options core_options(const MasterOptions& options) {
 
 }  // namespace
 
-Master::Master(const MasterOptions& options, std::unique_ptr<Ledger> ledger, MasterMemory memory)
-    : durable_(ledger != nullptr),
-      core_(core_options(options), clock_, random_name(), std::move(ledger), std::move(memory)) {}
+Master::Master(const MasterOptions& options, std::unique_ptr<Database> database, MasterMemory memory)
+    : durable_(database != nullptr),
+      core_(core_options(options), clock_, random_name(), std::move(database), std::move(memory)) {}
 
 Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   const Result<HostAndPort> listen = parse_host_and_port(options.listen);
   if (!listen) return listen.failure();
   set_up_grpc();
   gpr_set_log_function(log_for_grpc);
-  std::unique_ptr<Ledger> ledger;
+  std::unique_ptr<Database> database;
   MasterMemory memory;
   memory.cluster.life = random_life();  // of one that keeps nothing
   if (!options.state_folder.empty()) {
-    LedgerContents contents;
-    Result<std::unique_ptr<Ledger>> opened = Ledger::open(options.state_folder, &contents);
+    DatabaseContents contents;
+    Result<std::unique_ptr<Database>> opened = Database::open(options.state_folder, &contents);
     if (!opened) return opened.failure();
-    ledger = std::move(*opened);
-    const ClockMark last{contents.marks[kHostStart], contents.marks[kHostMs]};
+    database = std::move(*opened);
+    const ClockMark last{contents.of<MetaTable>()[kHostStart], contents.of<MetaTable>()[kHostMs]};
     memory.clock_shift = clock_shift(last, {this_start(), to_ms(std::chrono::steady_clock::now())});
     memory.cluster = remember(contents, memory.clock_shift, &memory.unreadable);
-    memory.input_sets = std::move(contents.input_sets);
-    memory.events = events_of(contents);
-    memory.dropped = std::move(contents.dropped);
+    memory.input_sets = std::move(contents.of<InputsTable>());
+    memory.events = events_of(contents.of<EventsTable>());
+    memory.dropped = std::move(contents.of<DroppedTable>());
   }
-  std::unique_ptr<Master> master(new Master(options, std::move(ledger), std::move(memory)));
+  std::unique_ptr<Master> master(new Master(options, std::move(database), std::move(memory)));
   if (const auto& failure = master->core_.start_failure()) return *failure;
   Result<UniqueFd> listener = listen_tcp(listen->host, listen->port);
   if (!listener) return listener.failure();

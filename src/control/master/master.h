@@ -44,7 +44,7 @@ class Master {
   bool shut_down(milliseconds limit);
 
  private:
-  Master(const MasterOptions& options, std::unique_ptr<Ledger> ledger, MasterMemory memory);
+  Master(const MasterOptions& options, std::unique_ptr<Database> database, MasterMemory memory);
 
   const bool durable_;
   SystemClock clock_;

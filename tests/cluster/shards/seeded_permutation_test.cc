@@ -34,7 +34,7 @@ TEST(SeededPermutation, HitsEachElementOnceForEverySize) {
   EXPECT_EQ(std::count(hit.begin(), hit.end(), true), 1'000'003);
 }
 
-// The task numbers in a ledger on disk stand for these elements: they never change. Computed from
+// The task numbers in a table on disk stand for these elements: they never change. Computed from
 // the header's words by another program too.
 TEST(SeededPermutation, GoldenValues) {
   EXPECT_EQ(all_of(10, 42), (std::vector<uint64_t>{2, 0, 1, 8, 3, 7, 9, 6, 5, 4}));

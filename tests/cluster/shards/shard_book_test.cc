@@ -234,12 +234,12 @@ TEST(ShardBookRandom, EveryIndexCountsOnceWhateverHappens) {
       }
     }
     ASSERT_TRUE(over) << "seed " << seed;
-    const ShardTable& ledger = *book.find("d");
+    const ShardTable& table = *book.find("d");
     std::map<std::pair<uint32_t, uint64_t>, int> times;
-    for (TaskIndex task = 0; task < ledger.tasks().size(); ++task) {
+    for (TaskIndex task = 0; task < table.tasks().size(); ++task) {
       EXPECT_EQ(durable[task].state, TaskState::kDone);
       EXPECT_EQ(counted.at(task), durable[task].epoch);
-      const Shard shard = ledger.shard(task);
+      const Shard shard = table.shard(task);
       for (uint64_t i = 0; i < shard.range.count; ++i) ++times[{shard.pass, shard.range.first + i}];
     }
     EXPECT_EQ(times.size(), wanted.dataset_size * wanted.passes);

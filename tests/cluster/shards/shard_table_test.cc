@@ -39,10 +39,10 @@ std::vector<Shard> shards_of(const std::vector<ShardGrant>& grants) {
 }
 
 TEST(ShardTable, RangesCoverTheDatasetInOrderAndTheLastIsShorter) {
-  ShardTable ledger = make(sizes(10, 4));
+  ShardTable table = make(sizes(10, 4));
   LeaseEpochs epochs(1);
-  EXPECT_EQ(ledger.shards_per_pass(), 3u);
-  EXPECT_EQ(shards_of(ledger.grant(kAlice, 9, epochs, kNow)),
+  EXPECT_EQ(table.shards_per_pass(), 3u);
+  EXPECT_EQ(shards_of(table.grant(kAlice, 9, epochs, kNow)),
             (std::vector<Shard>{{0, {0, 4}}, {0, {4, 4}}, {0, {8, 2}}}));
 }
 
@@ -52,10 +52,10 @@ TEST(ShardTable, EveryPassCoversEachIndexOnceShuffledOrNot) {
       for (const uint64_t shard : {1, 3, 64, 5000}) {
         ShardOptions options = sizes(dataset, shard, 3);
         options.shuffle_seed = seed;
-        const ShardTable ledger = make(options);
+        const ShardTable table = make(options);
         std::vector<std::vector<int>> hits(3, std::vector<int>(dataset));
-        for (TaskIndex task = 0; task < ledger.tasks().size(); ++task) {
-          const auto [pass, range] = ledger.shard(task);
+        for (TaskIndex task = 0; task < table.tasks().size(); ++task) {
+          const auto [pass, range] = table.shard(task);
           for (uint64_t i = 0; i < range.count; ++i) ++hits.at(pass).at(range.first + i);
         }
         EXPECT_EQ(hits, std::vector(3, std::vector<int>(dataset, 1)));
@@ -67,64 +67,64 @@ TEST(ShardTable, EveryPassCoversEachIndexOnceShuffledOrNot) {
 TEST(ShardTable, TheShuffleIsTheOneInTheHeader) {
   ShardOptions options = sizes(100, 1, 2);
   options.shuffle_seed = 42;
-  const ShardTable ledger = make(options);
+  const ShardTable table = make(options);
   const SeededPermutation of_pass_1(100, mix64(42 ^ mix64(1)));
   int moved = 0;
   for (TaskIndex place = 0; place < 100; ++place) {
-    EXPECT_EQ(ledger.shard(100 + place), (Shard{1, {of_pass_1(place), 1}}));
-    moved += ledger.shard(place).range == ledger.shard(100 + place).range ? 0 : 1;
+    EXPECT_EQ(table.shard(100 + place), (Shard{1, {of_pass_1(place), 1}}));
+    moved += table.shard(place).range == table.shard(100 + place).range ? 0 : 1;
   }
   EXPECT_GT(moved, 90) << "passes have orders of their own";
 }
 
 TEST(ShardTable, APassBeginsWhenAllOfTheOneBeforeIsCommitted) {
-  ShardTable ledger = make(sizes(4, 2, 2));
+  ShardTable table = make(sizes(4, 2, 2));
   LeaseEpochs epochs(1);
-  const std::vector<ShardGrant> first = ledger.grant(kAlice, 9, epochs, kNow);
+  const std::vector<ShardGrant> first = table.grant(kAlice, 9, epochs, kNow);
   EXPECT_EQ(first.size(), 2u);
-  ledger.tasks().commit(first[0].lease);
-  EXPECT_TRUE(ledger.grant(kAlice, 9, epochs, kNow).empty());
-  EXPECT_EQ(ledger.current_pass(), 0u);
-  EXPECT_EQ(ledger.committed(0), 2u);
-  ledger.tasks().commit(first[1].lease);
-  EXPECT_EQ(ledger.current_pass(), 1u);
-  EXPECT_EQ(ledger.committed(0), 4u);
-  EXPECT_EQ(ledger.committed(1), 0u);
-  const std::vector<ShardGrant> second = ledger.grant(kAlice, 9, epochs, kNow);
+  table.tasks().commit(first[0].lease);
+  EXPECT_TRUE(table.grant(kAlice, 9, epochs, kNow).empty());
+  EXPECT_EQ(table.current_pass(), 0u);
+  EXPECT_EQ(table.committed(0), 2u);
+  table.tasks().commit(first[1].lease);
+  EXPECT_EQ(table.current_pass(), 1u);
+  EXPECT_EQ(table.committed(0), 4u);
+  EXPECT_EQ(table.committed(1), 0u);
+  const std::vector<ShardGrant> second = table.grant(kAlice, 9, epochs, kNow);
   EXPECT_EQ(shards_of(second), (std::vector<Shard>{{1, {0, 2}}, {1, {2, 2}}}));
-  for (const ShardGrant& grant : second) ledger.tasks().commit(grant.lease);
-  EXPECT_TRUE(ledger.tasks().ended());
-  EXPECT_EQ(ledger.current_pass(), 2u);
+  for (const ShardGrant& grant : second) table.tasks().commit(grant.lease);
+  EXPECT_TRUE(table.tasks().ended());
+  EXPECT_EQ(table.current_pass(), 2u);
 }
 
 TEST(ShardTable, PassesMayOverlap) {
   ShardOptions options = sizes(4, 2, 2);
   options.pass_by_pass = false;
-  ShardTable ledger = make(options);
+  ShardTable table = make(options);
   LeaseEpochs epochs(1);
-  EXPECT_EQ(ledger.grant(kAlice, 9, epochs, kNow).size(), 4u);
+  EXPECT_EQ(table.grant(kAlice, 9, epochs, kNow).size(), 4u);
 }
 
 TEST(ShardTable, AShardThatNobodyCanReadIsReportedAndStopsNoPass) {
   ShardOptions options = sizes(4, 2, 2);
   options.tasks.budgets.application = 1;
-  ShardTable ledger = make(options);
+  ShardTable table = make(options);
   LeaseEpochs epochs(1);
-  const std::vector<ShardGrant> first = ledger.grant(kAlice, 9, epochs, kNow);
-  ledger.tasks().commit(first[0].lease);
-  ledger.tasks().fail(first[1].lease, FaultKind::kApplication, "corrupt record 3", kNow);
-  EXPECT_EQ(ledger.current_pass(), 1u);
-  EXPECT_EQ(ledger.tasks().quarantined(), (std::vector<TaskIndex>{1}));
-  EXPECT_EQ(ledger.committed(0), 2u);
-  EXPECT_EQ(ledger.grant(kAlice, 9, epochs, kNow).size(), 2u);
+  const std::vector<ShardGrant> first = table.grant(kAlice, 9, epochs, kNow);
+  table.tasks().commit(first[0].lease);
+  table.tasks().fail(first[1].lease, FaultKind::kApplication, "corrupt record 3", kNow);
+  EXPECT_EQ(table.current_pass(), 1u);
+  EXPECT_EQ(table.tasks().quarantined(), (std::vector<TaskIndex>{1}));
+  EXPECT_EQ(table.committed(0), 2u);
+  EXPECT_EQ(table.grant(kAlice, 9, epochs, kNow).size(), 2u);
 }
 
 TEST(ShardTable, RefusesWhatCannotBeALedger) {
   const auto refusal = [](const ShardOptions& options) {
-    const Result<ShardTable> ledger = ShardTable::create(options);
-    if (ledger) return std::string("taken");
-    EXPECT_EQ(ledger.failure().kind, ErrorKind::kInvalid);
-    return ledger.failure().message;
+    const Result<ShardTable> table = ShardTable::create(options);
+    if (table) return std::string("taken");
+    EXPECT_EQ(table.failure().kind, ErrorKind::kInvalid);
+    return table.failure().message;
   };
   EXPECT_EQ(refusal(sizes(0, 1)),
             "shards: dataset size 0, shard size 1, passes 1: none of them may be 0");

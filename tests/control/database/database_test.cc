@@ -17,7 +17,7 @@
 #include <set>
 #include <thread>
 
-#include "control/database/schema.h"
+#include "control/database/engine/migrations.h"
 #include "longhaul/base/strings.h"
 #include "tests/support/temp_dir.h"
 
@@ -29,25 +29,25 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 
-std::unique_ptr<Ledger> open(const std::string& folder, LedgerContents* contents) {
-  return std::move(Ledger::open(folder, contents)).value_or_throw();
+std::unique_ptr<Database> open(const std::string& folder, DatabaseContents* contents) {
+  return std::move(Database::open(folder, contents)).value_or_throw();
 }
 
-LedgerContents contents_of(const std::string& folder) {
-  LedgerContents contents;
+DatabaseContents contents_of(const std::string& folder) {
+  DatabaseContents contents;
   open(folder, &contents);
   return contents;
 }
 
-LedgerBatch job(uint64_t number, std::optional<std::string> record) {
-  LedgerBatch batch;
-  batch.jobs[number] = std::move(record);
+DatabaseBatch job(uint64_t number, std::optional<std::string> record) {
+  DatabaseBatch batch;
+  batch.of<JobsTable>().jobs[number] = std::move(record);
   return batch;
 }
 
-void write_and_wait(Ledger& ledger, LedgerBatch batch) {
+void write_and_wait(Database& database, DatabaseBatch batch) {
   std::promise<void> durable;
-  ledger.write(std::move(batch), [&] { durable.set_value(); });
+  database.write(std::move(batch), [&] { durable.set_value(); });
   durable.get_future().wait();
 }
 
@@ -56,47 +56,47 @@ std::string bytes_of(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-TEST(LedgerTest, WhatWasWrittenIsThereAgain) {
+TEST(DatabaseTest, WhatWasWrittenIsThereAgain) {
   TempDir folder;
-  LedgerContents before;
+  DatabaseContents before;
   {
-    const auto ledger = open(folder.path().string(), &before);
+    const auto database = open(folder.path().string(), &before);
     EXPECT_EQ(before.boot, 1u);
-    LedgerBatch batch = job(7, std::string("seven\0and more", 14));
-    batch.workers["gpu-a"] = "a worker";
-    batch.store = {{7, "key", "value"}, {7, "gone", "x"}, {7, "gone", std::nullopt}, {8, "k", ""}};
-    write_and_wait(*ledger, std::move(batch));
+    DatabaseBatch batch = job(7, std::string("seven\0and more", 14));
+    batch.of<WorkersTable>().workers["gpu-a"] = "a worker";
+    batch.of<StoreTable>().store = {{7, "key", "value"}, {7, "gone", "x"}, {7, "gone", std::nullopt}, {8, "k", ""}};
+    write_and_wait(*database, std::move(batch));
   }
-  LedgerContents after = contents_of(folder.path().string());
+  DatabaseContents after = contents_of(folder.path().string());
   EXPECT_EQ(after.boot, 2u);
   EXPECT_EQ(after.last_job, 7u);
-  EXPECT_THAT(after.jobs, ElementsAre(Pair(7u, std::string("seven\0and more", 14))));
-  EXPECT_THAT(after.workers, ElementsAre(Pair("gpu-a", "a worker")));
-  EXPECT_THAT(after.stores, ElementsAre(Pair(7u, ElementsAre(Pair("key", "value"))),
+  EXPECT_THAT(after.of<JobsTable>(), ElementsAre(Pair(7u, std::string("seven\0and more", 14))));
+  EXPECT_THAT(after.of<WorkersTable>(), ElementsAre(Pair("gpu-a", "a worker")));
+  EXPECT_THAT(after.of<StoreTable>(), ElementsAre(Pair(7u, ElementsAre(Pair("key", "value"))),
                                         Pair(8u, ElementsAre(Pair("k", "")))));
 }
 
-TEST(LedgerTest, ADroppedJobTakesItsStoreAlongButNotItsNumber) {
+TEST(DatabaseTest, ADroppedJobTakesItsStoreAlongButNotItsNumber) {
   TempDir folder;
-  LedgerContents contents;
+  DatabaseContents contents;
   {
-    const auto ledger = open(folder.path().string(), &contents);
-    LedgerBatch batch = job(3, "three");
-    batch.store = {{3, "key", "value"}};
-    ledger->write(std::move(batch), [] {});
-    LedgerBatch drop = job(3, std::nullopt);
-    drop.store = {{3, std::nullopt, std::nullopt}};
-    write_and_wait(*ledger, std::move(drop));
+    const auto database = open(folder.path().string(), &contents);
+    DatabaseBatch batch = job(3, "three");
+    batch.of<StoreTable>().store = {{3, "key", "value"}};
+    database->write(std::move(batch), [] {});
+    DatabaseBatch drop = job(3, std::nullopt);
+    drop.of<StoreTable>().store = {{3, std::nullopt, std::nullopt}};
+    write_and_wait(*database, std::move(drop));
   }
-  const LedgerContents after = contents_of(folder.path().string());
-  EXPECT_TRUE(after.jobs.empty());
-  EXPECT_TRUE(after.stores.empty());
+  const DatabaseContents after = contents_of(folder.path().string());
+  EXPECT_TRUE(after.of<JobsTable>().empty());
+  EXPECT_TRUE(after.of<StoreTable>().empty());
   EXPECT_EQ(after.last_job, 3u);
 }
 
-TEST(LedgerTest, DatasetsAndSetsOfInputsGoWithTheirJob) {
+TEST(DatabaseTest, DatasetsAndSetsOfInputsGoWithTheirJob) {
   TempDir folder;
-  LedgerContents contents;
+  DatabaseContents contents;
   constexpr uint64_t kSet = kFirstInputSet + 5;
   TaskRecord shard;
   shard.task = 4;
@@ -105,53 +105,53 @@ TEST(LedgerTest, DatasetsAndSetsOfInputsGoWithTheirJob) {
   shard.epoch = 77;
   shard.holder = {"gpu-a", "1/0"};
   {
-    const auto ledger = open(folder.path().string(), &contents);
-    LedgerBatch batch = job(3, "three");
-    batch.inputs = {{kSet, 0, "first"}, {kSet, 10, "second"}};
-    batch.input_sets = {{3, kSet}};
-    batch.plans = {{3, "train", "a plan"}};
-    batch.shards = {{3, "train", shard}};
-    write_and_wait(*ledger, std::move(batch));
+    const auto database = open(folder.path().string(), &contents);
+    DatabaseBatch batch = job(3, "three");
+    batch.of<InputsTable>().inputs = {{kSet, 0, "first"}, {kSet, 10, "second"}};
+    batch.of<InputsTable>().sets = {{3, kSet}};
+    batch.of<DatasetsTable>().plans = {{3, "train", "a plan"}};
+    batch.of<DatasetsTable>().shards = {{3, "train", shard}};
+    write_and_wait(*database, std::move(batch));
     InputReader reader(folder.path());
     EXPECT_EQ(reader.read(kSet, 9).value_or_throw().inputs, "first");
     EXPECT_EQ(reader.read(kSet, 10).value_or_throw().inputs, "second");
     EXPECT_FALSE(reader.read(kSet + 1, 0));
   }
-  LedgerContents after = contents_of(folder.path().string());
-  EXPECT_THAT(after.input_sets, ElementsAre(Pair(3u, kSet)));
-  ASSERT_THAT(after.datasets, ElementsAre(Pair(3u, ElementsAre(Pair("train", ::testing::_)))));
-  EXPECT_EQ(after.datasets[3]["train"].plan, "a plan");
-  EXPECT_THAT(after.datasets[3]["train"].shards, ElementsAre(shard));
+  DatabaseContents after = contents_of(folder.path().string());
+  EXPECT_THAT(after.of<InputsTable>(), ElementsAre(Pair(3u, kSet)));
+  ASSERT_THAT(after.of<DatasetsTable>(), ElementsAre(Pair(3u, ElementsAre(Pair("train", ::testing::_)))));
+  EXPECT_EQ(after.of<DatasetsTable>()[3]["train"].plan, "a plan");
+  EXPECT_THAT(after.of<DatasetsTable>()[3]["train"].shards, ElementsAre(shard));
   {
-    const auto ledger = open(folder.path().string(), &contents);
-    write_and_wait(*ledger, job(3, std::nullopt));
+    const auto database = open(folder.path().string(), &contents);
+    write_and_wait(*database, job(3, std::nullopt));
     EXPECT_FALSE(InputReader(folder.path()).read(kSet, 0));
   }
   after = contents_of(folder.path().string());
-  EXPECT_TRUE(after.input_sets.empty());
-  EXPECT_TRUE(after.datasets.empty());
+  EXPECT_TRUE(after.of<InputsTable>().empty());
+  EXPECT_TRUE(after.of<DatasetsTable>().empty());
 }
 
-TEST(LedgerTest, BatchesBecomeDurableInOrder) {
+TEST(DatabaseTest, BatchesBecomeDurableInOrder) {
   TempDir folder;
-  LedgerContents contents;
+  DatabaseContents contents;
   std::vector<uint64_t> order;
   {
-    const auto ledger = open(folder.path().string(), &contents);
+    const auto database = open(folder.path().string(), &contents);
     for (uint64_t number = 1; number <= 2000; ++number) {
-      ledger->write(job(number, "x"), [&order, number] { order.push_back(number); });
+      database->write(job(number, "x"), [&order, number] { order.push_back(number); });
     }
   }
   ASSERT_EQ(order.size(), 2000u);
   EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
-  EXPECT_EQ(contents_of(folder.path().string()).jobs.size(), 2000u);
+  EXPECT_EQ(contents_of(folder.path().string()).of<JobsTable>().size(), 2000u);
 }
 
-TEST(LedgerTest, ASecondMasterIsRefused) {
+TEST(DatabaseTest, ASecondMasterIsRefused) {
   TempDir folder;
-  LedgerContents contents;
+  DatabaseContents contents;
   const auto first = open(folder.path().string(), &contents);
-  const auto second = Ledger::open(folder.path().string(), &contents);
+  const auto second = Database::open(folder.path().string(), &contents);
   ASSERT_FALSE(second);
   EXPECT_EQ(second.failure().kind, ErrorKind::kInvalid);
   EXPECT_THAT(second.failure().message, HasSubstr("another master uses it"));
@@ -163,55 +163,55 @@ void expect_refused(const char* sql, const std::string& why) {
   contents_of(folder.path().string());
   const std::string path = folder.path().string() + "/master.db";
   {
-    auto database =
-        std::move(Database::open(path, Database::Mode::kReadWriteCreate)).value_or_throw();
-    ASSERT_TRUE(database.execute(sql));
-    ASSERT_TRUE(database.execute("PRAGMA journal_mode=DELETE"));
+    auto sqlite =
+        std::move(Sqlite::open(path, Sqlite::Mode::kReadWriteCreate)).value_or_throw();
+    ASSERT_TRUE(sqlite.execute(sql));
+    ASSERT_TRUE(sqlite.execute("PRAGMA journal_mode=DELETE"));
   }
   const std::string before = bytes_of(path);
-  LedgerContents contents;
-  const auto refused = Ledger::open(folder.path().string(), &contents);
+  DatabaseContents contents;
+  const auto refused = Database::open(folder.path().string(), &contents);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.failure().kind, ErrorKind::kInvalid);
   EXPECT_THAT(refused.failure().message, HasSubstr(why));
   EXPECT_EQ(bytes_of(path), before);
 }
 
-TEST(LedgerTest, EventsAreKeptUpToACapAndTheOldestGo) {
+TEST(DatabaseTest, EventsAreKeptUpToACapAndTheOldestGo) {
   TempDir folder;
-  LedgerContents before;
+  DatabaseContents before;
   {
-    const auto ledger = open(folder.path().string(), &before);
+    const auto database = open(folder.path().string(), &before);
     for (uint64_t number = 1; number <= 5; ++number) {
-      LedgerBatch batch;
-      batch.events[number] = std::to_string(number);
-      batch.first_event = number < 3 ? 1 : number - 2;
-      write_and_wait(*ledger, std::move(batch));
+      DatabaseBatch batch;
+      batch.of<EventsTable>().events[number] = std::to_string(number);
+      batch.of<EventsTable>().first_kept = number < 3 ? 1 : number - 2;
+      write_and_wait(*database, std::move(batch));
     }
   }
-  EXPECT_THAT(contents_of(folder.path().string()).events,
+  EXPECT_THAT(contents_of(folder.path().string()).of<EventsTable>(),
               ElementsAre(Pair(3, "3"), Pair(4, "4"), Pair(5, "5")));
 }
 
 // A database as a program of that version left it.
 void make_older(const std::string& folder, int version, const char* rows) {
-  auto database = std::move(Database::open(folder + "/master.db", Database::Mode::kReadWriteCreate))
+  auto sqlite = std::move(Sqlite::open(folder + "/master.db", Sqlite::Mode::kReadWriteCreate))
                       .value_or_throw();
-  ASSERT_TRUE(database.execute("PRAGMA journal_mode=WAL"));
-  ASSERT_TRUE(migrate(database, version));
-  const Result<void> written = database.execute(rows);
+  ASSERT_TRUE(sqlite.execute("PRAGMA journal_mode=WAL"));
+  ASSERT_TRUE(migrate(sqlite, version));
+  const Result<void> written = sqlite.execute(rows);
   ASSERT_TRUE(written) << written.failure().message;
 }
 
-TEST(LedgerTest, AnOlderSchemaGetsWhatIsNew) {
+TEST(DatabaseTest, AnOlderSchemaGetsWhatIsNew) {
   TempDir folder;
   make_older(folder.path().string(), 1, "INSERT INTO jobs VALUES(7, CAST('seven' AS BLOB))");
-  const LedgerContents after = contents_of(folder.path().string());
-  EXPECT_THAT(after.jobs, ElementsAre(Pair(7, "seven")));
-  EXPECT_TRUE(after.events.empty());
+  const DatabaseContents after = contents_of(folder.path().string());
+  EXPECT_THAT(after.of<JobsTable>(), ElementsAre(Pair(7, "seven")));
+  EXPECT_TRUE(after.of<EventsTable>().empty());
 }
 
-TEST(LedgerTest, TasksAndResultsOfVersion5AreKept) {
+TEST(DatabaseTest, TasksAndResultsOfVersion5AreKept) {
   TempDir folder;
   make_older(folder.path().string(), 5,
              "INSERT INTO jobs VALUES(7, x'00');"
@@ -222,21 +222,21 @@ TEST(LedgerTest, TasksAndResultsOfVersion5AreKept) {
              "INSERT INTO results VALUES(7, 9999999, 1, 40, 11, x'ab00cd', 0);"
              "INSERT INTO results VALUES(7, 0, 2, 41, 5, x'', 300000);"
              "INSERT INTO results VALUES(8, 3, 1, 39, 6, x'ef', 0)");
-  const LedgerContents after = contents_of(folder.path().string());
-  ASSERT_EQ(after.tasks.at(7).size(), 2u);
-  const TaskRecord& done = after.tasks.at(7)[0];
+  const DatabaseContents after = contents_of(folder.path().string());
+  ASSERT_EQ(after.of<TasksTable>().at(7).size(), 2u);
+  const TaskRecord& done = after.of<TasksTable>().at(7)[0];
   EXPECT_EQ(done.task, 0u);
   EXPECT_EQ(done.state, TaskState::kDone);
   EXPECT_EQ(done.lease(), (Lease{0, 2, 41, "a1"}));
   EXPECT_EQ(done.holder.worker, "gpu-a");
   EXPECT_EQ(done.failures, (FaultCounts{1, 2, 3, 4}));
   EXPECT_EQ(done.last_fault, static_cast<FaultKind>(1));
-  const TaskRecord& leased = after.tasks.at(7)[1];
+  const TaskRecord& leased = after.of<TasksTable>().at(7)[1];
   EXPECT_EQ(leased.state, TaskState::kLeased);
   EXPECT_EQ(leased.lease(), (Lease{9'999'999, 1, 42, "b1"}));
-  ASSERT_EQ(after.tasks.at(8).size(), 1u);
-  EXPECT_EQ(after.tasks.at(8)[0].state, TaskState::kQuarantined);
-  EXPECT_EQ(after.tasks.at(8)[0].reason, "exited with code 1");
+  ASSERT_EQ(after.of<TasksTable>().at(8).size(), 1u);
+  EXPECT_EQ(after.of<TasksTable>().at(8)[0].state, TaskState::kQuarantined);
+  EXPECT_EQ(after.of<TasksTable>().at(8)[0].reason, "exited with code 1");
 
   ResultReader reader = ResultReader::open(folder.path()).value_or_throw();
   const std::vector<EndedRow> rows = reader.read(7, 0, 10'000'000, 10).value_or_throw();
@@ -269,22 +269,22 @@ std::vector<TaskRecord> in_task_order(std::vector<TaskRecord> tasks) {
 }
 
 int64_t rows_of(const std::string& folder, const char* table) {
-  auto database = Database::open(folder + "/master.db", Database::Mode::kReadOnly).value_or_throw();
-  auto count = database.prepare(str_cat("SELECT count(*) FROM ", table)).value_or_throw();
+  auto sqlite = Sqlite::open(folder + "/master.db", Sqlite::Mode::kReadOnly).value_or_throw();
+  auto count = sqlite.prepare(str_cat("SELECT count(*) FROM ", table)).value_or_throw();
   EXPECT_TRUE(count.next().value_or_throw());
   return count.integer(0);
 }
 
 // What is wrong with it, as soon as it knows; empty when it does not within six seconds.
-std::string trouble_of(const Ledger& ledger) {
-  for (int i = 0; i < 600 && !ledger.trouble(); ++i) {
+std::string trouble_of(const Database& database) {
+  for (int i = 0; i < 600 && !database.trouble(); ++i) {
     std::this_thread::sleep_for(milliseconds(10));
   }
-  return ledger.trouble().value_or(Failure()).message;
+  return database.trouble().value_or(Failure()).message;
 }
 
 // Those that share a row come back one by one, and each as its own last row says.
-TEST(LedgerTest, TasksGrantedTogetherComeBackEachAsItStood) {
+TEST(DatabaseTest, TasksGrantedTogetherComeBackEachAsItStood) {
   TempDir folder;
   const std::string path = folder.path().string();
   const LeaseHolder a{"gpu-a", "a1"};
@@ -295,17 +295,17 @@ TEST(LedgerTest, TasksGrantedTogetherComeBackEachAsItStood) {
   for (TaskIndex task = 10; task < 13; ++task) tasks.push_back(leased(task, 110 + task, a));
   for (TaskIndex task = 13; task < 15; ++task) tasks.push_back(leased(task, 110 + task, b));
   tasks.push_back(leased(20, 130, b));
-  LedgerContents contents;
+  DatabaseContents contents;
   {
-    const auto ledger = open(path, &contents);
-    LedgerBatch batch = job(3, "three");
-    for (const TaskRecord& task : tasks) batch.tasks.push_back({3, task});
-    batch.tasks.push_back({4, leased(21, 131, b)});  // the next one, of another job
-    write_and_wait(*ledger, std::move(batch));
+    const auto database = open(path, &contents);
+    DatabaseBatch batch = job(3, "three");
+    for (const TaskRecord& task : tasks) batch.of<TasksTable>().tasks.push_back({3, task});
+    batch.of<TasksTable>().tasks.push_back({4, leased(21, 131, b)});  // the next one, of another job
+    write_and_wait(*database, std::move(batch));
     EXPECT_EQ(rows_of(path, "grants"), 3);
     EXPECT_EQ(rows_of(path, "tasks"), 2);
   }
-  EXPECT_EQ(in_task_order(contents_of(path).tasks.at(3)), tasks);
+  EXPECT_EQ(in_task_order(contents_of(path).of<TasksTable>().at(3)), tasks);
 
   tasks[0].state = TaskState::kDone;
   tasks[9].state = TaskState::kWaiting;  // given back
@@ -315,40 +315,40 @@ TEST(LedgerTest, TasksGrantedTogetherComeBackEachAsItStood) {
   tasks[14].last_fault = FaultKind::kApplication;
   tasks[14].reason = "exited with code 1";
   {
-    const auto ledger = open(path, &contents);
-    LedgerBatch batch;
-    for (const size_t moved : {0, 9, 14}) batch.tasks.push_back({3, tasks[moved]});
-    write_and_wait(*ledger, std::move(batch));
+    const auto database = open(path, &contents);
+    DatabaseBatch batch;
+    for (const size_t moved : {0, 9, 14}) batch.of<TasksTable>().tasks.push_back({3, tasks[moved]});
+    write_and_wait(*database, std::move(batch));
   }
-  LedgerContents after = contents_of(path);
-  EXPECT_EQ(in_task_order(after.tasks.at(3)), tasks);
-  EXPECT_EQ(after.tasks.at(4).size(), 1u);
+  DatabaseContents after = contents_of(path);
+  EXPECT_EQ(in_task_order(after.of<TasksTable>().at(3)), tasks);
+  EXPECT_EQ(after.of<TasksTable>().at(4).size(), 1u);
   {
-    const auto ledger = open(path, &contents);
-    write_and_wait(*ledger, job(3, std::nullopt));
+    const auto database = open(path, &contents);
+    write_and_wait(*database, job(3, std::nullopt));
   }
   after = contents_of(path);
-  EXPECT_FALSE(after.tasks.contains(3));
-  EXPECT_TRUE(after.tasks.contains(4));
+  EXPECT_FALSE(after.of<TasksTable>().contains(3));
+  EXPECT_TRUE(after.of<TasksTable>().contains(4));
   EXPECT_EQ(rows_of(path, "grants"), 0);
 }
 
-TEST(LedgerTest, ASecondResultOfATaskIsRefused) {
+TEST(DatabaseTest, ASecondResultOfATaskIsRefused) {
   TempDir folder;
   const std::string path = folder.path().string();
-  LedgerContents contents;
-  const auto ledger = open(path, &contents);
-  LedgerBatch batch;
+  DatabaseContents contents;
+  const auto database = open(path, &contents);
+  DatabaseBatch batch;
   TaskRecord done = leased(7, 100, {"gpu-a", "a1"});
   done.state = TaskState::kDone;
   done.ran_ms = 1234;
-  batch.tasks = {{3, done}};
-  batch.results = {{3, 7, 1, 100, 5, "first", 0, ""}};
-  write_and_wait(*ledger, batch);
-  batch.results[0].result = "second";
-  ledger->write(std::move(batch), [] {});
-  EXPECT_THAT(trouble_of(*ledger), HasSubstr("UNIQUE"));
-  EXPECT_EQ(ledger->trouble()->kind, ErrorKind::kInternal) << "not a disk that may have room later";
+  batch.of<TasksTable>().tasks = {{3, done}};
+  batch.of<ResultsTable>().results = {{3, 7, 1, 100, 5, "first", 0, ""}};
+  write_and_wait(*database, batch);
+  batch.of<ResultsTable>().results[0].result = "second";
+  database->write(std::move(batch), [] {});
+  EXPECT_THAT(trouble_of(*database), HasSubstr("UNIQUE"));
+  EXPECT_EQ(database->trouble()->kind, ErrorKind::kInternal) << "not a disk that may have room later";
   ResultReader reader = ResultReader::open(path).value_or_throw();
   const std::vector<EndedRow> rows = reader.read(3, 0, 10, 10).value_or_throw();
   ASSERT_EQ(rows.size(), 1u);
@@ -356,53 +356,53 @@ TEST(LedgerTest, ASecondResultOfATaskIsRefused) {
   EXPECT_EQ(rows[0].result.value().result, "first");
 }
 
-TEST(LedgerTest, ANewerSchemaIsRefusedUntouched) {
+TEST(DatabaseTest, ANewerSchemaIsRefusedUntouched) {
   expect_refused("PRAGMA user_version=99", "its schema has version 99");
 }
 
-TEST(LedgerTest, AnotherProgramsDatabaseIsRefusedUntouched) {
+TEST(DatabaseTest, AnotherProgramsDatabaseIsRefusedUntouched) {
   expect_refused("PRAGMA application_id=1", "of another program");
 }
 
-TEST(LedgerTest, GarbageIsRefused) {
+TEST(DatabaseTest, GarbageIsRefused) {
   TempDir folder;
   std::ofstream(folder.path() / "master.db") << std::string(8192, 'x');
-  LedgerContents contents;
-  const auto refused = Ledger::open(folder.path().string(), &contents);
+  DatabaseContents contents;
+  const auto refused = Database::open(folder.path().string(), &contents);
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.failure().message, HasSubstr("master.db"));
 }
 
-TEST(LedgerTest, ABackupOfARunningOneIsWhole) {
+TEST(DatabaseTest, ABackupOfARunningOneIsWhole) {
   TempDir folder;
   TempDir other;
-  LedgerContents contents;
-  const auto ledger = open(folder.path().string(), &contents);
-  write_and_wait(*ledger, job(1, "one"));
+  DatabaseContents contents;
+  const auto database = open(folder.path().string(), &contents);
+  write_and_wait(*database, job(1, "one"));
   const std::string copy = other.path().string() + "/master.db";
-  ASSERT_TRUE(Ledger::backup(folder.path().string(), copy));
-  EXPECT_THAT(contents_of(other.path().string()).jobs, ElementsAre(Pair(1u, "one")));
-  const Result<void> again = Ledger::backup(folder.path().string(), copy);
+  ASSERT_TRUE(Database::backup(folder.path().string(), copy));
+  EXPECT_THAT(contents_of(other.path().string()).of<JobsTable>(), ElementsAre(Pair(1u, "one")));
+  const Result<void> again = Database::backup(folder.path().string(), copy);
   ASSERT_FALSE(again);
   EXPECT_THAT(again.failure().message, HasSubstr("exists already"));
 }
 
 // A child writes as fast as it can and says what it was told is durable; killed at any moment,
 // nothing that it said is missing.
-TEST(LedgerTest, KilledAtAnyMomentItLosesNothingThatItAcknowledged) {
+TEST(DatabaseTest, KilledAtAnyMomentItLosesNothingThatItAcknowledged) {
   for (int round = 0; round < 8; ++round) {
     TempDir folder;
     int told[2];
     ASSERT_EQ(::pipe(told), 0);
     const pid_t child = ::fork();
     if (child == 0) {
-      LedgerContents contents;
-      const auto ledger = open(folder.path().string(), &contents);
+      DatabaseContents contents;
+      const auto database = open(folder.path().string(), &contents);
       std::atomic<uint64_t> in_flight{0};
       for (uint64_t number = 1;; ++number) {
         while (in_flight > 200) std::this_thread::yield();
         ++in_flight;
-        ledger->write(job(number, std::string(500, 'x')), [&in_flight, &told, number] {
+        database->write(job(number, std::string(500, 'x')), [&in_flight, &told, number] {
           (void)!::write(told[1], &number, sizeof(number));
           --in_flight;
         });
@@ -419,23 +419,23 @@ TEST(LedgerTest, KilledAtAnyMomentItLosesNothingThatItAcknowledged) {
     for (uint64_t number = 0; ::read(told[0], &number, sizeof(number)) == sizeof(number);)
       last = number;
     ::close(told[0]);
-    const LedgerContents contents = contents_of(folder.path().string());
-    EXPECT_GE(contents.jobs.size(), last);
-    for (uint64_t number = 1; number <= last; ++number) ASSERT_TRUE(contents.jobs.contains(number));
+    const DatabaseContents contents = contents_of(folder.path().string());
+    EXPECT_GE(contents.of<JobsTable>().size(), last);
+    for (uint64_t number = 1; number <= last; ++number) ASSERT_TRUE(contents.of<JobsTable>().contains(number));
   }
 }
 
 // A disk that is really full: a small tmpfs.
-TEST(LedgerTest, AFullDiskLosesNothingAndSaysSo) {
+TEST(DatabaseTest, AFullDiskLosesNothingAndSaysSo) {
   TempDir folder;
   const std::string mount = folder.path().string();
   if (::mount("tmpfs", mount.c_str(), "tmpfs", 0, "size=1m") != 0) {
     GTEST_SKIP() << "mounting a tmpfs needs root";
   }
   {
-    LedgerContents contents;
-    const auto ledger = open(mount + "/state", &contents);
-    write_and_wait(*ledger, job(1, "one"));
+    DatabaseContents contents;
+    const auto database = open(mount + "/state", &contents);
+    write_and_wait(*database, job(1, "one"));
     const std::string filler = mount + "/filler";
     {
       std::ofstream file(filler, std::ios::binary);
@@ -444,22 +444,22 @@ TEST(LedgerTest, AFullDiskLosesNothingAndSaysSo) {
     }
     std::promise<void> durable;
     std::future<void> written = durable.get_future();
-    ledger->write(job(2, std::string(100'000, 'y')), [&] { durable.set_value(); });
-    EXPECT_THAT(trouble_of(*ledger), HasSubstr("full"));
-    EXPECT_EQ(ledger->trouble()->kind, ErrorKind::kExhausted);
+    database->write(job(2, std::string(100'000, 'y')), [&] { durable.set_value(); });
+    EXPECT_THAT(trouble_of(*database), HasSubstr("full"));
+    EXPECT_EQ(database->trouble()->kind, ErrorKind::kExhausted);
     EXPECT_EQ(written.wait_for(milliseconds(0)), std::future_status::timeout);
     std::filesystem::remove(filler);
     EXPECT_EQ(written.wait_for(std::chrono::seconds(60)), std::future_status::ready);
-    EXPECT_FALSE(ledger->trouble());
+    EXPECT_FALSE(database->trouble());
   }
-  EXPECT_THAT(contents_of(mount + "/state").jobs,
+  EXPECT_THAT(contents_of(mount + "/state").of<JobsTable>(),
               ElementsAre(Pair(1u, "one"), Pair(2u, std::string(100'000, 'y'))));
   ::umount(mount.c_str());
 }
 
 // A master that was killed, or ended well, on a disk that is full to the last byte is started
 // again.
-TEST(LedgerTest, ItIsOpenedOnAFullDiskAndWritesWhenThereIsRoom) {
+TEST(DatabaseTest, ItIsOpenedOnAFullDiskAndWritesWhenThereIsRoom) {
   for (const bool killed : {false, true}) {
     TempDir folder;
     const std::string mount = folder.path().string();
@@ -469,10 +469,10 @@ TEST(LedgerTest, ItIsOpenedOnAFullDiskAndWritesWhenThereIsRoom) {
     const std::string state = mount + "/state";
     const pid_t child = ::fork();
     if (child == 0) {
-      LedgerContents contents;
-      auto ledger = open(state, &contents);
-      write_and_wait(*ledger, job(1, "one"));
-      if (!killed) ledger.reset();
+      DatabaseContents contents;
+      auto database = open(state, &contents);
+      write_and_wait(*database, job(1, "one"));
+      if (!killed) database.reset();
       ::_exit(0);
     }
     int status = 0;
@@ -485,22 +485,22 @@ TEST(LedgerTest, ItIsOpenedOnAFullDiskAndWritesWhenThereIsRoom) {
       }
     }
     {
-      LedgerContents contents;
-      const auto ledger = open(state, &contents);
-      EXPECT_THAT(contents.jobs, ElementsAre(Pair(1u, "one"))) << killed;
+      DatabaseContents contents;
+      const auto database = open(state, &contents);
+      EXPECT_THAT(contents.of<JobsTable>(), ElementsAre(Pair(1u, "one"))) << killed;
       EXPECT_FALSE(contents.new_life);
       std::promise<void> durable;
       std::future<void> written = durable.get_future();
-      ledger->write(job(2, "two"), [&] { durable.set_value(); });
-      EXPECT_THAT(trouble_of(*ledger), ::testing::Not(IsEmpty()));
-      EXPECT_EQ(ledger->trouble()->kind, ErrorKind::kExhausted);
+      database->write(job(2, "two"), [&] { durable.set_value(); });
+      EXPECT_THAT(trouble_of(*database), ::testing::Not(IsEmpty()));
+      EXPECT_EQ(database->trouble()->kind, ErrorKind::kExhausted);
       std::filesystem::remove(filler);
       ASSERT_EQ(written.wait_for(std::chrono::seconds(60)), std::future_status::ready);
     }
-    const LedgerContents after = contents_of(state);
+    const DatabaseContents after = contents_of(state);
     EXPECT_EQ(after.boot, 3u);
     EXPECT_FALSE(after.new_life);
-    EXPECT_THAT(after.jobs, ElementsAre(Pair(1u, "one"), Pair(2u, "two")));
+    EXPECT_THAT(after.of<JobsTable>(), ElementsAre(Pair(1u, "one"), Pair(2u, "two")));
     ::umount(mount.c_str());
   }
 }
@@ -522,83 +522,83 @@ void damage_pages_with(const std::string& folder, const std::string& text) {
 }
 
 // A task that is done, and what it gave.
-void add_done(LedgerBatch& batch, uint64_t job, TaskIndex task, const std::string& result) {
+void add_done(DatabaseBatch& batch, uint64_t job, TaskIndex task, const std::string& result) {
   TaskRecord done = leased(task, 100 + task, {"gpu-a", "a1"});
   done.state = TaskState::kDone;
-  batch.tasks.push_back({job, done});
-  batch.results.push_back({job, task, 1, 100 + task, result.size(), result, 0, ""});
+  batch.of<TasksTable>().tasks.push_back({job, done});
+  batch.of<ResultsTable>().results.push_back({job, task, 1, 100 + task, result.size(), result, 0, ""});
 }
 
-TEST(LedgerTest, ADamagedDatabaseIsNoFullDisk) {
+TEST(DatabaseTest, ADamagedDatabaseIsNoFullDisk) {
   TempDir folder;
   const std::string path = folder.path().string();
-  LedgerContents contents;
+  DatabaseContents contents;
   {
-    const auto ledger = open(path, &contents);
-    LedgerBatch batch;
+    const auto database = open(path, &contents);
+    DatabaseBatch batch;
     for (TaskIndex task = 0; task < 100; ++task) {
-      batch.results.push_back({3, task, 1, 100 + task, 5, std::string(1500, 'x'), 0, ""});
+      batch.of<ResultsTable>().results.push_back({3, task, 1, 100 + task, 5, std::string(1500, 'x'), 0, ""});
     }
-    write_and_wait(*ledger, std::move(batch));
+    write_and_wait(*database, std::move(batch));
   }
   ASSERT_NO_FATAL_FAILURE(damage_pages_with(path, std::string(1500, 'x')));
-  const auto ledger = open(path, &contents);
+  const auto database = open(path, &contents);
   std::promise<Failure> broken;
-  ledger->on_broken([&](const Failure& failure) { broken.set_value(failure); });
-  LedgerBatch batch;
-  batch.results = {{3, 100, 1, 200, 5, std::string(1500, 'y'), 0, ""}};
-  ledger->write(std::move(batch), [] { ADD_FAILURE() << "it is not durable"; });
+  database->on_broken([&](const Failure& failure) { broken.set_value(failure); });
+  DatabaseBatch batch;
+  batch.of<ResultsTable>().results = {{3, 100, 1, 200, 5, std::string(1500, 'y'), 0, ""}};
+  database->write(std::move(batch), [] { ADD_FAILURE() << "it is not durable"; });
   EXPECT_EQ(broken.get_future().get().kind, ErrorKind::kCorrupt);
 }
 
 // --- Rows that cannot be read ------------------------------------------------------------------
 
 void change(const std::string& folder, const std::string& sql) {
-  auto database =
-      std::move(Database::open(folder + "/master.db", Database::Mode::kReadWrite)).value_or_throw();
-  const Result<void> done = database.execute(sql.c_str());
+  auto sqlite =
+      std::move(Sqlite::open(folder + "/master.db", Sqlite::Mode::kReadWrite)).value_or_throw();
+  const Result<void> done = sqlite.execute(sql.c_str());
   ASSERT_TRUE(done) << done.failure().message;
 }
 
-TEST(LedgerTest, ADamagedRowIsNamedAndHidesNoOther) {
+TEST(DatabaseTest, ADamagedRowIsNamedAndHidesNoOther) {
   TempDir folder;
   const std::string path = folder.path().string();
-  LedgerContents contents;
+  DatabaseContents contents;
   {
-    const auto ledger = open(path, &contents);
-    LedgerBatch batch = job(1, "one");
-    batch.jobs[2] = "two";
-    batch.jobs[3] = "three";
-    batch.jobs[4] = "four";
-    batch.tasks = {{2, leased(0, 7, {"w", "i"})}, {3, leased(0, 8, {"w", "i"})}};
-    batch.store = {{4, "key", "value"}};
-    batch.workers["w"] = "a worker";
-    batch.events[1] = "an event";
-    write_and_wait(*ledger, std::move(batch));
+    const auto database = open(path, &contents);
+    DatabaseBatch batch = job(1, "one");
+    batch.of<JobsTable>().jobs[2] = "two";
+    batch.of<JobsTable>().jobs[3] = "three";
+    batch.of<JobsTable>().jobs[4] = "four";
+    batch.of<TasksTable>().tasks = {{2, leased(0, 7, {"w", "i"})}, {3, leased(0, 8, {"w", "i"})}};
+    batch.of<StoreTable>().store = {{4, "key", "value"}};
+    batch.of<WorkersTable>().workers["w"] = "a worker";
+    batch.of<EventsTable>().events[1] = "an event";
+    write_and_wait(*database, std::move(batch));
   }
   change(path, "UPDATE tasks SET state=99 WHERE job=2");
   change(path, "UPDATE jobs SET record=7 WHERE number=1");
   change(path, "UPDATE store SET value=1.5 WHERE job=4");
   change(path, "UPDATE workers SET record=3");
   change(path, "UPDATE events SET record=3");
-  const LedgerContents after = contents_of(path);
-  EXPECT_EQ(after.jobs.size(), 4u);
+  const DatabaseContents after = contents_of(path);
+  EXPECT_EQ(after.of<JobsTable>().size(), 4u);
   EXPECT_THAT(after.damaged,
               ElementsAre(Pair(1u, "its own row"), Pair(4u, "a value of its rendezvous store")));
-  EXPECT_GE(static_cast<size_t>(after.tasks.at(2).at(0).state), kTaskStates);
-  EXPECT_EQ(after.tasks.at(3).at(0), leased(0, 8, {"w", "i"}));
+  EXPECT_GE(static_cast<size_t>(after.of<TasksTable>().at(2).at(0).state), kTaskStates);
+  EXPECT_EQ(after.of<TasksTable>().at(3).at(0), leased(0, 8, {"w", "i"}));
   EXPECT_EQ(after.unreadable.size(), 2u);
 }
 
-TEST(LedgerTest, ADamagedResultIsNamedAndHidesNoOther) {
+TEST(DatabaseTest, ADamagedResultIsNamedAndHidesNoOther) {
   TempDir folder;
   const std::string path = folder.path().string();
-  LedgerContents contents;
+  DatabaseContents contents;
   {
-    const auto ledger = open(path, &contents);
-    LedgerBatch batch;
+    const auto database = open(path, &contents);
+    DatabaseBatch batch;
     for (TaskIndex task = 0; task < 5; ++task) add_done(batch, 3, task, "result");
-    write_and_wait(*ledger, std::move(batch));
+    write_and_wait(*database, std::move(batch));
   }
   change(path, "UPDATE results SET result=1 WHERE task=1");
   change(path, "UPDATE results SET epoch='x' WHERE task=3");
@@ -613,17 +613,17 @@ TEST(LedgerTest, ADamagedResultIsNamedAndHidesNoOther) {
 }
 
 // A page of results is overwritten: those on other pages are there.
-TEST(LedgerTest, ADamagedPageHidesOnlyWhatIsOnIt) {
+TEST(DatabaseTest, ADamagedPageHidesOnlyWhatIsOnIt) {
   TempDir folder;
   const std::string path = folder.path().string();
-  LedgerContents contents;
+  DatabaseContents contents;
   {
-    const auto ledger = open(path, &contents);
-    LedgerBatch batch;
+    const auto database = open(path, &contents);
+    DatabaseBatch batch;
     for (TaskIndex task = 0; task < 40; ++task) {
       add_done(batch, 3, task, std::string(900, static_cast<char>('0' + task)));
     }
-    write_and_wait(*ledger, std::move(batch));
+    write_and_wait(*database, std::move(batch));
   }
   ASSERT_NO_FATAL_FAILURE(damage_pages_with(path, std::string(900, '0' + 19)));
   ResultReader reader = ResultReader::open(path).value_or_throw();

@@ -11,8 +11,8 @@
 #include <future>
 
 #include "control/database/database.h"
-#include "control/database/restore.h"
-#include "control/database/schema.h"
+#include "control/database/engine/restore.h"
+#include "control/database/engine/migrations.h"
 #include "longhaul/base/strings.h"
 #include "tests/support/temp_dir.h"
 
@@ -27,14 +27,14 @@ namespace fs = std::filesystem;
 class StateLife : public ::testing::Test {
  protected:
   // A master's start and end on the folder.
-  static LedgerContents start(const std::string& folder, uint64_t job = 0) {
-    LedgerContents contents;
-    const auto ledger = std::move(Ledger::open(folder, &contents)).value_or_throw();
-    LedgerBatch batch;
-    if (job != 0) batch.jobs[job] = "record";
-    batch.marks["test"] = 1;
+  static DatabaseContents start(const std::string& folder, uint64_t job = 0) {
+    DatabaseContents contents;
+    const auto database = std::move(Database::open(folder, &contents)).value_or_throw();
+    DatabaseBatch batch;
+    if (job != 0) batch.of<JobsTable>().jobs[job] = "record";
+    batch.of<MetaTable>().marks["test"] = 1;
     std::promise<void> durable;
-    ledger->write(std::move(batch), [&] { durable.set_value(); });
+    database->write(std::move(batch), [&] { durable.set_value(); });
     durable.get_future().wait();
     return contents;
   }
@@ -51,11 +51,11 @@ class StateLife : public ::testing::Test {
 };
 
 TEST_F(StateLife, GoesOnFromStartToStart) {
-  const LedgerContents first = start(state_);
+  const DatabaseContents first = start(state_);
   EXPECT_NE(first.life, 0u);
   EXPECT_TRUE(first.new_life);
   for (int time = 0; time < 3; ++time) {
-    const LedgerContents again = start(state_);
+    const DatabaseContents again = start(state_);
     EXPECT_EQ(again.life, first.life);
     EXPECT_FALSE(again.new_life) << *again.new_life;
   }
@@ -70,26 +70,26 @@ TEST_F(StateLife, EndsWhenTheFolderIsWiped) {
 TEST_F(StateLife, EndsWhenTheDatabaseAloneIsGone) {
   const uint64_t life = start(state_).life;
   fs::remove(state_ + "/master.db");
-  const LedgerContents after = start(state_);
+  const DatabaseContents after = start(state_);
   EXPECT_NE(after.life, life);
   EXPECT_TRUE(after.new_life);
 }
 
 TEST_F(StateLife, EndsWithABackupHoweverItIsPutBack) {
   const uint64_t life = start(state_).life;
-  Ledger::backup(state_, file("copy.db")).value_or_throw();
+  Database::backup(state_, file("copy.db")).value_or_throw();
   // Over the database that is there, into an empty folder, and by our own command.
   fs::copy_file(file("copy.db"), state_ + "/master.db", fs::copy_options::overwrite_existing);
-  const LedgerContents in_place = start(state_);
+  const DatabaseContents in_place = start(state_);
   EXPECT_NE(in_place.life, life);
   fs::create_directory(file("elsewhere"));
   fs::copy_file(file("copy.db"), file("elsewhere/master.db"));
-  const LedgerContents elsewhere = start(file("elsewhere"));
+  const DatabaseContents elsewhere = start(file("elsewhere"));
   EXPECT_NE(elsewhere.life, life);
   EXPECT_NE(elsewhere.life, in_place.life);
   const std::string aside = restore_state(file("copy.db"), state_).value_or_throw();
   EXPECT_TRUE(fs::exists(aside + "/master.db"));
-  const LedgerContents restored = start(state_);
+  const DatabaseContents restored = start(state_);
   EXPECT_NE(restored.life, in_place.life);
   EXPECT_FALSE(start(state_).new_life) << "and that one goes on";
 }
@@ -99,7 +99,7 @@ TEST_F(StateLife, EndsWhenAnOldDatabaseIsCopiedBack) {
   fs::copy_file(state_ + "/master.db", file("old.db"));
   EXPECT_EQ(start(state_).life, life);
   fs::copy_file(file("old.db"), state_ + "/master.db", fs::copy_options::overwrite_existing);
-  const LedgerContents after = start(state_);
+  const DatabaseContents after = start(state_);
   EXPECT_NE(after.life, life);
   EXPECT_THAT(*after.new_life, HasSubstr("put back from a copy"));
 }
@@ -114,7 +114,7 @@ TEST_F(StateLife, EndsWhenTheWholeFolderIsPutBack) {
     EXPECT_EQ(start(state_).life, life);
     ASSERT_NO_FATAL_FAILURE(
         run(str_cat("rm -rf ", state_, "; C=", file("c"), " S=", state_, " sh -c '", way, "'")));
-    const LedgerContents after = start(state_);
+    const DatabaseContents after = start(state_);
     EXPECT_NE(after.life, life) << way;
   }
 }
@@ -135,13 +135,13 @@ TEST_F(StateLife, EndsWhereAnOperatorSaysSo) {
 TEST_F(StateLife, EndsWithADatabaseOfAnOlderVersion) {
   fs::create_directory(state_);
   {
-    auto database =
-        std::move(Database::open(state_ + "/master.db", Database::Mode::kReadWriteCreate))
+    auto sqlite =
+        std::move(Sqlite::open(state_ + "/master.db", Sqlite::Mode::kReadWriteCreate))
             .value_or_throw();
-    migrate(database, 6).value_or_throw();
-    database.execute("INSERT INTO meta VALUES('boot', 4), ('last_job', 9)").value_or_throw();
+    migrate(sqlite, 6).value_or_throw();
+    sqlite.execute("INSERT INTO meta VALUES('boot', 4), ('last_job', 9)").value_or_throw();
   }
-  const LedgerContents contents = start(state_);
+  const DatabaseContents contents = start(state_);
   EXPECT_EQ(contents.boot, 5u);
   EXPECT_EQ(contents.last_job, 9u);
   EXPECT_NE(contents.life, 0u);
@@ -154,15 +154,15 @@ TEST_F(StateLife, OutlivesAKillAtAnyMomentOfAStart) {
   for (int round = 0; round < 40; ++round) {
     const pid_t child = ::fork();
     if (child == 0) {
-      LedgerContents contents;
-      const auto ledger = Ledger::open(state_, &contents);
+      DatabaseContents contents;
+      const auto database = Database::open(state_, &contents);
       ::pause();
       ::_exit(0);
     }
     ::usleep(static_cast<useconds_t>(round) * 250);
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
-    LedgerContents contents = start(state_);
+    DatabaseContents contents = start(state_);
     ASSERT_EQ(contents.life, life) << round << ": " << contents.new_life.value_or("");
   }
 }
@@ -183,8 +183,8 @@ TEST_F(StateLife, AFileThatCannotBeUnderstoodIsNoGuess) {
   for (const char* text :
        {"", "x", "longhaul-life 1 2 3\n", "longhaul-life 1 2 3 4", "longhaul-life 1 2 3 z\n"}) {
     std::ofstream(state_ + "/life", std::ios::trunc) << text;
-    LedgerContents contents;
-    const auto refused = Ledger::open(state_, &contents);
+    DatabaseContents contents;
+    const auto refused = Database::open(state_, &contents);
     ASSERT_FALSE(refused) << text;
     EXPECT_THAT(refused.failure().message, HasSubstr("new-life"));
   }
@@ -194,9 +194,9 @@ TEST_F(StateLife, AFileThatCannotBeUnderstoodIsNoGuess) {
 
 TEST_F(StateLife, RestoreTouchesNothingThatAMasterUses) {
   start(state_);
-  Ledger::backup(state_, file("copy.db")).value_or_throw();
-  LedgerContents contents;
-  const auto running = std::move(Ledger::open(state_, &contents)).value_or_throw();
+  Database::backup(state_, file("copy.db")).value_or_throw();
+  DatabaseContents contents;
+  const auto running = std::move(Database::open(state_, &contents)).value_or_throw();
   const auto refused = restore_state(file("copy.db"), state_);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.failure().kind, ErrorKind::kInvalid);
@@ -216,7 +216,7 @@ TEST_F(StateLife, RestoreBringsResultsThatAreFiles) {
   start(state_);
   fs::create_directories(state_ + "/results/7");
   std::ofstream(state_ + "/results/7/0.5") << "whole";
-  Ledger::backup(state_, file("copy.db")).value_or_throw();
+  Database::backup(state_, file("copy.db")).value_or_throw();
   fs::create_directories(file("copy.db.results/8"));
   std::ofstream(file("copy.db.results/8/1.6")) << "of the copy";
   restore_state(file("copy.db"), state_).value_or_throw();

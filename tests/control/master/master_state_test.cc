@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "control/convert/compression.h"
-#include "control/database/restore.h"
+#include "control/database/engine/restore.h"
 #include "control/master/master.h"
 #include "rpc/credentials.h"
 #include "tests/support/processes.h"
@@ -141,7 +141,7 @@ class MasterStateTest : public ::testing::Test {
     return all;
   }
   void change(const std::string& sql) const {
-    auto database = std::move(Database::open(state_ + "/master.db", Database::Mode::kReadWrite))
+    auto database = std::move(Sqlite::open(state_ + "/master.db", Sqlite::Mode::kReadWrite))
                         .value_or_throw();
     database.execute(sql.c_str()).value_or_throw();
   }
@@ -209,7 +209,7 @@ TEST_F(MasterStateTest, AClientThatFollowsAJobOfAnotherLifeIsToldSo) {
 TEST_F(MasterStateTest, ABackupIsPutBackUnderALivingWorker) {
   start();
   ASSERT_TRUE(submit(array({"first"})).ok());
-  Ledger::backup(state_, folder_.file("copy.db")).value_or_throw();
+  Database::backup(state_, folder_.file("copy.db")).value_or_throw();
   ASSERT_TRUE(submit(array({"after the copy"})).ok());
   v1::WorkerMessage late;
   {

@@ -91,8 +91,8 @@ class SubmitArrayTest : public ::testing::Test {
   }
 
   int64_t rows(const std::string& table) const {
-    Database database =
-        Database::open(folder_.file("state/master.db"), Database::Mode::kReadOnly).value_or_throw();
+    Sqlite database =
+        Sqlite::open(folder_.file("state/master.db"), Sqlite::Mode::kReadOnly).value_or_throw();
     Statement count = database.prepare("SELECT count(*) FROM " + table).value_or_throw();
     (void)count.next().value_or_throw();
     return count.integer(0);
@@ -144,17 +144,17 @@ TEST_F(SubmitArrayTest, WhatBreaksOffLeavesNothing) {
   const auto cut = submission();
   cut->inputs({"a"});
   ASSERT_TRUE(eventually([&] { return rows("inputs") == 1; }));
-  Ledger::backup(folder_.file("state"), folder_.file("copy.db")).value_or_throw();
+  Database::backup(folder_.file("state"), folder_.file("copy.db")).value_or_throw();
   restart_master();
   EXPECT_TRUE(eventually([&] { return rows("inputs") == 0; }));
   (void)cut->stream->Finish();
   // As after kill -9: the copy was made while the rows were there.
   std::filesystem::create_directory(folder_.file("killed"));
   std::filesystem::rename(folder_.file("copy.db"), folder_.file("killed/master.db"));
-  LedgerContents contents;
-  (void)Ledger::open(folder_.file("killed"), &contents).value_or_throw();
-  Database database =
-      Database::open(folder_.file("killed/master.db"), Database::Mode::kReadOnly).value_or_throw();
+  DatabaseContents contents;
+  (void)Database::open(folder_.file("killed"), &contents).value_or_throw();
+  Sqlite database =
+      Sqlite::open(folder_.file("killed/master.db"), Sqlite::Mode::kReadOnly).value_or_throw();
   Statement count = database.prepare("SELECT count(*) FROM inputs").value_or_throw();
   (void)count.next().value_or_throw();
   EXPECT_EQ(count.integer(0), 0);

@@ -26,11 +26,11 @@ class TaskInputsTest : public ::testing::Test {
     return array;
   }
   void write(std::vector<InputRow> rows) {
-    LedgerBatch batch;
-    batch.inputs = std::move(rows);
-    batch.jobs[3] = "the job";
+    DatabaseBatch batch;
+    batch.of<InputsTable>().inputs = std::move(rows);
+    batch.of<JobsTable>().jobs[3] = "the job";
     std::promise<void> durable;
-    ledger_->write(std::move(batch), [&] { durable.set_value(); });
+    database_->write(std::move(batch), [&] { durable.set_value(); });
     durable.get_future().wait();
   }
   void expect_failure(TaskInputs& inputs, TaskIndex task, ErrorKind kind) {
@@ -40,9 +40,9 @@ class TaskInputsTest : public ::testing::Test {
   }
 
   TempDir folder_;
-  LedgerContents contents_;
-  std::unique_ptr<Ledger> ledger_ =
-      std::move(Ledger::open(folder_.path(), &contents_)).value_or_throw();
+  DatabaseContents contents_;
+  std::unique_ptr<Database> database_ =
+      std::move(Database::open(folder_.path(), &contents_)).value_or_throw();
   InputReader reader_{folder_.path()};
 };
 
@@ -73,7 +73,7 @@ TEST_F(TaskInputsTest, ARowThatIsMissingDamagedOrOfAnotherKindIsNoInput) {
   TaskInputs other(array(4), 4);
   expect_failure(other, 0, ErrorKind::kCorrupt);
   {
-    auto database = std::move(Database::open(folder_.file("master.db"), Database::Mode::kReadWrite))
+    auto database = std::move(Sqlite::open(folder_.file("master.db"), Sqlite::Mode::kReadWrite))
                         .value_or_throw();
     database.execute("UPDATE inputs SET inputs=7 WHERE first=0").value_or_throw();
   }

@@ -10,8 +10,7 @@
 #include "control/convert/compression.h"
 #include "control/convert/event_proto.h"
 #include "control/convert/worker_proto.h"
-#include "control/master/core/clock_mark.h"
-#include "control/master/core/record_proto.h"
+#include "control/database/clock_mark.h"
 #include "rpc/server_limits.h"
 
 namespace longhaul {
@@ -50,18 +49,14 @@ bool is_over(const ClusterState& state, const ToWorker& message) {
   return status == nullptr || has_ended(status->state);
 }
 
-uint64_t job_number(const JobId& id) {
-  return std::stoull(id.substr(1));  // "j12"
-}
-
 }  // namespace
 
 Core::Core(const Options& options, const Clock& clock, std::string incarnation,
-           std::unique_ptr<Ledger> ledger, MasterMemory memory)
+           std::unique_ptr<Database> database, MasterMemory memory)
     : options_(options),
       clock_(clock),
       incarnation_(std::move(incarnation)),
-      ledger_(std::move(ledger)),
+      database_(std::move(database)),
       journal_(options.keep_events, std::move(memory.events)),
       state_(options.cluster),
       input_reader_(options.state_folder),
@@ -110,7 +105,7 @@ void Core::sweep_files(const std::vector<uint64_t>& dropped) {
     results_.job_forgotten(job);
     OutputLog(log_path(str_cat("j", job))).remove();
   }
-  batch_.swept = dropped;
+  batch_.of<DroppedTable>().swept = dropped;
   const Result<size_t> unknown = results_.sweep(state_);
   if (!unknown) {
     start_failure_ = unknown.failure();
@@ -125,8 +120,8 @@ void Core::sweep_files(const std::vector<uint64_t>& dropped) {
 
 // All moments that were kept have another number now.
 void Core::seal_all_moments() {
-  for (const JobStatus* job : state_.list(false)) dirty_jobs_.insert(job->id);
-  for (const NodeStatus& node : state_.nodes()) dirty_workers_.insert(node.worker.id);
+  for (const JobStatus* job : state_.list(false)) row_changed({kJobRows, job->id});
+  for (const NodeStatus& node : state_.nodes()) row_changed({kWorkerRows, node.worker.id});
 }
 
 std::string Core::log_path(const JobId& job) const {
@@ -159,7 +154,7 @@ void Core::close() {
   output_thread_.join();
   results_.close();
   // Its last callbacks find the queue closed.
-  ledger_.reset();
+  database_.reset();
   for (const Held& held : std::exchange(in_flight_, {})) {
     const bool durable = durable_after_close_ > 0;
     if (durable) --durable_after_close_;
@@ -226,11 +221,11 @@ std::optional<Failure> Core::trouble() const {
   if (output_waits_) {
     return Failure{ErrorKind::kExhausted, str_cat(options_.output_folder, ": the disk is full")};
   }
-  return ledger_ == nullptr ? std::nullopt : ledger_->trouble();
+  return database_ == nullptr ? std::nullopt : database_->trouble();
 }
 
 void Core::on_broken(const std::function<void(const Failure&)>& callback) {
-  if (ledger_ != nullptr) ledger_->on_broken(callback);
+  if (database_ != nullptr) database_->on_broken(callback);
 }
 
 void Core::when_durable(std::function<void(bool)> done) {
@@ -291,38 +286,26 @@ void Core::collect() {
     }
     if (const auto* changed = std::get_if<JobChangedEffect>(&effect)) {
       changed_[changed->job] |= changed->urgent;
-      const JobStatus* status = state_.status(changed->job);
-      if (changed->urgent && dirty_jobs_.insert(changed->job).second && status != nullptr) {
-        dirty_ranks_ += status->ranks.size();
-      }
       continue;
     }
-    if (const auto* forgotten = std::get_if<JobForgottenEffect>(&effect)) {
-      dirty_jobs_.insert(forgotten->job);
-    } else if (const auto* worker = std::get_if<WorkerChangedEffect>(&effect)) {
-      dirty_workers_.insert(worker->worker);
+    if (auto* row = std::get_if<RowChangedEffect>(&effect)) {
+      row_changed(std::move(*row));
       continue;
-    } else if (auto* store = std::get_if<StoreChangedEffect>(&effect)) {
-      batch_.store.push_back(
-          {job_number(store->job), std::move(store->change.key), std::move(store->change.value)});
-      continue;
-    } else if (const auto* tasks = std::get_if<TasksChangedEffect>(&effect)) {
-      dirty_tasks_.insert(tasks->job);
-      continue;
-    } else if (const auto* shards = std::get_if<ShardsChangedEffect>(&effect)) {
-      dirty_shards_.insert(shards->job);
-      continue;
-    } else if (const auto* dropped = std::get_if<StoreDroppedEffect>(&effect)) {
-      batch_.store.push_back({job_number(dropped->job), std::nullopt, std::nullopt});
-      continue;
-    } else if (const auto* send = std::get_if<SendEffect>(&effect);
-               send != nullptr && std::holds_alternative<HeartbeatMessage>(send->message)) {
+    }
+    if (const auto* send = std::get_if<SendEffect>(&effect);
+        send != nullptr && std::holds_alternative<HeartbeatMessage>(send->message)) {
       // The answer waits while the disk takes nothing, because it says that all is taken.
       held_.beats[send->session].push_back(std::get<HeartbeatMessage>(send->message).sequence);
       continue;
     }
     held_.effects.push_back(std::move(effect));
   }
+}
+
+void Core::row_changed(RowChangedEffect row) {
+  const JobStatus* status = row.noun == kJobRows ? state_.status(row.key) : nullptr;
+  const size_t ranks = status == nullptr ? 0 : status->ranks.size();
+  if (changed_rows_.insert(std::move(row)).second) dirty_ranks_ += ranks;
 }
 
 bool Core::write_output() {
@@ -348,9 +331,9 @@ void Core::happened(ClusterEvent event) {
 void Core::seal_events() {
   if (new_events_.empty()) return;
   for (const v1::Event& event : new_events_) {
-    batch_.events[event.number()] = event.SerializeAsString();
+    batch_.of<EventsTable>().events[event.number()] = event.SerializeAsString();
   }
-  batch_.first_event = journal_.first_kept(new_events_.back().number());
+  batch_.of<EventsTable>().first_kept = journal_.first_kept(new_events_.back().number());
   when_durable([this, events = std::exchange(new_events_, {})](bool durable) {
     if (durable) journal_.publish(events);
   });
@@ -358,13 +341,13 @@ void Core::seal_events() {
 
 // With whatever is written, and now and then by itself, so that little is lost with the host.
 void Core::seal_marks() {
-  if (ledger_ == nullptr) return;
+  if (database_ == nullptr) return;
   const Instant at = clock_.now();
   const bool due = state_.counts_time() && at - marked_at_ >= kBetweenMarks;
   if (batch_.empty() && !due) return;
   marked_at_ = at;
-  batch_.marks[kHostStart] = host_start_;
-  batch_.marks[kHostMs] = to_ms(at);
+  batch_.of<MetaTable>().marks[kHostStart] = host_start_;
+  batch_.of<MetaTable>().marks[kHostMs] = to_ms(at);
 }
 
 void Core::seal() {
@@ -372,44 +355,20 @@ void Core::seal() {
   const bool ends = gave_up_ || tasks_.closed();
   if (!written && !ends) return;
   // What comes meanwhile makes one batch.
-  if (!in_flight_.empty() && ledger_ != nullptr && ledger_->trouble() && !ends) return;
+  if (!in_flight_.empty() && database_ != nullptr && database_->trouble() && !ends) return;
   seal_events();
   dirty_ranks_ = 0;
-  for (const JobId& id : std::exchange(dirty_jobs_, {})) {
-    const JobRecord* record = state_.record(id);
-    std::optional<std::string>& row = batch_.jobs[job_number(id)];
-    if (record != nullptr) row = to_bytes(*record);
-  }
-  for (const WorkerId& id : std::exchange(dirty_workers_, {})) {
-    const WorkerRecord* worker = state_.worker(id);
-    std::optional<std::string>& row = batch_.workers[id];
-    if (worker != nullptr) row = to_bytes(*worker);
-  }
-  for (const JobId& id : std::exchange(dirty_tasks_, {})) {
-    for (TaskRecord& task : state_.take_task_rows(id)) {
-      batch_.tasks.push_back({job_number(id), std::move(task)});
-    }
-  }
-  for (const JobId& id : std::exchange(dirty_shards_, {})) {
-    const uint64_t number = job_number(id);
-    ShardRows rows = state_.take_shard_rows(id);
-    for (const auto& [dataset, plan] : rows.plans) {
-      batch_.plans.push_back({number, dataset, to_proto(plan).SerializeAsString()});
-    }
-    for (auto& [dataset, shards] : rows.shards) {
-      for (TaskRecord& shard : shards) {
-        batch_.shards.push_back({number, dataset, std::move(shard)});
-      }
-    }
+  for (const RowChangedEffect& row : std::exchange(changed_rows_, {})) {
+    longhaul::collect(row, state_, &batch_);
   }
   seal_marks();
-  LedgerBatch batch = std::exchange(batch_, {});
+  DatabaseBatch batch = std::exchange(batch_, {});
   Held held = std::exchange(held_, {});
-  if (ledger_ == nullptr || gave_up_ || (batch.empty() && in_flight_.empty())) {
-    carry_out(held, written && (ledger_ == nullptr || batch.empty()));
+  if (database_ == nullptr || gave_up_ || (batch.empty() && in_flight_.empty())) {
+    carry_out(held, written && (database_ == nullptr || batch.empty()));
   } else if (!batch.empty()) {
     in_flight_.push_back(std::move(held));
-    ledger_->write(std::move(batch), [this] {
+    database_->write(std::move(batch), [this] {
       if (!post([this](ClusterState&, Now) { durable(); })) ++durable_after_close_;
     });
   } else {
@@ -578,12 +537,12 @@ std::shared_ptr<JobFeed> Core::feed(const JobId& job) {
 void Core::add_inputs(const JobId& job, const ArrayJobSpec& array,
                       const std::vector<std::string>& inputs) {
   const uint64_t number = job_number(job);
-  for (InputRow& row : TaskInputs::rows(number, inputs)) batch_.inputs.push_back(std::move(row));
+  for (InputRow& row : TaskInputs::rows(number, inputs)) batch_.of<InputsTable>().inputs.push_back(std::move(row));
   inputs_.emplace(job, TaskInputs(array, number));
 }
 
 void Core::add_stored_inputs(const JobId& job, const ArrayJobSpec& array, uint64_t set) {
-  batch_.input_sets[job_number(job)] = set;
+  batch_.of<InputsTable>().sets[job_number(job)] = set;
   inputs_.emplace(job, TaskInputs(array, set));
 }
 
@@ -650,7 +609,7 @@ void Core::tasks_ended(ClusterState& state, SessionId session, v1::TasksEnded* e
     results_.lease_ended(*name, committed);
     if (!committed) continue;
     v1::TaskEnded& one = *ended->mutable_ended(static_cast<int>(i));
-    batch_.results.push_back({name->job, name->task, messages[i].lease.attempt, name->epoch,
+    batch_.of<ResultsTable>().results.push_back({name->job, name->task, messages[i].lease.attempt, name->epoch,
                               one.result_bytes(), std::move(*one.mutable_result()),
                               one.stored_bytes()});
   }

@@ -1,8 +1,8 @@
 // The master's owner thread: the one place where ClusterState is touched. gRPC's threads post what
 // they heard; what follows from it is carried out here without ever waiting for a peer.
 //
-// With a ledger nothing leaves before what it stands on is on disk: the tasks that came together
-// make one batch of rows, and their effects and answers are held until the ledger says that the
+// With a database nothing leaves before what it stands on is on disk: the tasks that came together
+// make one batch of rows, and their effects and answers are held until the database says that the
 // batch is durable. Batches after it need not wait to be formed, only to be told. While the disk
 // takes nothing none is formed: rows that change again become one, and what is held for a watcher
 // is the latest.
@@ -36,11 +36,7 @@
 
 namespace longhaul {
 
-// The names of LedgerBatch::marks where a ClockMark is kept.
-constexpr const char* kHostStart = "host_start";
-constexpr const char* kHostMs = "host_ms";
-
-// All that an earlier life of this master left in its ledger.
+// All that an earlier life of this master left in its database.
 struct MasterMemory {
   ClusterMemory cluster;
   std::map<uint64_t, uint64_t> input_sets;  // by the number of the job
@@ -65,16 +61,16 @@ class Core {
  public:
   struct Options {
     ClusterOptions cluster;
-    std::string state_folder;   // of the ledger; empty: none
+    std::string state_folder;   // of the database; empty: none
     std::string output_folder;  // empty: output is kept in memory only
     size_t output_bytes_per_job = size_t{16} << 20;
     size_t output_bytes_of_ended_jobs = size_t{256} << 20;
     size_t keep_events = 10'000;
   };
 
-  // `ledger` may be null: then nothing outlives this object. `memory` is what it held.
+  // `database` may be null: then nothing outlives this object. `memory` is what it held.
   Core(const Options& options, const Clock& clock, std::string incarnation,
-       std::unique_ptr<Ledger> ledger, MasterMemory memory);
+       std::unique_ptr<Database> database, MasterMemory memory);
   ~Core();
 
   using Task = std::function<void(ClusterState& state, Now now)>;
@@ -126,8 +122,8 @@ class Core {
   // The same for inputs that come in chunks: rows of a new set, which then becomes a job's, or is
   // dropped.
   uint64_t new_input_set() { return ++last_input_set_; }
-  void stage_inputs(InputRow row) { batch_.inputs.push_back(std::move(row)); }
-  void drop_staged(uint64_t set) { batch_.dropped_inputs.push_back(set); }
+  void stage_inputs(InputRow row) { batch_.of<InputsTable>().inputs.push_back(std::move(row)); }
+  void drop_staged(uint64_t set) { batch_.of<InputsTable>().dropped.push_back(set); }
   void add_stored_inputs(const JobId& job, const ArrayJobSpec& array, uint64_t set);
   // Takes the results out of `ended`.
   void tasks_ended(ClusterState& state, SessionId session, v1::TasksEnded* ended, Now now);
@@ -169,9 +165,10 @@ class Core {
   void happened(ClusterEvent event);
   // Sorts what has happened into what is written and what is held.
   void collect();
-  // Hands the batch to the ledger, or carries it out when there is nothing to wait for. It waits
+  // Hands the batch to the database, or carries it out when there is nothing to wait for. It waits
   // for output that came before and found the disk full.
   void seal();
+  void row_changed(RowChangedEffect row);
   bool write_output();
   void keep_output(const JobId& job, const v1::Output& piece);
   // What a task wrote to stderr is kept with its job's output.
@@ -199,7 +196,7 @@ class Core {
   const Clock& clock_;
   const std::string incarnation_;
   Queue<Task> tasks_;
-  std::unique_ptr<Ledger> ledger_;
+  std::unique_ptr<Database> database_;
   EventJournal journal_;
 
   // The owner thread's.
@@ -217,26 +214,23 @@ class Core {
   Instant published_at_;
   Instant trimmed_at_;
   const int64_t host_start_;
-  Instant marked_at_;         // when the ledger last heard where the clock stands
+  Instant marked_at_;         // when the database last heard where the clock stands
   bool late_output_ = false;  // has come, of a job that has ended
-  LedgerBatch batch_;         // of what has happened since seal()
+  DatabaseBatch batch_;         // of what has happened since seal()
   std::vector<v1::Event> new_events_;
-  std::set<JobId> dirty_jobs_;
-  size_t dirty_ranks_ = 0;  // in them
+  std::set<RowChangedEffect> changed_rows_;  // since seal(), too: their rows are made there
+  size_t dirty_ranks_ = 0;                   // in the jobs among them
   Instant sealed_at_;
   bool writes_later_ = false;
-  std::set<WorkerId> dirty_workers_;
-  std::set<JobId> dirty_tasks_;
-  std::set<JobId> dirty_shards_;
   Held held_;
-  std::deque<Held> in_flight_;  // one for each batch that the ledger has
+  std::deque<Held> in_flight_;  // one for each batch that the database has
   std::set<JobId> unwritten_;   // jobs with output that found the disk full
   std::atomic<bool> output_waits_ = false;
   std::optional<Instant> trouble_at_;  // when it was last borne
   Instant reassured_at_;
   std::optional<Failure> start_failure_;
   bool gave_up_ = false;
-  size_t durable_after_close_ = 0;  // the ledger's thread's, then close()'s
+  size_t durable_after_close_ = 0;  // the database's thread's, then close()'s
   bool stopping_ = false;
   std::function<void()> when_stopped_;
 

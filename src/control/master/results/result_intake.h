@@ -27,7 +27,7 @@ class ResultIntake {
     std::map<ResultName, std::shared_ptr<ResultDraft>> drafts;
   };
 
-  // `state_folder` is the ledger's; empty: no results come.
+  // `state_folder` is the database's; empty: no results come.
   explicit ResultIntake(const std::string& state_folder);
   ~ResultIntake() { close(); }
 

@@ -72,7 +72,7 @@ Result<std::string> TaskInputs::input_of(Stored& stored, TaskIndex task, InputRe
     stored.row = std::move(parsed);
     stored.first = row->first;
   }
-  if (!stored.holds(task)) return missing(task, "is not in the ledger");
+  if (!stored.holds(task)) return missing(task, "is not in the database");
   return stored.row.inputs(static_cast<int>(task - stored.first));
 }
 

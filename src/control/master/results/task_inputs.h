@@ -1,5 +1,5 @@
 // What `{}` becomes in each task of an array: its index, or an input of its own, which lies in the
-// ledger.
+// database.
 //
 // A failed read is never a value: a task whose input cannot be had is not to be run.
 //
@@ -15,13 +15,13 @@
 #include "cluster/jobs/job.h"
 #include "control/database/database.h"
 #include "longhaul/base/result.h"
-#include "longhaul/v1/ledger.pb.h"
+#include "longhaul/v1/record.pb.h"
 
 namespace longhaul {
 
 class TaskInputs {
  public:
-  // Of a job whose inputs, if it has any, lie in the ledger as this set. An array whose indices
+  // Of a job whose inputs, if it has any, lie in the database as this set. An array whose indices
   // cannot be read has no inputs at all, and says so.
   TaskInputs(const ArrayJobSpec& array, uint64_t set);
 

@@ -1,4 +1,4 @@
-// GetResults: rows of the ledger in task order, as far as the job has come; it waits at the end of
+// GetResults: rows of the database in task order, as far as the job has come; it waits at the end of
 // them for more until the job has ended. Rows are read on gRPC's threads and on one of our own,
 // never on the owner thread.
 #include <string.h>

@@ -15,7 +15,7 @@
 // whose files were overwritten in place by copies of the same moment, cannot be told from one that
 // was never touched: whoever does that calls `longhaul-master new-life` before the start.
 //
-// Thread safety: none; the ledger's.
+// Thread safety: none; the database's.
 #pragma once
 
 #include <cstdint>

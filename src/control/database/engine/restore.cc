@@ -1,11 +1,11 @@
-#include "control/database/restore.h"
+#include "control/database/engine/restore.h"
 
 #include <filesystem>
 #include <vector>
 
 #include "control/database/database.h"
-#include "control/database/life_file.h"
-#include "control/database/schema.h"
+#include "control/database/engine/life_file.h"
+#include "control/database/engine/migrations.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
@@ -49,7 +49,7 @@ Result<void> copy_results(const fs::path& from, const fs::path& to) {
 }
 
 Result<void> check_copy(const std::string& backup) {
-  Result<Database> copy = Database::open(backup, Database::Mode::kReadOnly);
+  Result<Sqlite> copy = Sqlite::open(backup, Sqlite::Mode::kReadOnly);
   if (!copy) return Failure{ErrorKind::kInvalid, copy.failure().message};
   const Result<int64_t> version = version_of_ours(*copy);
   if (!version) return version.failure();

@@ -1,4 +1,4 @@
-#include "control/master/core/clock_mark.h"
+#include "control/database/clock_mark.h"
 
 #include <gtest/gtest.h>
 

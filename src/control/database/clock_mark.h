@@ -1,5 +1,5 @@
 // How long something has lasted, across restarts of the master: by the clock that counts from the
-// host's start and that nobody sets. The ledger keeps moments of it, and with each batch where that
+// host's start and that nobody sets. The database keeps moments of it, and with each batch where that
 // clock stood and of which start of the host; wall clocks may step, they only label.
 //
 // A master that comes back on the same start of the host goes on counting. On another one, or on
@@ -14,6 +14,10 @@
 #include "longhaul/base/clock.h"
 
 namespace longhaul {
+
+// The names of MetaTable's rows where a mark is kept.
+constexpr const char* kHostStart = "host_start";
+constexpr const char* kHostMs = "host_ms";
 
 struct ClockMark {
   int64_t host_start = 0;  // tells one start of the host from others; 0: not known

@@ -18,14 +18,14 @@ namespace longhaul {
 
 class Statement;
 
-class Database {
+class Sqlite {
  public:
   enum class Mode { kReadOnly, kReadWrite, kReadWriteCreate };
 
   // Errors of this class and of its statements, with SQLite's words and the path: kExhausted (the
   // disk is full: later it may do), kUnavailable (it cannot be opened or read just now), kCorrupt
   // (the file is damaged), kInternal (a row that the schema refuses, or a statement that is wrong).
-  static Result<Database> open(const std::string& path, Mode mode);
+  static Result<Sqlite> open(const std::string& path, Mode mode);
 
   // One or more statements without results.
   Result<void> execute(const char* sql);
@@ -66,7 +66,7 @@ class Statement {
   bool intact() const { return intact_; }
 
  private:
-  friend class Database;
+  friend class Sqlite;
   struct Finalize {
     void operator()(sqlite3_stmt* statement) const;
   };

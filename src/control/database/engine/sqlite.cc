@@ -1,4 +1,4 @@
-#include "control/database/sqlite.h"
+#include "control/database/engine/sqlite.h"
 
 #include <sqlite3.h>
 
@@ -8,7 +8,7 @@
 
 namespace longhaul {
 
-void Database::Close::operator()(sqlite3* database) const {
+void Sqlite::Close::operator()(sqlite3* database) const {
   sqlite3_close_v2(database);
 }
 
@@ -41,17 +41,17 @@ ErrorKind kind_of(int code) {
 
 }  // namespace
 
-Failure Database::failure(const std::string& what) const {
+Failure Sqlite::failure(const std::string& what) const {
   return {kind_of(sqlite3_extended_errcode(handle_.get())),
           str_cat(path_, ": ", what, ": ", sqlite3_errmsg(handle_.get()))};
 }
 
-Result<Database> Database::open(const std::string& path, Mode mode) {
+Result<Sqlite> Sqlite::open(const std::string& path, Mode mode) {
   // Nobody asks SQLite how much memory it uses; counting would lock a mutex at every allocation.
   // Refused, harmlessly, when SQLite is in use already.
   static const int uncounted = sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
   static_cast<void>(uncounted);
-  Database database;
+  Sqlite database;
   database.path_ = path;
   sqlite3* handle = nullptr;
   // A connection belongs to one thread at a time: it needs no mutex of its own.
@@ -65,12 +65,12 @@ Result<Database> Database::open(const std::string& path, Mode mode) {
   return database;
 }
 
-Result<void> Database::execute(const char* sql) {
+Result<void> Sqlite::execute(const char* sql) {
   if (sqlite3_exec(handle_.get(), sql, nullptr, nullptr, nullptr) == SQLITE_OK) return {};
   return failure(sql);
 }
 
-Result<Statement> Database::prepare(std::string_view sql) {
+Result<Statement> Sqlite::prepare(std::string_view sql) {
   Statement statement;
   sqlite3_stmt* handle = nullptr;
   if (sqlite3_prepare_v3(handle_.get(), sql.data(), static_cast<int>(sql.size()),
@@ -81,12 +81,12 @@ Result<Statement> Database::prepare(std::string_view sql) {
   return statement;
 }
 
-int64_t Database::changes() const {
+int64_t Sqlite::changes() const {
   return sqlite3_changes64(handle_.get());
 }
 
-Result<void> Database::copy_to(const std::string& path) {
-  Result<Database> target = open(path, Mode::kReadWriteCreate);
+Result<void> Sqlite::copy_to(const std::string& path) {
+  Result<Sqlite> target = open(path, Mode::kReadWriteCreate);
   if (!target) return target.failure();
   sqlite3_backup* backup =
       sqlite3_backup_init(target->handle_.get(), "main", handle_.get(), "main");

@@ -1,4 +1,4 @@
-#include "control/database/life_file.h"
+#include "control/database/engine/life_file.h"
 
 #include <fcntl.h>
 #include <string.h>
