@@ -191,6 +191,10 @@ struct TaskEndedMessage {
   bool host_fault = false;  // with refused: somebody else's fault, and another try may do well
 };
 
+// What a worker says about one launch of a job, but for the ends of tasks, which come many at once.
+using FromWorker =
+    std::variant<PreparedMessage, RankEventMessage, StoreCallMessage, ShardCallMessage>;
+
 // What must be done about a change. Effects are values: they can be compared, logged and replayed.
 
 struct SendEffect {

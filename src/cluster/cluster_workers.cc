@@ -1,179 +1,120 @@
 // The part of ClusterState that deals with workers: their streams, their silence, their return.
-#include <algorithm>
-
 #include "cluster/cluster_state.h"
 
 namespace longhaul {
-namespace {
-
-// Not one of its ranks has been reported as spawned, or as anything else.
-bool never_heard_of(const JobRecord& job, const WorkerId& worker) {
-  return std::all_of(job.status.ranks.begin(), job.status.ranks.end(), [&](const RankRecord& rank) {
-    return rank.worker != worker || rank.state == RankState::kAssigned;
-  });
-}
-
-}  // namespace
 
 void ClusterState::register_worker(SessionId session, const WorkerRegistration& registration,
                                    Now now) {
   // Another incarnation takes the id of a silent one: the ranks of the old one are gone.
-  const WorkerTable::Registration result = workers_.register_worker(session, registration, now);
+  const WorkerTable::Registration result =
+      site_.workers.register_worker(session, registration, now);
   if (!result.refused.empty()) {
-    note("refused a worker on ", registration.host, ": ", result.refused);
-    effects_.emplace_back(SendEffect{session, RefusedMessage{result.refused}});
-    effects_.emplace_back(CloseEffect{session});
+    site_.note("refused a worker on ", registration.host, ": ", result.refused);
+    site_.effects.emplace_back(SendEffect{session, RefusedMessage{result.refused}});
+    site_.effects.emplace_back(CloseEffect{session});
     return;
   }
   if (result.replaced) {
-    for (auto& [id, job] : jobs_) job.store.drop_session(*result.replaced);
-    effects_.emplace_back(CloseEffect{*result.replaced});
+    for (auto& [id, work] : jobs_) work->session_closed(*result.replaced);
+    site_.effects.emplace_back(CloseEffect{*result.replaced});
   }
   if (result.restarted) worker_lost(*result.restarted, "it was restarted", now);
 
-  const WorkerRecord& worker = *workers_.find(result.id);
-  row_changed(kWorkerRows, result.id);
+  const WorkerRecord& worker = *site_.workers.find(result.id);
+  site_.row_changed(kWorkerRows, result.id);
   RegisteredMessage registered{
-      result.id, life_, options_.workers.heartbeat_interval, options_.workers.lease, {}, {}};
+      result.id, site_.life, site_.options.workers.heartbeat_interval, site_.options.workers.lease,
+      {},        {}};
   for (const LaunchId& launch : registration.inventory) {
     if (runs(result.id, launch)) continue;
     (may_have_run(result.id, launch) ? registered.over : registered.unknown).push_back(launch);
   }
-  note("worker ", result.id, " on ", registration.host, " (", registration.address,
-       ") is ready: ", registration.slots, " slots, ", registration.inventory.size(),
-       " launches running, ", registered.unknown.size(), " of them unknown, ",
-       registered.over.size(), " of them over");
-  happened(result.continued ? EventKind::kWorkerReturned : EventKind::kWorkerRegistered, result.id,
-           str_cat("on ", registration.host, " (", registration.address, ") with ",
-                   registration.slots, " slots, ", registration.inventory.size(),
-                   " launches running", result.returned_from_lost ? ", after it was lost" : "",
-                   worker.drained ? "; it is drained" : ""));
-  send(result.id, registered);
+  site_.note("worker ", result.id, " on ", registration.host, " (", registration.address,
+             ") is ready: ", registration.slots, " slots, ", registration.inventory.size(),
+             " launches running, ", registered.unknown.size(), " of them unknown, ",
+             registered.over.size(), " of them over");
+  site_.happened(
+      result.continued ? EventKind::kWorkerReturned : EventKind::kWorkerRegistered, result.id,
+      str_cat("on ", registration.host, " (", registration.address, ") with ", registration.slots,
+              " slots, ", registration.inventory.size(), " launches running",
+              result.returned_from_lost ? ", after it was lost" : "",
+              worker.drained ? "; it is drained" : ""));
+  site_.send(result.id, registered);
   // Leases of jobs that have ended or were forgotten are to be dropped too.
   for (const HeldLease& one : registration.leases) {
-    const Job* job = job_of(one.launch);
-    if (job == nullptr || !job->tasks || has_ended(job->status.state)) {
-      send(result.id, TaskAnswersMessage{.taken = {}, .stale = {one.lease.epoch}});
+    const Work* work = work_of(one.launch);
+    if (work == nullptr || !work->takes_single_slots() || work->ended()) {
+      site_.send(result.id, TaskAnswersMessage{.taken = {}, .stale = {one.lease.epoch}});
     }
   }
-  resume(worker, now);
+  for (auto& [id, work] : jobs_) {
+    if (!work->ended()) work->worker_back(worker, now);
+  }
   schedule(now);
 }
 
 // Whether what the worker says of this launch counts.
 bool ClusterState::runs(const WorkerId& worker, const LaunchId& launch) const {
-  const auto found = jobs_.find(launch.job);
-  if (found == jobs_.end()) return false;
-  const Job& job = found->second;
-  if (job.launch() != launch || has_ended(job.status.state)) return false;
-  return job.tasks ||
-         std::any_of(job.status.ranks.begin(), job.status.ranks.end(), [&](const RankRecord& rank) {
-           return rank.worker == worker && rank.state != RankState::kLost;
-         });
+  const Work* work = work_of(launch);
+  return work != nullptr && !work->ended() && work->runs(worker);
 }
 
 // Who held the ranks of an older generation is not kept, and need not be: each generation was
 // launched once, so nobody but the worker that ran a rank has anything that it printed.
 bool ClusterState::may_have_run(const WorkerId& worker, const LaunchId& launch) const {
-  const auto found = jobs_.find(launch.job);
-  if (found == jobs_.end() || launch.life != life_) return false;
-  const JobStatus& job = found->second.status;
-  if (launch.generation != job.generation) return launch.generation < job.generation;
-  return std::any_of(job.ranks.begin(), job.ranks.end(),
-                     [&](const RankRecord& rank) { return rank.worker == worker; });
-}
-
-// What a worker may have missed while its stream was broken.
-void ClusterState::resume(const WorkerRecord& worker, Now now) {
-  for (auto& [id, job] : jobs_) {
-    if (has_ended(job.status.state)) continue;
-    if (job.tasks) {
-      resume_tasks(job, worker);
-      continue;
-    }
-    const bool holds_some = std::any_of(
-        job.status.ranks.begin(), job.status.ranks.end(),
-        [&](const RankRecord& rank) { return rank.worker == worker.id && !rank.accounted(); });
-    if (!holds_some) continue;
-    const auto& inventory = worker.registration.inventory;
-    const bool runs =
-        std::find(inventory.begin(), inventory.end(), job.launch()) != inventory.end();
-    job.missing_since.erase(worker.id);
-    if (job.status.state == JobState::kStarting) {
-      job.prepared.erase(worker.id);
-      prepare(job, worker.id);
-    } else if (!runs && job.status.state == JobState::kRunning && never_heard_of(job, worker.id)) {
-      // The launch may have been lost on the way; a worker that has it ignores the second.
-      for (size_t share = 0; share < job.shares.size(); ++share) {
-        if (job.shares[share].worker == worker.id) send_launch(job, share);
-      }
-    } else if (!runs) {
-      job.missing_since[worker.id] = now.instant;
-    }
-    if (job.status.state == JobState::kStopping) send_stop(job, worker.id);
-  }
+  const Work* work = find_work(launch.job);
+  if (work == nullptr || launch.life != site_.life) return false;
+  const Generation running = work->status().generation;
+  if (launch.generation != running) return launch.generation < running;
+  return work->may_have_run(worker);
 }
 
 void ClusterState::session_closed(SessionId session, bool goodbye, Now now) {
-  const WorkerRecord* worker = workers_.by_session(session);
-  for (auto& [id, job] : jobs_) job.store.drop_session(session);
+  const WorkerRecord* worker = site_.workers.by_session(session);
+  for (auto& [id, work] : jobs_) work->session_closed(session);
   if (worker == nullptr) return;
   const WorkerId id = worker->id;
-  workers_.session_closed(session, goodbye, now);
+  site_.workers.session_closed(session, goodbye, now);
   if (goodbye) {
-    row_changed(kWorkerRows, id);
+    site_.row_changed(kWorkerRows, id);
     worker_lost(id, "it was shut down", now, /*preempted=*/true);
     schedule(now);
   } else {
-    note("worker ", id, " is unreachable: its stream broke");
-    happened(EventKind::kWorkerUnreachable, id, "its stream broke");
+    site_.note("worker ", id, " is unreachable: its stream broke");
+    site_.happened(EventKind::kWorkerUnreachable, id, "its stream broke");
   }
-  for (auto& [job_id, job] : jobs_) {
-    if (!has_ended(job.status.state)) review(job, now);
+  for (auto& [job_id, work] : jobs_) {
+    if (!work->ended()) work->review(now);
   }
 }
 
 void ClusterState::worker_lost(const WorkerId& id, const std::string& why, Now now,
                                bool preempted) {
-  note("worker ", id, " is lost: ", why);
-  happened(EventKind::kWorkerLost, id, why);
-  if (const WorkerRecord* worker = workers_.find(id);
+  site_.note("worker ", id, " is lost: ", why);
+  site_.happened(EventKind::kWorkerLost, id, why);
+  if (const WorkerRecord* worker = site_.workers.find(id);
       worker != nullptr && worker->state == WorkerState::kLost && worker->session) {
-    effects_.emplace_back(CloseEffect{*worker->session});
+    site_.effects.emplace_back(CloseEffect{*worker->session});
   }
-  for (auto& [job_id, job] : jobs_) {
-    if (has_ended(job.status.state)) continue;
-    if (job.tasks) {
-      lose_leases(job, id, why, now);
-      continue;
-    }
-    bool held_some = false;
-    for (RankRecord& rank : job.status.ranks) {
-      if (rank.worker != id || rank.accounted()) continue;
-      held_some = true;
-      job.lost_workers[id] = {id, rank.host, true, why, ++order_, std::nullopt, preempted};
-      lose_rank(rank, now);
-    }
-    if (!held_some) continue;
-    job.missing_since.erase(id);
-    changed(job);
-    review(job, now);
+  for (auto& [job_id, work] : jobs_) {
+    if (!work->ended()) work->worker_lost(id, why, preempted, now);
   }
 }
 
 bool ClusterState::heard(SessionId session, Now now, bool is_heartbeat) {
-  if (is_heartbeat ? workers_.heartbeat(session, now) : workers_.heard(session, now)) {
-    note("worker ", workers_.by_session(session)->id, " is ready again");
-    happened(EventKind::kWorkerReturned, workers_.by_session(session)->id, "it is heard again");
+  if (is_heartbeat ? site_.workers.heartbeat(session, now) : site_.workers.heard(session, now)) {
+    site_.note("worker ", site_.workers.by_session(session)->id, " is ready again");
+    site_.happened(EventKind::kWorkerReturned, site_.workers.by_session(session)->id,
+                   "it is heard again");
     schedule(now);
   }
-  const WorkerRecord* worker = workers_.by_session(session);
+  const WorkerRecord* worker = site_.workers.by_session(session);
   return worker != nullptr && worker->state != WorkerState::kLost;
 }
 
 Failure ClusterState::no_such_worker(const WorkerId& id) const {
   std::vector<std::string> ids;
-  for (const auto& [known, worker] : workers_.all()) ids.push_back(known);
+  for (const auto& [known, worker] : site_.workers.all()) ids.push_back(known);
   const std::string near = closest_match(id, ids);
   return {ErrorKind::kInvalid, str_cat("no worker '", id, "'",
                                        near.empty() ? "; `longhaul nodes` lists them"
@@ -181,49 +122,111 @@ Failure ClusterState::no_such_worker(const WorkerId& id) const {
 }
 
 Result<void> ClusterState::forget_worker(const WorkerId& id) {
-  const WorkerRecord* worker = workers_.find(id);
+  const WorkerRecord* worker = site_.workers.find(id);
   if (worker == nullptr) return no_such_worker(id);
   if (worker->state != WorkerState::kLost) {
     return Failure{ErrorKind::kInvalid,
                    str_cat("worker ", id, " is ", to_string(worker->state),
                            ", and only one that is lost is forgotten: stop it first")};
   }
-  workers_.forget(id);
-  note("worker ", id, " is forgotten");
-  happened(EventKind::kWorkerForgotten, id, "an operator had it forgotten");
-  row_changed(kWorkerRows, id);
+  site_.workers.forget(id);
+  site_.note("worker ", id, " is forgotten");
+  site_.happened(EventKind::kWorkerForgotten, id, "an operator had it forgotten");
+  site_.row_changed(kWorkerRows, id);
   return {};
 }
 
 Result<void> ClusterState::drain(const WorkerId& id, bool drained, Now now) {
-  if (!workers_.drain(id, drained)) return no_such_worker(id);
-  note("worker ", id, drained ? " is drained" : " takes new work again");
-  happened(drained ? EventKind::kWorkerDrained : EventKind::kWorkerUndrained, id,
-           drained ? "it gets no new work" : "it takes new work again");
-  row_changed(kWorkerRows, id);
+  if (!site_.workers.drain(id, drained)) return no_such_worker(id);
+  site_.note("worker ", id, drained ? " is drained" : " takes new work again");
+  site_.happened(drained ? EventKind::kWorkerDrained : EventKind::kWorkerUndrained, id,
+                 drained ? "it gets no new work" : "it takes new work again");
+  site_.row_changed(kWorkerRows, id);
   schedule(now);
   return {};
 }
 
 void ClusterState::heartbeat(SessionId session, uint64_t sequence, Now now) {
   if (heard(session, now, true)) {
-    effects_.emplace_back(SendEffect{session, HeartbeatMessage{sequence}});
+    site_.effects.emplace_back(SendEffect{session, HeartbeatMessage{sequence}});
   }
 }
 
-// The job of a launch that runs, when the stream's worker holds some of its ranks.
-ClusterState::Job* ClusterState::job_on(SessionId session, const LaunchId& launch,
-                                        const WorkerRecord** worker) {
-  *worker = workers_.by_session(session);
-  Job* job = job_of(launch);
-  if (*worker == nullptr || job == nullptr || has_ended(job->status.state)) return nullptr;
-  return job->held_by.contains((*worker)->id) ? job : nullptr;
+void ClusterState::prepared(SessionId session, const PreparedMessage& message, Now now) {
+  hear(session, message.launch, message, now);
 }
 
-void ClusterState::send(const WorkerId& worker, ToWorker message) {
-  const WorkerRecord* record = workers_.find(worker);
-  if (record == nullptr || !record->session) return;  // resume() tells it later
-  effects_.emplace_back(SendEffect{*record->session, std::move(message)});
+void ClusterState::rank_event(SessionId session, const RankEventMessage& message, Now now) {
+  hear(session, message.launch, message, now);
+}
+
+void ClusterState::store_call(SessionId session, const StoreCallMessage& message, Now now) {
+  hear(session, message.launch, message, now);
+}
+
+void ClusterState::shard_call(SessionId session, const ShardCallMessage& message, Now now) {
+  hear(session, message.launch, message, now);
+}
+
+// To the job of a launch that runs, when the stream's worker holds some of it.
+void ClusterState::hear(SessionId session, const LaunchId& launch, const FromWorker& message,
+                        Now now) {
+  if (!heard(session, now)) return;
+  const WorkerRecord* worker = site_.workers.by_session(session);
+  Work* work = work_of(launch);
+  Work::Heard outcome = Work::Heard::kNotMine;
+  if (work != nullptr && !work->ended() && work->holds(worker->id)) {
+    outcome = work->heard(session, *worker, message, now);
+  }
+  if (outcome == Work::Heard::kNotMine) refuse(session, message);
+  if (outcome == Work::Heard::kRoomFreed) schedule(now);
+}
+
+// Whoever waits for an answer gets one.
+void ClusterState::refuse(SessionId session, const FromWorker& message) {
+  if (const auto* call = std::get_if<StoreCallMessage>(&message)) {
+    const Failure stale{ErrorKind::kStale, str_cat("job ", call->launch.job, " generation ",
+                                                   call->launch.generation, " is over")};
+    site_.answer({{{session, call->call_id, call->rank, ""}, {stale, "", 0}}});
+  } else if (const auto* shard = std::get_if<ShardCallMessage>(&message)) {
+    const Failure stale{ErrorKind::kStale,
+                        str_cat("job ", shard->launch.job, " generation ", shard->launch.generation,
+                                " rank ", shard->rank, " is over")};
+    site_.effects.emplace_back(SendEffect{session, ShardAnswerMessage{shard->call_id, {}, stale}});
+  }
+}
+
+std::vector<CommitOutcome> ClusterState::tasks_ended(SessionId session,
+                                                     const std::vector<TaskEndedMessage>& messages,
+                                                     Now now) {
+  if (!heard(session, now)) return {};
+  const WorkerRecord* worker = site_.workers.by_session(session);
+  std::vector<CommitOutcome> outcomes;
+  outcomes.reserve(messages.size());
+  TaskAnswersMessage answers;
+  std::map<JobId, Work*> jobs;
+  for (const TaskEndedMessage& message : messages) {
+    CommitOutcome outcome = CommitOutcome::kUnknown;
+    Work* work = find_work(message.launch.job);
+    if (work != nullptr && message.launch.life == site_.life &&
+        message.lease.incarnation == worker->registration.incarnation) {
+      outcome = work->task_ended(message, now);
+      if (work->takes_single_slots()) jobs[work->id()] = work;
+    }
+    const bool taken = outcome == CommitOutcome::kCommitted || outcome == CommitOutcome::kRepeated;
+    (taken ? answers.taken : answers.stale).push_back(message.lease.epoch);
+    outcomes.push_back(outcome);
+  }
+  for (const auto& [id, work] : jobs) work->tasks_have_ended(now);
+  site_.effects.emplace_back(SendEffect{session, std::move(answers)});
+  refill(worker->id, now);
+  if (site_.reserved) schedule_soon(now);
+  return outcomes;
+}
+
+void ClusterState::input_missing(const LaunchId& launch, const Lease& lease, const Failure& why,
+                                 Now now) {
+  if (Work* work = work_of(launch)) work->input_missing(lease, why, now);
 }
 
 }  // namespace longhaul

@@ -4,7 +4,7 @@
 
 #include "longhaul/base/error.h"
 
-#ifdef LONGHAUL_WITH_CONTROL
+#ifdef LONGHAUL_WITH_AGENT_CLIENT
 
 #include "longhaul/agent/client/agent_client.h"
 

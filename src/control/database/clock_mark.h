@@ -1,6 +1,6 @@
 // How long something has lasted, across restarts of the master: by the clock that counts from the
-// host's start and that nobody sets. The database keeps moments of it, and with each batch where that
-// clock stood and of which start of the host; wall clocks may step, they only label.
+// host's start and that nobody sets. The database keeps moments of it, and with each batch where
+// that clock stood and of which start of the host; wall clocks may step, they only label.
 //
 // A master that comes back on the same start of the host goes on counting. On another one, or on
 // another host, nobody can tell how long that took without trusting a wall clock: that time is not

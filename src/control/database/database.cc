@@ -110,7 +110,8 @@ void collect(const RowChangedEffect& row, ClusterState& state, DatabaseBatch* ba
   });
 }
 
-Result<std::unique_ptr<Database>> Database::open(const std::string& folder, DatabaseContents* contents) {
+Result<std::unique_ptr<Database>> Database::open(const std::string& folder,
+                                                 DatabaseContents* contents) {
   Result<UniqueFd> lock = lock_state_folder(folder);
   if (!lock) return lock.failure();
   Result<OpenedDatabase> opened = open_whatever_the_disk(folder);
@@ -123,15 +124,16 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& folder, Data
   if (!life) return life.failure();
   *contents = std::move(*read);
   contents->boot = static_cast<uint64_t>(contents->of<MetaTable>()["boot"]) + 1;
-  contents->last_job = std::max(static_cast<uint64_t>(contents->of<MetaTable>()["last_job"]), *highest);
+  contents->last_job =
+      std::max(static_cast<uint64_t>(contents->of<MetaTable>()["last_job"]), *highest);
   contents->life = life->file.life;
   contents->new_life = life->new_life;
 
   DatabaseBatch first;  // before anything is granted in this life of the master
   first.of<MetaTable>().marks = {{"boot", static_cast<int64_t>(contents->boot)},
-                 {"last_job", static_cast<int64_t>(contents->last_job)},
-                 {"life", static_cast<int64_t>(life->file.life)},
-                 {"seal", static_cast<int64_t>(life->file.seals.back())}};
+                                 {"last_job", static_cast<int64_t>(contents->last_job)},
+                                 {"life", static_cast<int64_t>(life->file.life)},
+                                 {"seal", static_cast<int64_t>(life->file.seals.back())}};
   std::unique_ptr<Database> database(new Database(std::move(*lock), folder, life->file));
   if (!opened->full) database->sqlite_ = std::move(opened->sqlite);
   database->write(std::move(first), [] {});
@@ -229,7 +231,8 @@ Result<void> Database::get_ready() {
   }
   // From here to the commit either seal is right.
   Result<void> done = write_life_file(folder_, life_);
-  std::apply([&](auto&... table) { ((done = done ? table.prepare(*sqlite_) : done), ...); }, tables_);
+  std::apply([&](auto&... table) { ((done = done ? table.prepare(*sqlite_) : done), ...); },
+             tables_);
   ready_ = done.ok();
   return done;
 }

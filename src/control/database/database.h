@@ -7,8 +7,8 @@
 // opened, too: then all is read, and the first batch waits. A damaged database is another thing:
 // trying again would not help, so nothing is written any more and on_broken() is told.
 //
-// Thread safety: write(), trouble() and on_broken() from any thread; callbacks run on the database's
-// thread.
+// Thread safety: write(), trouble() and on_broken() from any thread; callbacks run on the
+// database's thread.
 #pragma once
 
 #include <cstdint>
@@ -76,8 +76,8 @@ class DatabaseContents {
 
   uint64_t boot = 0;  // how often this database has been opened by a master, this time included
   uint64_t life = 0;  // of the state folder (engine/life_file.h)
-  std::optional<std::string> new_life;      // this start began it: why
-  uint64_t last_job = 0;                    // the highest number ever given, also in an earlier life
+  std::optional<std::string> new_life;  // this start began it: why
+  uint64_t last_job = 0;                // the highest number ever given, also in an earlier life
   std::map<uint64_t, std::string> damaged;  // jobs some of whose rows cannot be read: which
   std::vector<std::string> unreadable;      // rows that belong to no job
 
@@ -103,7 +103,8 @@ class Database {
   // Opens, or makes, FOLDER/master.db; the folder is made too, for this user only. Errors: kInvalid
   // (another master holds the folder, a database of a newer or of another program), kUnavailable
   // (the disk), kExhausted (it is full, and there was no database of this version yet), kCorrupt.
-  static Result<std::unique_ptr<Database>> open(const std::string& folder, DatabaseContents* contents);
+  static Result<std::unique_ptr<Database>> open(const std::string& folder,
+                                                DatabaseContents* contents);
   // Writes what has come, unless the disk does not take it.
   ~Database();
 

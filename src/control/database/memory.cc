@@ -70,7 +70,8 @@ ClusterMemory remember(const DatabaseContents& contents, milliseconds shift,
     if (!job.damage.empty()) unreadable->push_back(str_cat("job ", id, ": ", job.damage));
     memory.jobs.push_back(std::move(job));
   }
-  if (any_unknown(contents.of<TasksTable>(), jobs) || any_unknown(contents.of<StoreTable>(), jobs)) {
+  if (any_unknown(contents.of<TasksTable>(), jobs) ||
+      any_unknown(contents.of<StoreTable>(), jobs)) {
     unreadable->push_back("rows of jobs that have no row of their own");
   }
   for (const auto& [id, bytes] : contents.of<WorkersTable>()) {

@@ -6,8 +6,8 @@
 //   FOLDER/results/12/7.1099511627780.part   still coming; another try goes on at its end
 //
 // What no row refers to in the end is removed by those who know: remove(), and sweep() at the
-// master's start. A file of which the database knows nothing is kept: it may be the database that has
-// forgotten.
+// master's start. A file of which the database knows nothing is kept: it may be the database that
+// has forgotten.
 //
 // Thread safety: none; one thread writes. Whole files may be read by anybody.
 #pragma once

@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "base/log.h"
-#include "control/database/engine/life_file.h"
 #include "control/database/clock_mark.h"
+#include "control/database/engine/life_file.h"
 #include "control/database/memory.h"
 #include "longhaul/base/strings.h"
 #include "rpc/grpc_runtime.h"
@@ -44,7 +44,8 @@ Core::Options core_options(const MasterOptions& options) {
 
 }  // namespace
 
-Master::Master(const MasterOptions& options, std::unique_ptr<Database> database, MasterMemory memory)
+Master::Master(const MasterOptions& options, std::unique_ptr<Database> database,
+               MasterMemory memory)
     : durable_(database != nullptr),
       core_(core_options(options), clock_, random_name(), std::move(database), std::move(memory)) {}
 

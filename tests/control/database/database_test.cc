@@ -64,7 +64,8 @@ TEST(DatabaseTest, WhatWasWrittenIsThereAgain) {
     EXPECT_EQ(before.boot, 1u);
     DatabaseBatch batch = job(7, std::string("seven\0and more", 14));
     batch.of<WorkersTable>().workers["gpu-a"] = "a worker";
-    batch.of<StoreTable>().store = {{7, "key", "value"}, {7, "gone", "x"}, {7, "gone", std::nullopt}, {8, "k", ""}};
+    batch.of<StoreTable>().store = {
+        {7, "key", "value"}, {7, "gone", "x"}, {7, "gone", std::nullopt}, {8, "k", ""}};
     write_and_wait(*database, std::move(batch));
   }
   DatabaseContents after = contents_of(folder.path().string());
@@ -73,7 +74,7 @@ TEST(DatabaseTest, WhatWasWrittenIsThereAgain) {
   EXPECT_THAT(after.of<JobsTable>(), ElementsAre(Pair(7u, std::string("seven\0and more", 14))));
   EXPECT_THAT(after.of<WorkersTable>(), ElementsAre(Pair("gpu-a", "a worker")));
   EXPECT_THAT(after.of<StoreTable>(), ElementsAre(Pair(7u, ElementsAre(Pair("key", "value"))),
-                                        Pair(8u, ElementsAre(Pair("k", "")))));
+                                                  Pair(8u, ElementsAre(Pair("k", "")))));
 }
 
 TEST(DatabaseTest, ADroppedJobTakesItsStoreAlongButNotItsNumber) {
@@ -119,7 +120,8 @@ TEST(DatabaseTest, DatasetsAndSetsOfInputsGoWithTheirJob) {
   }
   DatabaseContents after = contents_of(folder.path().string());
   EXPECT_THAT(after.of<InputsTable>(), ElementsAre(Pair(3u, kSet)));
-  ASSERT_THAT(after.of<DatasetsTable>(), ElementsAre(Pair(3u, ElementsAre(Pair("train", ::testing::_)))));
+  ASSERT_THAT(after.of<DatasetsTable>(),
+              ElementsAre(Pair(3u, ElementsAre(Pair("train", ::testing::_)))));
   EXPECT_EQ(after.of<DatasetsTable>()[3]["train"].plan, "a plan");
   EXPECT_THAT(after.of<DatasetsTable>()[3]["train"].shards, ElementsAre(shard));
   {
@@ -163,8 +165,7 @@ void expect_refused(const char* sql, const std::string& why) {
   contents_of(folder.path().string());
   const std::string path = folder.path().string() + "/master.db";
   {
-    auto sqlite =
-        std::move(Sqlite::open(path, Sqlite::Mode::kReadWriteCreate)).value_or_throw();
+    auto sqlite = std::move(Sqlite::open(path, Sqlite::Mode::kReadWriteCreate)).value_or_throw();
     ASSERT_TRUE(sqlite.execute(sql));
     ASSERT_TRUE(sqlite.execute("PRAGMA journal_mode=DELETE"));
   }
@@ -196,7 +197,7 @@ TEST(DatabaseTest, EventsAreKeptUpToACapAndTheOldestGo) {
 // A database as a program of that version left it.
 void make_older(const std::string& folder, int version, const char* rows) {
   auto sqlite = std::move(Sqlite::open(folder + "/master.db", Sqlite::Mode::kReadWriteCreate))
-                      .value_or_throw();
+                    .value_or_throw();
   ASSERT_TRUE(sqlite.execute("PRAGMA journal_mode=WAL"));
   ASSERT_TRUE(migrate(sqlite, version));
   const Result<void> written = sqlite.execute(rows);
@@ -300,7 +301,8 @@ TEST(DatabaseTest, TasksGrantedTogetherComeBackEachAsItStood) {
     const auto database = open(path, &contents);
     DatabaseBatch batch = job(3, "three");
     for (const TaskRecord& task : tasks) batch.of<TasksTable>().tasks.push_back({3, task});
-    batch.of<TasksTable>().tasks.push_back({4, leased(21, 131, b)});  // the next one, of another job
+    batch.of<TasksTable>().tasks.push_back(
+        {4, leased(21, 131, b)});  // the next one, of another job
     write_and_wait(*database, std::move(batch));
     EXPECT_EQ(rows_of(path, "grants"), 3);
     EXPECT_EQ(rows_of(path, "tasks"), 2);
@@ -348,7 +350,8 @@ TEST(DatabaseTest, ASecondResultOfATaskIsRefused) {
   batch.of<ResultsTable>().results[0].result = "second";
   database->write(std::move(batch), [] {});
   EXPECT_THAT(trouble_of(*database), HasSubstr("UNIQUE"));
-  EXPECT_EQ(database->trouble()->kind, ErrorKind::kInternal) << "not a disk that may have room later";
+  EXPECT_EQ(database->trouble()->kind, ErrorKind::kInternal)
+      << "not a disk that may have room later";
   ResultReader reader = ResultReader::open(path).value_or_throw();
   const std::vector<EndedRow> rows = reader.read(3, 0, 10, 10).value_or_throw();
   ASSERT_EQ(rows.size(), 1u);
@@ -421,7 +424,8 @@ TEST(DatabaseTest, KilledAtAnyMomentItLosesNothingThatItAcknowledged) {
     ::close(told[0]);
     const DatabaseContents contents = contents_of(folder.path().string());
     EXPECT_GE(contents.of<JobsTable>().size(), last);
-    for (uint64_t number = 1; number <= last; ++number) ASSERT_TRUE(contents.of<JobsTable>().contains(number));
+    for (uint64_t number = 1; number <= last; ++number)
+      ASSERT_TRUE(contents.of<JobsTable>().contains(number));
   }
 }
 
@@ -526,7 +530,8 @@ void add_done(DatabaseBatch& batch, uint64_t job, TaskIndex task, const std::str
   TaskRecord done = leased(task, 100 + task, {"gpu-a", "a1"});
   done.state = TaskState::kDone;
   batch.of<TasksTable>().tasks.push_back({job, done});
-  batch.of<ResultsTable>().results.push_back({job, task, 1, 100 + task, result.size(), result, 0, ""});
+  batch.of<ResultsTable>().results.push_back(
+      {job, task, 1, 100 + task, result.size(), result, 0, ""});
 }
 
 TEST(DatabaseTest, ADamagedDatabaseIsNoFullDisk) {
@@ -537,7 +542,8 @@ TEST(DatabaseTest, ADamagedDatabaseIsNoFullDisk) {
     const auto database = open(path, &contents);
     DatabaseBatch batch;
     for (TaskIndex task = 0; task < 100; ++task) {
-      batch.of<ResultsTable>().results.push_back({3, task, 1, 100 + task, 5, std::string(1500, 'x'), 0, ""});
+      batch.of<ResultsTable>().results.push_back(
+          {3, task, 1, 100 + task, 5, std::string(1500, 'x'), 0, ""});
     }
     write_and_wait(*database, std::move(batch));
   }

@@ -11,8 +11,8 @@
 #include <future>
 
 #include "control/database/database.h"
-#include "control/database/engine/restore.h"
 #include "control/database/engine/migrations.h"
+#include "control/database/engine/restore.h"
 #include "longhaul/base/strings.h"
 #include "tests/support/temp_dir.h"
 
@@ -135,9 +135,8 @@ TEST_F(StateLife, EndsWhereAnOperatorSaysSo) {
 TEST_F(StateLife, EndsWithADatabaseOfAnOlderVersion) {
   fs::create_directory(state_);
   {
-    auto sqlite =
-        std::move(Sqlite::open(state_ + "/master.db", Sqlite::Mode::kReadWriteCreate))
-            .value_or_throw();
+    auto sqlite = std::move(Sqlite::open(state_ + "/master.db", Sqlite::Mode::kReadWriteCreate))
+                      .value_or_throw();
     migrate(sqlite, 6).value_or_throw();
     sqlite.execute("INSERT INTO meta VALUES('boot', 4), ('last_job', 9)").value_or_throw();
   }

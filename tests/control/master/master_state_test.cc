@@ -141,8 +141,8 @@ class MasterStateTest : public ::testing::Test {
     return all;
   }
   void change(const std::string& sql) const {
-    auto database = std::move(Sqlite::open(state_ + "/master.db", Sqlite::Mode::kReadWrite))
-                        .value_or_throw();
+    auto database =
+        std::move(Sqlite::open(state_ + "/master.db", Sqlite::Mode::kReadWrite)).value_or_throw();
     database.execute(sql.c_str()).value_or_throw();
   }
   void await_state(const std::string& job, v1::JobState state) {

@@ -16,7 +16,8 @@ constexpr int64_t kApplicationId = 0x4c486d6c;
 const std::vector<Migration>& all_migrations() {
   static const std::vector<Migration> migrations = [] {
     std::vector<Migration> all;
-    for_each_table([&]<typename T>() { all.insert(all.end(), T::kMigrations.begin(), T::kMigrations.end()); });
+    for_each_table(
+        [&]<typename T>() { all.insert(all.end(), T::kMigrations.begin(), T::kMigrations.end()); });
     return all;
   }();
   return migrations;
@@ -70,9 +71,9 @@ Result<void> migrate(Sqlite& database, int to) {
     for (const Migration& one : all_migrations()) {
       if (one.version == next + 1) changes += one.sql;
     }
-    const std::string sql = str_cat("BEGIN IMMEDIATE;", changes,
-                                    "PRAGMA application_id=", kApplicationId,
-                                    ";PRAGMA user_version=", next + 1, ";COMMIT;");
+    const std::string sql =
+        str_cat("BEGIN IMMEDIATE;", changes, "PRAGMA application_id=", kApplicationId,
+                ";PRAGMA user_version=", next + 1, ";COMMIT;");
     Result<void> done = database.execute(sql.c_str());
     if (!done) return done;
   }

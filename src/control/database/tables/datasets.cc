@@ -24,10 +24,10 @@ Result<void> DatasetsTable::write(const Rows& rows) {
     if (!done) return done;
   }
   for (const ShardRow& row : rows.shards) {
-    Result<void> done = bind_task(put_shard_.bind(static_cast<int64_t>(row.job)).bind(row.shard.task),
-                                  row.shard)
-                            .bind(row.dataset)
-                            .run();
+    Result<void> done =
+        bind_task(put_shard_.bind(static_cast<int64_t>(row.job)).bind(row.shard.task), row.shard)
+            .bind(row.dataset)
+            .run();
     if (!done) return done;
   }
   return {};

@@ -19,10 +19,10 @@ Result<void> EventsTable::write(const Rows& rows) {
 }
 
 Result<void> EventsTable::read(TableReader& reader, Kept* kept) {
-  return reader.of_nobody(
-      "the journal", "SELECT number, record FROM events", [kept](const Statement& row) {
-        (*kept)[static_cast<uint64_t>(row.integer(0))] = row.bytes(1);
-      });
+  return reader.of_nobody("the journal", "SELECT number, record FROM events",
+                          [kept](const Statement& row) {
+                            (*kept)[static_cast<uint64_t>(row.integer(0))] = row.bytes(1);
+                          });
 }
 
 std::vector<v1::Event> events_of(const EventsTable::Kept& kept) {

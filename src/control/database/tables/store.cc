@@ -24,10 +24,9 @@ Result<void> StoreTable::write(const Rows& rows) {
 }
 
 Result<void> StoreTable::read(TableReader& reader, Kept* kept) {
-  return reader.of_jobs("a value of its rendezvous store", "SELECT job, key, value FROM store",
-                        [kept](uint64_t job, const Statement& row) {
-                          (*kept)[job][row.bytes(1)] = row.bytes(2);
-                        });
+  return reader.of_jobs(
+      "a value of its rendezvous store", "SELECT job, key, value FROM store",
+      [kept](uint64_t job, const Statement& row) { (*kept)[job][row.bytes(1)] = row.bytes(2); });
 }
 
 void StoreTable::collect(ClusterState& state, const std::string& job, Rows* rows) {

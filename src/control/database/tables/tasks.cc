@@ -67,11 +67,10 @@ TaskRecord timed_task_of(const Statement& row) {
 
 Result<void> TasksTable::prepare(Sqlite& sqlite) {
   return prepare_all(
-      sqlite,
-      {{&put_, "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
-       {&put_grant_, "INSERT OR REPLACE INTO grants VALUES(?, ?, ?, ?, ?)"},
-       {&drop_, "DELETE FROM tasks WHERE place>=?1<<32 AND place<(?1+1)<<32"},
-       {&drop_grants_, "DELETE FROM grants WHERE place>=?1<<32 AND place<(?1+1)<<32"}});
+      sqlite, {{&put_, "INSERT OR REPLACE INTO tasks VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
+               {&put_grant_, "INSERT OR REPLACE INTO grants VALUES(?, ?, ?, ?, ?)"},
+               {&drop_, "DELETE FROM tasks WHERE place>=?1<<32 AND place<(?1+1)<<32"},
+               {&drop_grants_, "DELETE FROM grants WHERE place>=?1<<32 AND place<(?1+1)<<32"}});
 }
 
 Result<void> TasksTable::write(const Rows& rows) {
@@ -80,15 +79,15 @@ Result<void> TasksTable::write(const Rows& rows) {
     const auto& [job, task] = tasks[i];
     const size_t together = granted_together(tasks, i);
     // A single grant may as well take the place that its end will have.
-    Result<void> done = together > 1 ? put_grant_.bind(place_of(job, task.task))
-                                           .bind(static_cast<int64_t>(together))
-                                           .bind(static_cast<int64_t>(task.epoch))
-                                           .bind_text(task.holder.worker)
-                                           .bind_text(task.holder.incarnation)
-                                           .run()
-                                     : bind_task(put_.bind(place_of(job, task.task)), task)
-                                           .bind(duration_of(task))
-                                           .run();
+    Result<void> done =
+        together > 1
+            ? put_grant_.bind(place_of(job, task.task))
+                  .bind(static_cast<int64_t>(together))
+                  .bind(static_cast<int64_t>(task.epoch))
+                  .bind_text(task.holder.worker)
+                  .bind_text(task.holder.incarnation)
+                  .run()
+            : bind_task(put_.bind(place_of(job, task.task)), task).bind(duration_of(task)).run();
     if (!done) return done;
     i += std::max<size_t>(together, 1);
   }
@@ -101,13 +100,12 @@ Result<void> TasksTable::drop_job(int64_t job) {
 }
 
 Result<void> TasksTable::read(TableReader& reader, Kept* kept) {
-  Result<void> done = reader.of_jobs("a task",
-                                     "SELECT job, task, state, attempt, epoch, worker,"
-                                     " incarnation, failures, last_fault, reason, ran_ms FROM"
-                                     " tasks",
-                                     [kept](uint64_t job, const Statement& row) {
-                                       (*kept)[job].push_back(timed_task_of(row));
-                                     });
+  Result<void> done = reader.of_jobs(
+      "a task",
+      "SELECT job, task, state, attempt, epoch, worker,"
+      " incarnation, failures, last_fault, reason, ran_ms FROM"
+      " tasks",
+      [kept](uint64_t job, const Statement& row) { (*kept)[job].push_back(timed_task_of(row)); });
   if (!done) return done;
   std::map<uint64_t, std::vector<bool>> moved = moved_tasks(*kept);
   return reader.of_jobs("a grant",

@@ -25,20 +25,19 @@ class TasksTable : public Table {
       // the end of one tree. A row of `grants` is `count` tasks from `task` on, with epochs from
       // `epoch` on; one that has a row in `tasks` too is as that one says, the others are leased,
       // attempt 1.
-      Migration{
-          6,
-          "CREATE TABLE new_tasks(place INTEGER PRIMARY KEY, state INTEGER NOT NULL,"
-          " attempt INTEGER NOT NULL, epoch INTEGER NOT NULL, worker TEXT NOT NULL,"
-          " incarnation TEXT NOT NULL, failures BLOB NOT NULL, last_fault INTEGER NOT NULL,"
-          " reason BLOB NOT NULL, job INTEGER AS (place >> 32),"
-          " task INTEGER AS (place & 0xffffffff));"
-          "INSERT INTO new_tasks SELECT job << 32 | task, state, attempt, epoch, worker,"
-          " incarnation, failures, last_fault, reason FROM tasks;"
-          "DROP TABLE tasks;"
-          "ALTER TABLE new_tasks RENAME TO tasks;"
-          "CREATE TABLE grants(place INTEGER PRIMARY KEY, count INTEGER NOT NULL,"
-          " epoch INTEGER NOT NULL, worker TEXT NOT NULL, incarnation TEXT NOT NULL,"
-          " job INTEGER AS (place >> 32), task INTEGER AS (place & 0xffffffff));"},
+      Migration{6,
+                "CREATE TABLE new_tasks(place INTEGER PRIMARY KEY, state INTEGER NOT NULL,"
+                " attempt INTEGER NOT NULL, epoch INTEGER NOT NULL, worker TEXT NOT NULL,"
+                " incarnation TEXT NOT NULL, failures BLOB NOT NULL, last_fault INTEGER NOT NULL,"
+                " reason BLOB NOT NULL, job INTEGER AS (place >> 32),"
+                " task INTEGER AS (place & 0xffffffff));"
+                "INSERT INTO new_tasks SELECT job << 32 | task, state, attempt, epoch, worker,"
+                " incarnation, failures, last_fault, reason FROM tasks;"
+                "DROP TABLE tasks;"
+                "ALTER TABLE new_tasks RENAME TO tasks;"
+                "CREATE TABLE grants(place INTEGER PRIMARY KEY, count INTEGER NOT NULL,"
+                " epoch INTEGER NOT NULL, worker TEXT NOT NULL, incarnation TEXT NOT NULL,"
+                " job INTEGER AS (place >> 32), task INTEGER AS (place & 0xffffffff));"},
       // How long the process of a task's last attempt ran; -1: nobody said.
       Migration{7, "ALTER TABLE tasks ADD COLUMN ran_ms INTEGER NOT NULL DEFAULT -1;"}};
   static constexpr std::string_view kNoun = kTaskRows;

@@ -13,17 +13,15 @@ Result<void> WorkersTable::prepare(Sqlite& sqlite) {
 
 Result<void> WorkersTable::write(const Rows& rows) {
   for (const auto& [id, record] : rows.workers) {
-    Result<void> done =
-        record ? put_.bind_text(id).bind(*record).run() : drop_.bind_text(id).run();
+    Result<void> done = record ? put_.bind_text(id).bind(*record).run() : drop_.bind_text(id).run();
     if (!done) return done;
   }
   return {};
 }
 
 Result<void> WorkersTable::read(TableReader& reader, Kept* kept) {
-  return reader.of_nobody("workers", "SELECT id, record FROM workers", [kept](const Statement& row) {
-    (*kept)[row.bytes(0)] = row.bytes(1);
-  });
+  return reader.of_nobody("workers", "SELECT id, record FROM workers",
+                          [kept](const Statement& row) { (*kept)[row.bytes(0)] = row.bytes(1); });
 }
 
 void WorkersTable::collect(ClusterState& state, const std::string& worker, Rows* rows) {

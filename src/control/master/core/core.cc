@@ -537,7 +537,8 @@ std::shared_ptr<JobFeed> Core::feed(const JobId& job) {
 void Core::add_inputs(const JobId& job, const ArrayJobSpec& array,
                       const std::vector<std::string>& inputs) {
   const uint64_t number = job_number(job);
-  for (InputRow& row : TaskInputs::rows(number, inputs)) batch_.of<InputsTable>().inputs.push_back(std::move(row));
+  for (InputRow& row : TaskInputs::rows(number, inputs))
+    batch_.of<InputsTable>().inputs.push_back(std::move(row));
   inputs_.emplace(job, TaskInputs(array, number));
 }
 
@@ -609,9 +610,9 @@ void Core::tasks_ended(ClusterState& state, SessionId session, v1::TasksEnded* e
     results_.lease_ended(*name, committed);
     if (!committed) continue;
     v1::TaskEnded& one = *ended->mutable_ended(static_cast<int>(i));
-    batch_.of<ResultsTable>().results.push_back({name->job, name->task, messages[i].lease.attempt, name->epoch,
-                              one.result_bytes(), std::move(*one.mutable_result()),
-                              one.stored_bytes()});
+    batch_.of<ResultsTable>().results.push_back(
+        {name->job, name->task, messages[i].lease.attempt, name->epoch, one.result_bytes(),
+         std::move(*one.mutable_result()), one.stored_bytes()});
   }
 }
 

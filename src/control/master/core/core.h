@@ -216,7 +216,7 @@ class Core {
   const int64_t host_start_;
   Instant marked_at_;         // when the database last heard where the clock stands
   bool late_output_ = false;  // has come, of a job that has ended
-  DatabaseBatch batch_;         // of what has happened since seal()
+  DatabaseBatch batch_;       // of what has happened since seal()
   std::vector<v1::Event> new_events_;
   std::set<RowChangedEffect> changed_rows_;  // since seal(), too: their rows are made there
   size_t dirty_ranks_ = 0;                   // in the jobs among them

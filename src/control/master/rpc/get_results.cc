@@ -1,5 +1,5 @@
-// GetResults: rows of the database in task order, as far as the job has come; it waits at the end of
-// them for more until the job has ended. Rows are read on gRPC's threads and on one of our own,
+// GetResults: rows of the database in task order, as far as the job has come; it waits at the end
+// of them for more until the job has ended. Rows are read on gRPC's threads and on one of our own,
 // never on the owner thread.
 #include <string.h>
 #include <unistd.h>
