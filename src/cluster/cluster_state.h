@@ -34,6 +34,9 @@ class ClusterState {
  public:
   explicit ClusterState(ClusterOptions options, WorkKinds kinds = standard_kinds())
       : site_(std::move(options)), kinds_(std::move(kinds)) {}
+  // Its jobs refer to it.
+  ClusterState(const ClusterState&) = delete;
+  ClusterState& operator=(const ClusterState&) = delete;
 
   // Before anything else happens. Workers count as UNREACHABLE until they dial again; what they
   // bring along decides on the ranks.

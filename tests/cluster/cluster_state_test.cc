@@ -313,7 +313,7 @@ TEST_F(ClusterStateTest, WhatRanksOfALostWorkerPrintedIsTaken) {
 TEST_F(ClusterStateTest, WhatRanksPrintedIsTakenWhileTheirJobIsKept) {
   ClusterOptions options;
   options.keep_ended_jobs = 1;
-  on_ = testing::StateDriver(options);
+  on_.begin_again(options);
   a_ = on_.connect("gpu-a", 2);
   b_ = on_.connect("gpu-b", 2);
   const JobId job = running();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <variant>
@@ -16,7 +17,15 @@ namespace longhaul::testing {
 
 class StateDriver {
  public:
-  explicit StateDriver(const ClusterOptions& options = {}) : state(options), options_(options) {}
+  explicit StateDriver(const ClusterOptions& options = {},
+                       const WorkKinds& kinds = standard_kinds())
+      : state(options, kinds), options_(options), kinds_(kinds) {}
+  // As a new one, in its place.
+  void begin_again(const ClusterOptions& options) {
+    options_ = options;
+    std::destroy_at(&state);
+    std::construct_at(&state, options_, kinds_);
+  }
 
   Now now() const {
     return {Instant(milliseconds(1'000'000 + ms_)),
@@ -157,7 +166,7 @@ class StateDriver {
     }
     std::sort(memory.jobs.begin(), memory.jobs.end(),
               [](const JobRecord& a, const JobRecord& b) { return a.number < b.number; });
-    state = ClusterState(options_);
+    begin_again(options_);
     state.restore(std::move(memory), now());
     sent_.clear();
     closed_.clear();
@@ -278,6 +287,7 @@ class StateDriver {
   }
 
   ClusterOptions options_;
+  WorkKinds kinds_;
   uint32_t boot_ = 1;
   std::map<JobId, std::map<TaskIndex, TaskRecord>> tasks_;
   std::map<JobId, std::map<std::string, ShardPlan>> plans_;
