@@ -38,7 +38,7 @@ longhaul_room(NAME control/master NEEDS base cluster control/convert control/dat
 # session, agent, gangs, tasks, process, output, host
 longhaul_room(NAME control/worker NEEDS agent/client base cluster control/convert proto rpc wire USES GRPC INTERNAL)
 # calls to a master, and following a job
-longhaul_room(NAME control/client NEEDS base cluster control/convert proto rpc USES GRPC INTERNAL)
+longhaul_room(NAME control/client NEEDS agent/client base cluster control/convert proto rpc USES GRPC INTERNAL)
 
 # --- apps: flags in, parts built, run()
 # the parent process of one rank: its process tree and its output
@@ -48,4 +48,4 @@ longhaul_room(NAME apps/master NEEDS base control/database control/master USES G
 # longhaul-worker
 longhaul_room(NAME apps/worker NEEDS base control/worker USES GRPC INTERNAL)
 # longhaul
-longhaul_room(NAME apps/cli NEEDS agent base cluster control/client control/master control/worker USES GRPC INTERNAL)
+longhaul_room(NAME apps/cli NEEDS agent base cluster control/client control/convert control/master control/worker USES GRPC INTERNAL)

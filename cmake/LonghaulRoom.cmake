@@ -1,4 +1,4 @@
-# One helper per kind of target. Sources are listed by hand: a new file is a decision.
+# One helper per kind of target. A room is its folder: what lies in it belongs to it.
 
 # longhaul_room(NAME a/b [NEEDS x y/z...] [MAY_NEED v...] [USES TORCH CONTROL GRPC CUDA...] [INTERNAL])
 # A room of the house: the folder src/a/b, or a/b beside it, with a CMakeLists.txt that fills it. It may include
@@ -59,18 +59,20 @@ function(longhaul_targets_of out)
   set(${out} ${names} PARENT_SCOPE)
 endfunction()
 
-# longhaul_library([HEADERS_ALONE] SOURCES a.cc... [LIBRARIES x...]): what the room of this folder is, a static
-# library, exported as longhaul::a_b unless the room is INTERNAL. LIBRARIES are private to it. Where the room uses
-# TORCH or GRPC, their headers are compiled once for all of its files.
+# longhaul_library([HEADERS_ALONE] [LIBRARIES x...]): what the room of this folder is, a static library of all .cc
+# files in it but main.cc, exported as longhaul::a_b unless the room is INTERNAL. LIBRARIES are private to it. Where
+# the room uses TORCH or GRPC, their headers are compiled once for all of its files.
 function(longhaul_library)
-  cmake_parse_arguments(arg "HEADERS_ALONE" "" "SOURCES;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(arg "HEADERS_ALONE" "" "LIBRARIES" ${ARGN})
   set(target longhaul_${LONGHAUL_ROOM_ID})
   longhaul_targets_of(needs ${LONGHAUL_ROOM_NEEDS})
   if(arg_HEADERS_ALONE)
     add_library(${target} INTERFACE)
     set(public INTERFACE)
   else()
-    add_library(${target} STATIC ${arg_SOURCES})
+    file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cc)
+    list(FILTER sources EXCLUDE REGEX "/main\\.cc$")
+    add_library(${target} STATIC ${sources})
     set(public PUBLIC)
   endif()
   add_library(longhaul::${LONGHAUL_ROOM_ID} ALIAS ${target})
@@ -110,9 +112,9 @@ function(longhaul_library)
   endif()
 endfunction()
 
-# With LONGHAUL_UNITY the files of TARGET are compiled several at a time: the first build takes about half as
-# long, one that follows a change longer. Names at the top of a file must be its room's alone then; the tests'
-# preset compiles this way, too, so that a clash is seen. For targets whose many small files spend their time in
+# With LONGHAUL_UNITY (the default, and how the tests are built) the files of TARGET are compiled several at a time:
+# the first build takes about half as long, one that follows a change longer. Names at the top of a file must be its
+# room's alone then. For targets whose many small files spend their time in
 # large headers.
 function(longhaul_compile_together target)
   if(LONGHAUL_UNITY)

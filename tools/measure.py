@@ -18,7 +18,7 @@ import house as drawing  # noqa: E402
 
 TOP = drawing.TOP
 # What begins with these is no function.
-OTHERS = re.compile(r"(namespace|class|struct|enum|union|extern|if|for|while|switch|do|else|try|return|case|default|using|}|#)\b|.*= *\{$"
+OTHERS = re.compile(r"\{|(namespace|class|struct|enum|union|extern|if|for|while|switch|do|else|try|return|case|default|using|}|#)\b|.*= *\{$"
                     r"|.*\(\[|.*= \[")
 
 

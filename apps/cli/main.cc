@@ -1,10 +1,10 @@
 #include <exception>
 #include <iostream>
 
-#include "apps/cli/command.h"
-#include "apps/cli/exit_codes.h"
-#include "apps/cli/hints.h"
-#include "apps/cli/screen.h"
+#include "apps/cli/commands/command.h"
+#include "apps/cli/commands/exit_codes.h"
+#include "apps/cli/commands/hints.h"
+#include "apps/cli/follow/screen.h"
 #include "apps/common/flags.h"
 
 namespace {
@@ -45,14 +45,10 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(kFooter);
   Action action;
-  const std::optional<std::vector<std::string>> after_dashes = cut_at_dashes(&argc, argv);
-  add_run(app, &action, after_dashes);
-  add_map(app, &action, after_dashes);
-  for (const auto add : {add_results, add_ps, add_status, add_explain, add_logs, add_stop, add_wait,
-                         add_nodes, add_drain, add_events, add_completion}) {
-    add(app, &action);
-  }
-  add_complete(app, &action, after_dashes);
+  const AfterDashes after_dashes = cut_at_dashes(&argc, argv);
+#define LONGHAUL_ADD(name) add_##name(app, &action, after_dashes);
+  LONGHAUL_COMMANDS(LONGHAUL_ADD)
+#undef LONGHAUL_ADD
   if (const std::optional<int> exit_code = longhaul::parse_flags(app, argc, argv, hints())) {
     return *exit_code;
   }

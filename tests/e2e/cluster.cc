@@ -164,10 +164,10 @@ int Cluster::longhaul_to_end(const std::vector<std::string>& arguments) {
 
 pid_t Cluster::wait_for_touch(const std::string& name, int rank) {
   const std::string path = str_cat(file(name), ".", rank);
+  // A shell makes the file before it writes into it.
+  const auto is_written = [&] { return !read_text(path).empty(); };
   // Thrown, because a test that goes on would kill pid 0: itself.
-  if (!eventually([&] { return std::filesystem::exists(path); })) {
-    throw std::runtime_error(path + " was not made");
-  }
+  if (!eventually(is_written)) throw std::runtime_error(path + " was not made, or not written");
   return std::stoi(read_text(path));
 }
 

@@ -1,5 +1,9 @@
 #include "agent/client/shard_proto.h"
 
+#include <utility>
+
+#include "agent/client/enum_pairs.h"
+
 namespace longhaul {
 namespace {
 
@@ -15,32 +19,12 @@ Lease from_proto(const v1::ShardLease& proto) {
   return {proto.task(), proto.attempt(), proto.epoch(), ""};
 }
 
-v1::ShardAnswer::Outcome to_proto(CommitOutcome outcome) {
-  switch (outcome) {
-    case CommitOutcome::kCommitted:
-      return v1::ShardAnswer::COMMITTED;
-    case CommitOutcome::kRepeated:
-      return v1::ShardAnswer::REPEATED;
-    case CommitOutcome::kStale:
-      return v1::ShardAnswer::STALE;
-    case CommitOutcome::kUnknown:
-      break;
-  }
-  return v1::ShardAnswer::UNKNOWN;
-}
-
-CommitOutcome outcome_from(int outcome) {
-  switch (outcome) {
-    case v1::ShardAnswer::COMMITTED:
-      return CommitOutcome::kCommitted;
-    case v1::ShardAnswer::REPEATED:
-      return CommitOutcome::kRepeated;
-    case v1::ShardAnswer::STALE:
-      return CommitOutcome::kStale;
-    default:
-      return CommitOutcome::kUnknown;
-  }
-}
+constexpr EnumPairs kOutcomes = {
+    std::pair{CommitOutcome::kCommitted, v1::ShardAnswer::COMMITTED},
+    std::pair{CommitOutcome::kRepeated, v1::ShardAnswer::REPEATED},
+    std::pair{CommitOutcome::kStale, v1::ShardAnswer::STALE},
+    std::pair{CommitOutcome::kUnknown, v1::ShardAnswer::UNKNOWN},
+};
 
 }  // namespace
 
@@ -87,7 +71,7 @@ ShardExchange from_proto(const v1::ShardExchange& proto) {
 
 v1::ShardAnswer to_proto(const ShardAnswer& answer) {
   v1::ShardAnswer proto;
-  for (const CommitOutcome outcome : answer.commits) proto.add_commits(to_proto(outcome));
+  for (const CommitOutcome outcome : answer.commits) proto.add_commits(kOutcomes.to(outcome));
   for (const ShardGrant& grant : answer.grants) {
     v1::ShardGrant& one = *proto.add_grants();
     *one.mutable_lease() = lease_to_proto(grant.lease);
@@ -104,7 +88,8 @@ v1::ShardAnswer to_proto(const ShardAnswer& answer) {
 
 ShardAnswer from_proto(const v1::ShardAnswer& proto) {
   ShardAnswer answer;
-  for (const int outcome : proto.commits()) answer.commits.push_back(outcome_from(outcome));
+  for (const int outcome : proto.commits())
+    answer.commits.push_back(kOutcomes.from(outcome, CommitOutcome::kUnknown));
   for (const v1::ShardGrant& grant : proto.grants()) {
     answer.grants.push_back(
         {{grant.pass(), {grant.first(), grant.count()}}, from_proto(grant.lease())});

@@ -1,4 +1,5 @@
 #include "control/client/job_client.h"
+#include "agent/client/enum_pairs.h"
 
 #include <errno.h>
 #include <pwd.h>
@@ -15,6 +16,7 @@
 #include "control/convert/compression.h"
 #include "control/convert/event_proto.h"
 #include "control/convert/job_proto.h"
+#include "control/convert/worker_proto.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
@@ -42,23 +44,12 @@ std::optional<Failure> why_bad(const Result<bool>& read, const std::string& inpu
                                               " is the most: pass the name of a file instead")};
 }
 
-WorkerState state_from(v1::NodeState state) {
-  switch (state) {
-    case v1::NODE_STATE_LOST:
-      return WorkerState::kLost;
-    case v1::NODE_STATE_READY:
-      return WorkerState::kReady;
-    default:
-      return WorkerState::kUnreachable;
-  }
-}
-
 NodeInfo node_from(const v1::Node& proto) {
   NodeInfo node;
   node.id = proto.worker_id();
   node.host = proto.host();
   node.address = proto.address();
-  node.state = state_from(proto.state());
+  node.state = from_proto(proto.state());
   node.slots = static_cast<int>(proto.slots());
   node.used_slots = static_cast<int>(proto.used_slots());
   node.gpus = static_cast<int>(proto.gpus());
@@ -73,15 +64,16 @@ NodeInfo node_from(const v1::Node& proto) {
   return node;
 }
 
+// Unspecified, of an older master, is done; what we do not know, of a newer one, is not taken for a
+// result.
 TaskOutcome outcome_from(v1::TaskOutcome outcome) {
-  switch (outcome) {
-    case v1::TASK_OUTCOME_GIVEN_UP:
-      return TaskOutcome::kGivenUp;
-    case v1::TASK_OUTCOME_CANCELLED:
-      return TaskOutcome::kCancelled;
-    default:
-      return TaskOutcome::kDone;
-  }
+  constexpr EnumPairs kOutcomes = {
+      std::pair{TaskOutcome::kDone, v1::TASK_OUTCOME_DONE},
+      std::pair{TaskOutcome::kDone, v1::TASK_OUTCOME_UNSPECIFIED},
+      std::pair{TaskOutcome::kGivenUp, v1::TASK_OUTCOME_GIVEN_UP},
+      std::pair{TaskOutcome::kCancelled, v1::TASK_OUTCOME_CANCELLED},
+  };
+  return kOutcomes.from(outcome, TaskOutcome::kCancelled);
 }
 
 // All but the bytes; its texts are those of `message`.

@@ -3,27 +3,30 @@
 #include <algorithm>
 #include <span>
 
+#include "agent/client/enum_pairs.h"
+#include "control/convert/job_proto.h"
+
 namespace longhaul {
 namespace {
 
-// The enumerations have the same order; of the job's states the proto's zero is "unspecified".
-static_assert(static_cast<int>(EventKind::kOther) == v1::EVENT_KIND_UNSPECIFIED);
-static_assert(static_cast<int>(EventKind::kWorkerForgotten) == v1::EVENT_KIND_WORKER_FORGOTTEN);
-static_assert(static_cast<int>(JobState::kStopped) + 1 == v1::JOB_STATE_STOPPED);
-
-v1::JobState to_proto(JobState state) {
-  return static_cast<v1::JobState>(static_cast<int>(state) + 1);
-}
-
-JobState from_proto(v1::JobState state) {
-  const bool known = state > v1::JOB_STATE_UNSPECIFIED && state <= v1::JOB_STATE_STOPPED;
-  return known ? static_cast<JobState>(static_cast<int>(state) - 1) : JobState::kRunning;
-}
-
-EventKind from_proto(v1::EventKind kind) {
-  const bool known = kind > v1::EVENT_KIND_UNSPECIFIED && kind <= v1::EVENT_KIND_WORKER_FORGOTTEN;
-  return known ? static_cast<EventKind>(kind) : EventKind::kOther;
-}
+constexpr EnumPairs kEventKinds = {
+    std::pair{EventKind::kOther, v1::EVENT_KIND_UNSPECIFIED},
+    std::pair{EventKind::kMasterStarted, v1::EVENT_KIND_MASTER_STARTED},
+    std::pair{EventKind::kJobSubmitted, v1::EVENT_KIND_JOB_SUBMITTED},
+    std::pair{EventKind::kJobPlaced, v1::EVENT_KIND_JOB_PLACED},
+    std::pair{EventKind::kJobStarted, v1::EVENT_KIND_JOB_STARTED},
+    std::pair{EventKind::kJobStopping, v1::EVENT_KIND_JOB_STOPPING},
+    std::pair{EventKind::kJobFailedAttempt, v1::EVENT_KIND_JOB_FAILED_ATTEMPT},
+    std::pair{EventKind::kJobRestarted, v1::EVENT_KIND_JOB_RESTARTED},
+    std::pair{EventKind::kJobEnded, v1::EVENT_KIND_JOB_ENDED},
+    std::pair{EventKind::kWorkerRegistered, v1::EVENT_KIND_WORKER_REGISTERED},
+    std::pair{EventKind::kWorkerUnreachable, v1::EVENT_KIND_WORKER_UNREACHABLE},
+    std::pair{EventKind::kWorkerReturned, v1::EVENT_KIND_WORKER_RETURNED},
+    std::pair{EventKind::kWorkerLost, v1::EVENT_KIND_WORKER_LOST},
+    std::pair{EventKind::kWorkerDrained, v1::EVENT_KIND_WORKER_DRAINED},
+    std::pair{EventKind::kWorkerUndrained, v1::EVENT_KIND_WORKER_UNDRAINED},
+    std::pair{EventKind::kWorkerForgotten, v1::EVENT_KIND_WORKER_FORGOTTEN},
+};
 
 // Of each list in an explanation: more is nothing that anybody reads.
 constexpr size_t kExplained = 1000;
@@ -43,7 +46,7 @@ v1::Event to_proto(const ClusterEvent& event) {
   v1::Event proto;
   proto.set_number(event.number);
   proto.set_unix_ms(event.unix_ms);
-  proto.set_kind(static_cast<v1::EventKind>(event.kind));
+  proto.set_kind(kEventKinds.to(event.kind));
   proto.set_job_id(event.job);
   proto.set_worker_id(event.worker);
   proto.set_generation(event.generation);
@@ -56,7 +59,7 @@ ClusterEvent from_proto(const v1::Event& proto) {
   ClusterEvent event;
   event.number = proto.number();
   event.unix_ms = proto.unix_ms();
-  event.kind = from_proto(proto.kind());
+  event.kind = kEventKinds.from(proto.kind(), EventKind::kOther);
   event.job = proto.job_id();
   event.worker = proto.worker_id();
   event.generation = proto.generation();
@@ -72,8 +75,10 @@ v1::ExplainJobReply to_proto(const Explanation& explanation) {
   proto.set_reason(explanation.reason);
   for (const std::string& help : explanation.help) proto.add_help(help);
   proto.mutable_details()->Assign(explanation.details.begin(), explanation.details.end());
-  proto.set_more_nodes(left_out(explanation.nodes.size()));
-  proto.set_more_ahead(left_out(explanation.ahead.size()));
+  proto.set_more_nodes(static_cast<uint32_t>(explanation.more_nodes) +
+                       left_out(explanation.nodes.size()));
+  proto.set_more_ahead(static_cast<uint32_t>(explanation.more_ahead) +
+                       left_out(explanation.ahead.size()));
   for (const ExplainedNode& node : first_of(explanation.nodes)) {
     v1::ExplainedNode* one = proto.add_nodes();
     one->set_worker_id(node.id);

@@ -1,16 +1,16 @@
 #include "control/convert/job_proto.h"
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <utility>
 
 #include "agent/client/coordinator_proto.h"
+#include "agent/client/enum_pairs.h"
 
 namespace longhaul {
 namespace {
 
-constexpr std::array kJobStates = {
+constexpr EnumPairs kJobStates = {
     std::pair{JobState::kPending, v1::JOB_STATE_PENDING},
     std::pair{JobState::kStarting, v1::JOB_STATE_STARTING},
     std::pair{JobState::kRunning, v1::JOB_STATE_RUNNING},
@@ -20,7 +20,7 @@ constexpr std::array kJobStates = {
     std::pair{JobState::kStopped, v1::JOB_STATE_STOPPED},
 };
 
-constexpr std::array kRankStates = {
+constexpr EnumPairs kRankStates = {
     std::pair{RankState::kAssigned, v1::RANK_STATE_ASSIGNED},
     std::pair{RankState::kSpawned, v1::RANK_STATE_SPAWNED},
     std::pair{RankState::kJoined, v1::RANK_STATE_JOINED},
@@ -29,7 +29,12 @@ constexpr std::array kRankStates = {
     std::pair{RankState::kLost, v1::RANK_STATE_LOST},
 };
 
-constexpr std::array kFailureClasses = {
+constexpr EnumPairs kPlacements = {
+    std::pair{PlacementStyle::kPack, v1::PLACEMENT_PACK},
+    std::pair{PlacementStyle::kSpread, v1::PLACEMENT_SPREAD},
+};
+
+constexpr EnumPairs kFailureClasses = {
     std::pair{FailureClass::kExitCode, v1::FAILURE_CLASS_EXIT_CODE},
     std::pair{FailureClass::kSignal, v1::FAILURE_CLASS_SIGNAL},
     std::pair{FailureClass::kException, v1::FAILURE_CLASS_EXCEPTION},
@@ -47,25 +52,8 @@ constexpr std::array kFailureClasses = {
     std::pair{FailureClass::kStateDamaged, v1::FAILURE_CLASS_STATE_DAMAGED},
 };
 
-template <typename Pairs, typename Value>
-auto proto_of(const Pairs& pairs, Value value) {
-  for (const auto& [ours, theirs] : pairs) {
-    if (ours == value) return theirs;
-  }
-  return decltype(pairs[0].second){};
-}
-
 // 100 years: what a clock can still count up to.
 constexpr uint64_t kLongestLimitMs = uint64_t{100} * 365 * 24 * 3600 * 1000;
-
-// The first pair's value for what is not in the list.
-template <typename Pairs, typename Proto>
-auto value_of(const Pairs& pairs, Proto proto) {
-  for (const auto& [ours, theirs] : pairs) {
-    if (theirs == proto) return ours;
-  }
-  return pairs[0].first;
-}
 
 // A count from the wire as an int: huge numbers stay huge instead of turning negative.
 int to_int(uint32_t number) {
@@ -115,18 +103,6 @@ constexpr std::pair<TaskState, void (v1::ArrayStatus::*)(uint32_t)> kTaskCounts[
     {TaskState::kCancelled, &v1::ArrayStatus::set_cancelled},
 };
 
-v1::ArrayStatus to_proto(const ArrayStatus& array) {
-  v1::ArrayStatus proto;
-  for (const auto& [state, set] : kTaskCounts) (proto.*set)(array.counts.in(state));
-  proto.set_ended_below(array.ended_below);
-  for (const GivenUpTask& task : array.given_up) {
-    v1::GivenUpTask* one = proto.add_first_given_up();
-    one->set_task(task.task);
-    one->set_reason(task.reason);
-  }
-  return proto;
-}
-
 ArrayStatus from_proto(const v1::ArrayStatus& proto) {
   ArrayStatus array;
   array.counts.in_state = {proto.waiting(), proto.backing_off(), proto.running(),
@@ -139,6 +115,18 @@ ArrayStatus from_proto(const v1::ArrayStatus& proto) {
 }
 
 }  // namespace
+
+v1::ArrayStatus to_proto(const ArrayStatus& array) {
+  v1::ArrayStatus proto;
+  for (const auto& [state, set] : kTaskCounts) (proto.*set)(array.counts.in(state));
+  proto.set_ended_below(array.ended_below);
+  for (const GivenUpTask& task : array.given_up) {
+    v1::GivenUpTask* one = proto.add_first_given_up();
+    one->set_task(task.task);
+    one->set_reason(task.reason);
+  }
+  return proto;
+}
 
 Lease from_proto(const v1::Lease& proto) {
   return {proto.task(), proto.attempt(), proto.epoch(), proto.incarnation()};
@@ -177,8 +165,7 @@ v1::JobSpec to_proto(const JobSpec& spec) {
   if (spec.array) *proto.mutable_array() = to_proto(*spec.array);
   proto.set_gpus_per_rank(static_cast<uint32_t>(spec.gpus_per_rank));
   proto.set_memory_per_rank(spec.memory_per_rank);
-  const bool spread = spec.placement == PlacementStyle::kSpread;
-  proto.set_placement(spread ? v1::PLACEMENT_SPREAD : v1::PLACEMENT_PACK);
+  proto.set_placement(kPlacements.to(spec.placement));
   proto.set_priority(spec.priority);
   proto.set_wait_for_nodes(spec.wait_for_nodes);
   proto.set_terminal(spec.terminal);
@@ -206,8 +193,7 @@ JobSpec from_proto(const v1::JobSpec& proto) {
   if (proto.has_array()) spec.array = from_proto(proto.array());
   spec.gpus_per_rank = to_int(proto.gpus_per_rank());
   spec.memory_per_rank = proto.memory_per_rank();
-  const bool spread = proto.placement() == v1::PLACEMENT_SPREAD;
-  spec.placement = spread ? PlacementStyle::kSpread : PlacementStyle::kPack;
+  spec.placement = kPlacements.from(proto.placement(), PlacementStyle::kPack);
   spec.priority = proto.priority();
   spec.wait_for_nodes = proto.wait_for_nodes();
   spec.terminal = proto.terminal();
@@ -221,7 +207,7 @@ v1::RankStatus to_proto(const RankRecord& rank) {
   proto.set_worker_id(rank.worker);
   proto.set_host(rank.host);
   proto.set_pid(rank.pid);
-  proto.set_state(proto_of(kRankStates, rank.state));
+  proto.set_state(kRankStates.to(rank.state));
   if (rank.exit) {
     proto.set_exit_code(rank.exit->exit_code);
     proto.set_signal(rank.exit->signal);
@@ -241,7 +227,7 @@ RankRecord from_proto(const v1::RankStatus& proto) {
   rank.worker = proto.worker_id();
   rank.host = proto.host();
   rank.pid = proto.pid();
-  rank.state = value_of(kRankStates, proto.state());
+  rank.state = kRankStates.from(proto.state(), RankState::kAssigned);
   if (rank.state == RankState::kExited) {
     rank.exit.emplace();
     rank.exit->exit_code = proto.exit_code();
@@ -256,12 +242,20 @@ RankRecord from_proto(const v1::RankStatus& proto) {
   return rank;
 }
 
+v1::JobState to_proto(JobState state) {
+  return kJobStates.to(state);
+}
+
+JobState from_proto(v1::JobState state) {
+  return kJobStates.from(state, JobState::kPending);
+}
+
 v1::FailureClass to_proto(FailureClass failure_class) {
-  return proto_of(kFailureClasses, failure_class);
+  return kFailureClasses.to(failure_class);
 }
 
 FailureClass from_proto(v1::FailureClass proto) {
-  return value_of(kFailureClasses, proto);
+  return kFailureClasses.from(proto, FailureClass::kExitCode);
 }
 
 v1::FailureReport to_proto(const FailureReport& report) {
@@ -340,7 +334,7 @@ v1::JobStatus to_proto(const JobStatus& job) {
   proto.set_job_id(job.id);
   proto.set_life(job.life);
   *proto.mutable_spec() = to_proto(job.spec);
-  proto.set_state(proto_of(kJobStates, job.state));
+  proto.set_state(to_proto(job.state));
   proto.set_reason(job.reason);
   proto.set_generation(job.generation);
   for (const RankRecord& rank : job.ranks) *proto.add_ranks() = to_proto(rank);
@@ -368,7 +362,7 @@ JobStatus from_proto(const v1::JobStatus& proto) {
   job.id = proto.job_id();
   job.life = proto.life();
   job.spec = from_proto(proto.spec());
-  job.state = value_of(kJobStates, proto.state());
+  job.state = from_proto(proto.state());
   job.reason = proto.reason();
   job.generation = proto.generation();
   for (const v1::RankStatus& rank : proto.ranks()) job.ranks.push_back(from_proto(rank));

@@ -19,6 +19,10 @@ v1::RankStatus to_proto(const RankRecord& rank);
 // Instants and orders stay at their defaults: they mean something inside the master only.
 RankRecord from_proto(const v1::RankStatus& proto);
 
+v1::JobState to_proto(JobState state);
+// Of a state that we do not know: kPending.
+JobState from_proto(v1::JobState state);
+
 v1::FailureClass to_proto(FailureClass failure_class);
 FailureClass from_proto(v1::FailureClass proto);
 
@@ -28,6 +32,8 @@ FailureReport from_proto(const v1::FailureReport& proto);
 v1::StopOrigin to_proto(const StopOrigin& origin);
 // Each text cut to 256 bytes.
 StopOrigin from_proto(const v1::StopOrigin& proto);
+
+v1::ArrayStatus to_proto(const ArrayStatus& array);
 
 v1::JobStatus to_proto(const JobStatus& job);
 JobStatus from_proto(const v1::JobStatus& proto);

@@ -5,19 +5,27 @@
 #include <type_traits>
 
 #include "agent/client/coordinator_proto.h"
+#include "agent/client/enum_pairs.h"
 #include "base/capped.h"
 
 namespace longhaul {
 namespace {
 
-// The enumerations have the same order; the proto's zero is "unspecified".
-static_assert(static_cast<int>(WorkerState::kLost) + 1 == v1::NODE_STATE_LOST);
-static_assert(static_cast<int>(StoreOperation::kCompareSet) + 1 == v1::StoreRequest::COMPARE_SET);
+constexpr EnumPairs kWorkerStates = {
+    std::pair{WorkerState::kReady, v1::NODE_STATE_READY},
+    std::pair{WorkerState::kUnreachable, v1::NODE_STATE_UNREACHABLE},
+    std::pair{WorkerState::kLost, v1::NODE_STATE_LOST},
+};
 
-template <typename Proto, typename Value>
-Proto same_order(Value value) {
-  return static_cast<Proto>(static_cast<int>(value) + 1);
-}
+constexpr EnumPairs kStoreOperations = {
+    std::pair{StoreOperation::kSet, v1::StoreRequest::SET},
+    std::pair{StoreOperation::kGet, v1::StoreRequest::GET},
+    std::pair{StoreOperation::kWait, v1::StoreRequest::WAIT},
+    std::pair{StoreOperation::kAdd, v1::StoreRequest::ADD},
+    std::pair{StoreOperation::kCheck, v1::StoreRequest::CHECK},
+    std::pair{StoreOperation::kDelete, v1::StoreRequest::DELETE},
+    std::pair{StoreOperation::kCompareSet, v1::StoreRequest::COMPARE_SET},
+};
 
 // A count from the wire as an int: huge numbers stay huge instead of turning negative.
 int to_signed(uint32_t number) {
@@ -144,13 +152,17 @@ void fill(v1::MasterMessage* proto, const HeartbeatMessage& message) {
 
 }  // namespace
 
+WorkerState from_proto(v1::NodeState state) {
+  return kWorkerStates.from(state, WorkerState::kUnreachable);
+}
+
 v1::Node to_proto(const NodeStatus& node) {
   const WorkerRegistration& registration = node.worker.registration;
   v1::Node proto;
   proto.set_worker_id(node.worker.id);
   proto.set_host(registration.host);
   proto.set_address(registration.address);
-  proto.set_state(same_order<v1::NodeState>(node.worker.state));
+  proto.set_state(kWorkerStates.to(node.worker.state));
   proto.set_slots(static_cast<uint32_t>(registration.slots));
   proto.set_used_slots(static_cast<uint32_t>(node.used.slots));
   proto.set_gpus(static_cast<uint32_t>(registration.gpus));
@@ -305,16 +317,12 @@ ShardCallMessage shard_call_from(const v1::StoreCall& proto) {
 
 std::optional<StoreCallMessage> from_proto(const v1::StoreCall& proto) {
   const v1::StoreRequest& request = proto.request();
-  if (request.operation() < v1::StoreRequest::SET ||
-      request.operation() > v1::StoreRequest::COMPARE_SET) {
-    return std::nullopt;
-  }
+  if (!kStoreOperations.knows(request.operation())) return std::nullopt;
   StoreCallMessage message;
   message.call_id = proto.call_id();
   message.launch = launch_of(proto);
   message.rank = to_signed(proto.rank());
-  message.command.operation =
-      static_cast<StoreOperation>(static_cast<int>(request.operation()) - 1);
+  message.command.operation = kStoreOperations.from(request.operation(), StoreOperation::kGet);
   message.command.keys = {request.keys().begin(), request.keys().end()};
   message.command.values = {request.values().begin(), request.values().end()};
   message.command.amount = request.amount();

@@ -1,4 +1,4 @@
-// proto/longhaul/v1 <-> the values of the membership floor. Nothing a peer sends is trusted here:
+// proto/longhaul/v1 <-> the values of the cluster. Nothing a peer sends is trusted here:
 // what does not fit becomes nullopt, and its stream is closed. Jobs: control/convert/job_proto.h.
 #pragma once
 
@@ -14,6 +14,8 @@
 namespace longhaul {
 
 v1::Node to_proto(const NodeStatus& node);
+// Of a state that we do not know: kUnreachable.
+WorkerState from_proto(v1::NodeState state);
 
 // Into an empty message, in place, so that all of it lies on that one's arena.
 void fill(v1::MasterMessage* proto, const ToWorker& message, const std::string& master_incarnation);

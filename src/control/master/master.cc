@@ -36,9 +36,9 @@ Core::Options core_options(const MasterOptions& options) {
   Core::Options core = options.core;
   if (options.state_folder.empty()) return core;
   core.state_folder = options.state_folder;
-  core.output_folder = options.state_folder + "/output";
+  core.output.folder = options.state_folder + "/output";
   std::error_code ignored;  // OutputLog says what it cannot write
-  std::filesystem::create_directories(core.output_folder, ignored);
+  std::filesystem::create_directories(core.output.folder, ignored);
   return core;
 }
 

@@ -7,12 +7,12 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "apps/cli/command.h"
-#include "apps/cli/complete.h"
-#include "apps/cli/hints.h"
-#include "apps/cli/job_text.h"
-#include "apps/cli/json_text.h"
-#include "apps/cli/time_text.h"
+#include "apps/cli/commands/command.h"
+#include "apps/cli/commands/complete.h"
+#include "apps/cli/commands/hints.h"
+#include "apps/cli/text/job_text.h"
+#include "apps/cli/text/json_text.h"
+#include "apps/cli/text/time_text.h"
 
 namespace longhaul::cli {
 namespace {
@@ -89,10 +89,10 @@ class CompleteTest : public ::testing::Test {
  protected:
   CompleteTest() {
     add_run(app_, &action_, std::nullopt);
-    add_logs(app_, &action_);
-    add_drain(app_, &action_);
-    add_ps(app_, &action_);
-    add_completion(app_, &action_);
+    add_logs(app_, &action_, std::nullopt);
+    add_drain(app_, &action_, std::nullopt);
+    add_ps(app_, &action_, std::nullopt);
+    add_completion(app_, &action_, std::nullopt);
     add_complete(app_, &action_, std::nullopt);
   }
   std::vector<std::string> propose(const std::vector<std::string>& words) {
@@ -137,15 +137,16 @@ TEST_F(CompleteTest, TheProgramsOwnWordsAreLeftToTheShell) {
   EXPECT_THAT(propose({"run", ""}), IsEmpty());
 }
 
+void add_all(CLI::App& app, Action* action){
+#define LONGHAUL_ADD(name) add_##name(app, action, std::nullopt);
+    LONGHAUL_COMMANDS(LONGHAUL_ADD)
+#undef LONGHAUL_ADD
+}
+
 TEST(Help, EveryFlagThatTakesAValueSaysItsDefault) {
   CLI::App app;
   Action action;
-  add_run(app, &action, std::nullopt);
-  add_map(app, &action, std::nullopt);
-  for (const auto add : {add_results, add_ps, add_status, add_explain, add_logs, add_stop, add_wait,
-                         add_nodes, add_drain, add_events, add_completion}) {
-    add(app, &action);
-  }
+  add_all(app, &action);
   int seen = 0;
   for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
     for (const CLI::Option* option : command->get_options()) {
@@ -163,10 +164,7 @@ TEST(Help, EveryFlagThatTakesAValueSaysItsDefault) {
 TEST(Hints, WhatIsMeantIsNoWordOfOurs) {
   CLI::App app;
   Action action;
-  for (const auto add : {add_results, add_ps, add_status, add_explain, add_logs, add_stop, add_wait,
-                         add_nodes, add_drain, add_events, add_completion}) {
-    add(app, &action);
-  }
+  add_all(app, &action);
   std::set<std::string> ours;
   for (const CLI::App* command : app.get_subcommands({})) ours.insert(command->get_name());
   for (const auto& hint : hints()) {

@@ -33,7 +33,7 @@ std::unique_ptr<Master> start_master(milliseconds lease = milliseconds(60'000),
   options.listen = "127.0.0.1:0";
   options.core.cluster.workers.lease = lease;
   options.core.cluster.workers.heartbeat_interval = lease / 5;
-  options.core.output_bytes_per_job = output_bytes;
+  options.core.output.bytes_per_job = output_bytes;
   return std::move(Master::start(options)).value_or_throw();
 }
 
@@ -506,7 +506,7 @@ TEST_F(MasterTest, LateOutputSharesTheRoomOfEndedJobs) {
   constexpr size_t kRoom = size_t{1} << 20;
   MasterOptions options;
   options.listen = "127.0.0.1:0";
-  options.core.output_bytes_of_ended_jobs = kRoom;
+  options.core.output.bytes_of_ended_jobs = kRoom;
   connect(std::move(Master::start(options)).value_or_throw());
   FakeWorker a(master_->address(), "gpu-a", 1);
   const std::string job = submit(1);
