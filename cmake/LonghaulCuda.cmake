@@ -1,4 +1,4 @@
-# LONGHAUL_CUDA: the kernels of the codec floor (src/codec/cuda). On by default where a CUDA compiler works;
+# LONGHAUL_CUDA: the kernels of the room codec (src/codec/cuda). On by default where a CUDA compiler works;
 # nothing needs them.
 
 set(longhaul_cuda_default OFF)

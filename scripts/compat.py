@@ -1,4 +1,4 @@
-"""Builds the library and its tests against other versions of libtorch and runs them: those of the floors that know torch, and
+"""Builds the library and its tests against other versions of libtorch and runs them: those of the rooms that know torch, and
 the parity of two trainings with values that were Python DDP's to the bit (golden.parity). Prints a table, then the same as one
 JSON object.
 

@@ -74,7 +74,7 @@ std::unique_ptr<Codec> make_codec(const CodecSpec& spec, SimdLevel level) {
     case CodecSpec::Kind::kRms:
       return tiled(kQuantizedTileElements, std::make_unique<QuantizedCoder>(spec, level));
     case CodecSpec::Kind::kAuto:
-      break;  // a choice among the others, made above this floor
+      break;  // a choice among the others, made above this room
   }
   throw BugError(str_cat("no such codec: ", spec.str()));
 }

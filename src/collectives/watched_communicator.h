@@ -1,4 +1,4 @@
-// The inside of a Communicator, for the other files of this floor.
+// The inside of a Communicator, for the other files of this room.
 #pragma once
 
 #include <memory>

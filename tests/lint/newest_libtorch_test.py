@@ -76,7 +76,7 @@ def main() -> int:
             if name.startswith(ROOMS) and (len(sys.argv) == 5 or name in sys.argv[5:]):
                 files.append(file)
                 flags[tuple(flags_of(entry["command"], newest))] = None
-    # The most of them are all of them: floors differ by a definition more. Headers are read once then.
+    # The most of them are all of them: rooms differ by a definition more. Headers are read once then.
     errors = check(compiler, list(max(flags, key=len, default=())), files)
     print("\n".join(errors) or f"{len(files)} files compile against the libtorch of {newest}")
     return 1 if errors or not files else 0

@@ -90,29 +90,22 @@ Json node_value(const NodeInfo& node) {
                                             : "draining"}};
 }
 
-// Output lines of a rank may hold any bytes; what is not UTF-8 becomes U+FFFD.
-std::string document(const Json& fields) {
-  Json whole = {{"schema", kJsonSchema}};
-  whole.update(fields);
-  return whole.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
 }  // namespace
 
 std::string jobs_json(const std::vector<JobStatus>& jobs) {
   Json list = Json::array();
   for (const JobStatus& job : jobs) list.push_back(job_value(job));
-  return document({{"jobs", std::move(list)}});
+  return json_document({{"jobs", std::move(list)}});
 }
 
 std::string nodes_json(const std::vector<NodeInfo>& nodes) {
   Json list = Json::array();
   for (const NodeInfo& node : nodes) list.push_back(node_value(node));
-  return document({{"nodes", std::move(list)}});
+  return json_document({{"nodes", std::move(list)}});
 }
 
 std::string job_json(const JobStatus& job) {
-  return document(job_value(job));
+  return json_document(job_value(job));
 }
 
 std::string explanation_json(const Explanation& explanation) {
@@ -130,26 +123,26 @@ std::string explanation_json(const Explanation& explanation) {
                      {"state", name(to_string(job.state))},
                      {"slots_held", job.slots_held}});
   }
-  return document({{"job", explanation.job},
-                   {"state", name(to_string(explanation.state))},
-                   {"reason", explanation.reason},
-                   {"stack", explanation.details},
-                   {"help", explanation.help},
-                   {"nodes", std::move(nodes)},
-                   {"ahead", std::move(ahead)},
-                   {"more_nodes", explanation.more_nodes},
-                   {"more_ahead", explanation.more_ahead}});
+  return json_document({{"job", explanation.job},
+                        {"state", name(to_string(explanation.state))},
+                        {"reason", explanation.reason},
+                        {"stack", explanation.details},
+                        {"help", explanation.help},
+                        {"nodes", std::move(nodes)},
+                        {"ahead", std::move(ahead)},
+                        {"more_nodes", explanation.more_nodes},
+                        {"more_ahead", explanation.more_ahead}});
 }
 
 std::string event_json(const ClusterEvent& event) {
   Json json = message_json(to_proto(event));
   json.erase("kind");
   json["event"] = name(to_string(event.kind));
-  return document(json);
+  return json_document(json);
 }
 
 std::string submitted_json(const JobId& job) {
-  return document({{"job", job}});
+  return json_document({{"job", job}});
 }
 
 }  // namespace longhaul::cli

@@ -5,6 +5,8 @@
 #include <map>
 #include <string>
 
+#include "apps/cli/text/json_text.h"
+
 namespace longhaul::cli {
 namespace {
 
@@ -98,6 +100,13 @@ Json message_json(const Message& message) {
     json[key_of(field)] = field_json(message, field);
   }
   return json;
+}
+
+std::string json_document(const Json& fields) {
+  Json whole = {{"schema", kJsonSchema}};
+  whole.update(fields);
+  // Output lines of a rank may hold any bytes; what is not UTF-8 becomes U+FFFD.
+  return whole.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace longhaul::cli

@@ -8,9 +8,13 @@
 #include <google/protobuf/message.h>
 
 #include <nlohmann/json.hpp>
+#include <string>
 
 namespace longhaul::cli {
 
 nlohmann::ordered_json message_json(const google::protobuf::Message& message);
+
+// One line that `-o json` prints: the version of what is shown, and the fields.
+std::string json_document(const nlohmann::ordered_json& fields);
 
 }  // namespace longhaul::cli

@@ -1,5 +1,5 @@
 // A job as values: what a user asks for, what each rank is doing, who failed first. The control
-// floor turns them into proto/longhaul/v1/job.proto and back; every decision is made on these.
+// rooms turn them into proto/longhaul/v1/job.proto and back; every decision is made on these.
 #pragma once
 
 #include <cstdint>
