@@ -57,23 +57,23 @@ void add_since_flag(CLI::App& command, uint64_t* unix_ms, const std::string& hel
 void add_placement_flags(CLI::App& command, JobRequest* request, const std::string& noun) {
   command
       .add_option("--gpus-per-" + noun + (noun == "rank" ? ",--gpus-per-task" : ",--gpus-per-rank"),
-                  request->gpus_per_rank,
+                  request->spec.gpus_per_rank,
                   "GPUs of each " + noun + ", which sees no others (default 0: it sees all)")
       ->type_name("N")
       ->check(number_between(0, 1024));
   add_bytes_flag(command,
                  "--mem-per-" + noun + (noun == "rank" ? ",--mem-per-task" : ",--mem-per-rank"),
-                 &request->memory_per_rank,
+                 &request->spec.memory_per_rank,
                  "memory set aside for each " + noun + ": 500M, 16G, 4GiB (default: none)");
   command
-      .add_option("--priority", request->priority,
+      .add_option("--priority", request->spec.priority,
                   "jobs of higher priority go first, equal ones in order of submission (default 0)")
       ->type_name("N")
       ->check(number_between(-1'000'000, 1'000'000));
-  command.add_flag("--pty", request->terminal,
+  command.add_flag("--pty", request->spec.terminal,
                    "stdout and stderr of each " + noun +
                        " are terminals: programs that would fill a buffer first show every line");
-  command.add_flag("--wait-for-nodes", request->wait_for_nodes,
+  command.add_flag("--wait-for-nodes", request->spec.wait_for_nodes,
                    "wait for more workers when all there are could never run it");
 }
 

@@ -176,7 +176,7 @@ Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::
     return Failure{ErrorKind::kInvalid, "no program given: longhaul run --ranks 4 -- ./train"};
   }
   if (const auto script = why_no_program(request.command, environment)) return *script;
-  JobSpec spec;
+  JobSpec spec = request.spec;
   spec.name = request.name.empty() ? request.rdzv_id : request.name;
   spec.command = request.command;
   std::string& program = spec.command[0];
@@ -184,24 +184,14 @@ Result<JobSpec> make_job_spec(const JobRequest& request, const std::filesystem::
     program = (here / program).lexically_normal().string();
   spec.working_directory =
       (request.chdir.empty() ? here : (here / request.chdir).lexically_normal()).string();
-  spec.fail_when_full = request.fail_when_full;
   const Result<milliseconds> join_timeout = join_timeout_of(request);
   if (!join_timeout) return join_timeout.failure();
   spec.join_timeout = *join_timeout;
-  spec.grace = request.grace;
-  spec.max_restarts = request.max_restarts;
-  const bool restarts = request.max_restarts > 0;
+  const bool restarts = spec.max_restarts > 0;
   spec.max_node_restarts = request.max_node_restarts.value_or(restarts ? kNodeRestarts : 0);
   spec.max_oom_restarts = request.max_oom_restarts.value_or(restarts ? kOomRestarts : 0);
   spec.max_preemptions = request.max_preemptions.value_or(restarts ? kPreemptions : 0);
-  spec.time_limit = request.time_limit;
-  spec.gpus_per_rank = request.gpus_per_rank;
-  spec.memory_per_rank = request.memory_per_rank;
   spec.placement = request.spread ? PlacementStyle::kSpread : PlacementStyle::kPack;
-  spec.priority = request.priority;
-  spec.wait_for_nodes = request.wait_for_nodes;
-  spec.terminal = request.terminal;
-  spec.input = request.input;
   if (const Result<void> set = set_ranks(request, &spec); !set) return set.failure();
   if (const Result<void> added = add_exported(request.exported, environment, &spec); !added) {
     return added.failure();

@@ -21,25 +21,16 @@ struct JobRequest {
   // torchrun's --rdzv-*: the rendezvous is the master's.
   std::string rdzv_id;    // the job's name, unless it has another
   std::string rdzv_conf;  // "join_timeout=600,...": seconds
-  int max_restarts = 0;
   std::optional<int> max_node_restarts;  // default: kNodeRestarts when there are restarts at all
   std::optional<int> max_oom_restarts;   // default: kOomRestarts when there are restarts at all
   std::optional<int> max_preemptions;    // default: kPreemptions when there are restarts at all
-  milliseconds time_limit{0};
   std::string exported = "none";  // of the caller's environment: "all", "none" or "NAME,NAME"
   std::vector<std::string> env;   // "NAME=VALUE", or "NAME" to pass the caller's on; goes before
   std::string chdir;
-  bool fail_when_full = false;
   milliseconds join_timeout{0};
-  milliseconds grace{0};
-  int gpus_per_rank = 0;
-  uint64_t memory_per_rank = 0;
   bool spread = false;
-  int priority = 0;
-  bool wait_for_nodes = false;
-  bool terminal = false;
-  bool input = false;  // rank 0 has the caller's stdin
   std::vector<std::string> command;
+  JobSpec spec;  // as its flags say it; what is above goes into it
 };
 
 // Lost hosts are nobody's bug: a job that may restart survives more of them.

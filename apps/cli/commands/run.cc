@@ -69,12 +69,12 @@ int watch(const RunFlags& flags, JobClient& client, const JobId& job, const Sign
   options.progress = true;
   options.stop_on_signal = true;
   // A job that reads what this process does cannot be left to run on.
-  const bool stays = flags.standalone || flags.request.input;
+  const bool stays = flags.standalone || flags.request.spec.input;
   options.detach_first = !stays;
   options.command = "longhaul run";
   options.has_master = !flags.standalone;
   std::optional<InputPump> pump;
-  if (flags.request.input) pump.emplace(flags.master.address, job, STDIN_FILENO);
+  if (flags.request.spec.input) pump.emplace(flags.master.address, job, STDIN_FILENO);
   const Followed followed = follow(client, flags.master, job, options, signals, screen);
   if (const auto failure = pump ? pump->failure() : std::nullopt) {
     screen.message(failure->message + "; the job was stopped");
@@ -177,7 +177,7 @@ void add_job_flags(CLI::App& command, JobRequest* request) {
                   "so many workers, or as many as there are from MIN to MAX (default 1)")
       ->type_name("N or MIN:MAX");
   command
-      .add_option("--max-restarts,--max_restarts", request->max_restarts,
+      .add_option("--max-restarts,--max_restarts", request->spec.max_restarts,
                   "how often the gang is formed again after a rank failed")
       ->type_name("N")
       ->check(number_between(0, 1'000'000))
@@ -202,7 +202,7 @@ void add_job_flags(CLI::App& command, JobRequest* request) {
                   " with --max-restarts)"))
       ->type_name("N")
       ->check(number_between(0, 1'000'000));
-  add_seconds_flag(command, "--time-limit", &request->time_limit,
+  add_seconds_flag(command, "--time-limit", &request->spec.time_limit,
                    "from the first start on; then it is stopped and exits 124 (default: none)");
   add_name_flag(command, request);
   add_surroundings_flags(command, request, "ranks");
@@ -213,11 +213,11 @@ void add_job_flags(CLI::App& command, JobRequest* request) {
           "pack: on as few workers as possible (default); spread: on many, evenly")
       ->type_name("HOW")
       ->check(CLI::IsMember({"pack", "spread"}));
-  command.add_flag("--fail-when-full", request->fail_when_full,
+  command.add_flag("--fail-when-full", request->spec.fail_when_full,
                    "exit 75 when there are too few free slots, instead of waiting");
   add_seconds_flag(command, "--join-timeout", &request->join_timeout,
                    "from the first rank's join to the last one's (default 5m)");
-  add_seconds_flag(command, "--grace", &request->grace,
+  add_seconds_flag(command, "--grace", &request->spec.grace,
                    "from SIGTERM to SIGKILL when ranks are stopped (default 5s)");
 }
 
@@ -258,7 +258,7 @@ void add_run(CLI::App& app, Action* action, const AfterDashes& after_dashes) {
   add_raw_flag(*command, &flags->raw);
   add_output_flag(*command, &flags->json);
   CLI::Option* input = command->add_flag(
-      "--stdin", flags->request.input,
+      "--stdin", flags->request.spec.input,
       "rank 0 reads this command's standard input (default: no rank has any); Ctrl-C then stops "
       "the job, which cannot be restarted");
   for (const char* other : {"--detach", "--max-restarts", "--max-node-restarts",

@@ -522,7 +522,7 @@ TEST(JobRequest, RestartsForgiveLostWorkersTooUnlessTold) {
   JobRequest request;
   request.command = {"train"};
   EXPECT_EQ(spec_of(request)->max_node_restarts, 0);
-  request.max_restarts = 2;
+  request.spec.max_restarts = 2;
   EXPECT_EQ(spec_of(request)->max_node_restarts, kNodeRestarts);
   request.max_node_restarts = 1;
   EXPECT_EQ(spec_of(request)->max_node_restarts, 1);
