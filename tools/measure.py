@@ -84,7 +84,7 @@ def sizes() -> None:
 
 def touched(ranges: list[str]) -> None:
     for one in ranges:
-        listed = subprocess.run(["git", "-C", str(TOP), "diff", "--name-status", one], check=True, capture_output=True,
+        listed = subprocess.run(["git", "-C", str(TOP), "diff", "--name-status", one.replace("..", "...")], check=True, capture_output=True,
                                 text=True).stdout.splitlines()
         names = [line.split("\t")[-1] for line in listed]
         tests = [name for name in names if name.startswith("tests/")]

@@ -1,7 +1,5 @@
 #include "longhaul/collectives/communicator.h"
 
-#include <sys/random.h>
-
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
@@ -14,6 +12,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/random_id.h"
 #include "collectives/meeting.h"
 #include "collectives/operation_watch.h"
 #include "collectives/process_groups.h"
@@ -142,9 +141,7 @@ class Meeting {
 Token share_token(const StorePtr& store, const CommunicatorOptions& options) {
   Token token;
   if (options.rank == 0) {
-    if (getrandom(token.data(), token.size(), 0) != static_cast<ssize_t>(token.size())) {
-      throw Error(ErrorKind::kInternal, "getrandom gave too few bytes");
-    }
+    fill_random(token.data(), token.size());
     store->set("monitor-token", std::vector<uint8_t>(token.begin(), token.end()));
     return token;
   }

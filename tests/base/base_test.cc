@@ -6,9 +6,11 @@
 #include <limits>
 #include <locale>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/check.h"
 #include "base/queue.h"
+#include "base/random_id.h"
 #include "base/thread.h"
 #include "base/unique_fd.h"
 #include "longhaul/base/json.h"
@@ -63,6 +65,15 @@ class EveryDigitApart : public std::numpunct<char> {
 };
 
 // As a program around the library may set it.
+TEST(RandomId, IsOneOfAKind) {
+  std::set<std::string> ids;
+  for (int i = 0; i < 1000; ++i) ids.insert(random_id());
+  EXPECT_EQ(ids.size(), 1000U);
+  EXPECT_EQ(ids.begin()->size(), 32U);
+  EXPECT_EQ(ids.begin()->find_first_not_of("0123456789abcdef"), std::string::npos);
+  EXPECT_NE(random_number(), random_number());
+}
+
 TEST(StringsTest, NoNumberDependsOnTheLocale) {
   const std::locale before =
       std::locale::global(std::locale(std::locale::classic(), new EveryDigitApart));

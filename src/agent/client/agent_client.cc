@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cstdlib>
 #include <limits>
-#include <random>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -14,6 +13,7 @@
 
 #include "agent/client/coordinator_proto.h"
 #include "agent/client/shard_proto.h"
+#include "base/random_id.h"
 #include "longhaul/base/strings.h"
 #include "longhaul/base/version.h"
 #include "longhaul/v1/agent_service.grpc.pb.h"
@@ -75,7 +75,7 @@ void shorten(Request&, Instant) {}
 
 struct AgentClient::Impl {
   // Of calls that count once; other clients of the same rank begin elsewhere.
-  std::atomic<uint64_t> last_number{std::random_device{}() * uint64_t{1} << 32};
+  std::atomic<uint64_t> last_number{random_number() << 32};
   std::string address;
   std::string token;
   milliseconds patience;

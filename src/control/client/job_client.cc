@@ -1,5 +1,6 @@
 #include "control/client/job_client.h"
 #include "agent/client/enum_pairs.h"
+#include "base/random_id.h"
 
 #include <errno.h>
 #include <pwd.h>
@@ -7,7 +8,6 @@
 
 #include <algorithm>
 #include <array>
-#include <random>
 #include <utility>
 
 #include "cluster/jobs/user_text.h"
@@ -26,11 +26,6 @@ namespace {
 constexpr size_t kChunkBytes = size_t{1} << 20;
 constexpr size_t kInputOverhead = 8;
 constexpr size_t kMaxInputBytes = size_t{15} << 20;  // a chunk has 16 MiB at most
-
-std::string fresh_submission_key() {
-  std::random_device random;
-  return str_cat(std::hex, random(), random(), random(), random());
-}
 
 // Of an input of an array, the `count`th: what there is against it.
 std::optional<Failure> why_bad(const Result<bool>& read, const std::string& input, uint64_t count) {
@@ -270,7 +265,7 @@ Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submissi
   }
   v1::SubmitJobRequest request;
   *request.mutable_spec() = to_proto(spec);
-  request.set_submission_key(submission_key.empty() ? fresh_submission_key() : submission_key);
+  request.set_submission_key(submission_key.empty() ? random_id() : submission_key);
   request.mutable_inputs()->Assign(inputs.begin(), inputs.end());
   const Result<v1::SubmitJobReply> reply = impl_->call(&v1::JobService::Stub::SubmitJob, request);
   if (!reply) return reply.failure();
@@ -311,8 +306,7 @@ Result<JobId> JobClient::submit_array(JobSpec spec, const NextInput& next,
   if (bytes > 0) send();
   spec.array->tasks = static_cast<TaskIndex>(tasks);
   *request.mutable_spec()->mutable_spec() = to_proto(spec);
-  request.mutable_spec()->set_submission_key(submission_key.empty() ? fresh_submission_key()
-                                                                    : submission_key);
+  request.mutable_spec()->set_submission_key(submission_key.empty() ? random_id() : submission_key);
   send();
   stream->WritesDone();
   const grpc::Status status = stream->Finish();

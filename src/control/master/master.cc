@@ -4,10 +4,10 @@
 #include <grpcpp/server_builder.h>
 
 #include <filesystem>
-#include <random>
 #include <utility>
 
 #include "base/log.h"
+#include "base/random_id.h"
 #include "control/database/clock_mark.h"
 #include "control/database/engine/life_file.h"
 #include "control/database/memory.h"
@@ -27,11 +27,6 @@ void log_for_grpc(gpr_log_func_args* args) {
   log(LogLevel::kDebug, "grpc", args->message);
 }
 
-std::string random_name() {
-  std::random_device random;
-  return str_cat(std::hex, random(), random());
-}
-
 Core::Options core_options(const MasterOptions& options) {
   Core::Options core = options.core;
   if (options.state_folder.empty()) return core;
@@ -47,7 +42,7 @@ Core::Options core_options(const MasterOptions& options) {
 Master::Master(const MasterOptions& options, std::unique_ptr<Database> database,
                MasterMemory memory)
     : durable_(database != nullptr),
-      core_(core_options(options), clock_, random_name(), std::move(database), std::move(memory)) {}
+      core_(core_options(options), clock_, random_id(), std::move(database), std::move(memory)) {}
 
 Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   const Result<HostAndPort> listen = parse_host_and_port(options.listen);

@@ -4,12 +4,12 @@
 
 #include <filesystem>
 #include <map>
-#include <random>
 #include <utility>
 #include <vector>
 
 #include "base/descriptors.h"
 #include "base/log.h"
+#include "base/random_id.h"
 #include "control/worker/agent/agent_server.h"
 #include "control/worker/gangs/launch.h"
 #include "control/worker/gangs/left_behind.h"
@@ -37,11 +37,6 @@ namespace {
 // How long a worker that ends waits for the master to take its last words.
 constexpr milliseconds kLastWordsLimit{3'000};
 constexpr milliseconds kAdoptTimeout{60'000};
-
-std::string make_incarnation() {
-  std::random_device random;
-  return str_cat(std::hex, random(), random());
-}
 
 template <typename Message>
 LaunchId launch_id_of(const Message& message) {
@@ -252,7 +247,7 @@ Result<void> Worker::Impl::inherit(const StateFolder& folder) {
         " ranks that an earlier worker had left in ", folder.path());
   }
   if (anew) {
-    incarnation_ = make_incarnation();
+    incarnation_ = random_id();
     return keep_identity(folder.path(), incarnation_);
   }
   incarnation_ = predecessor.incarnation;

@@ -10,9 +10,9 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
-#include <random>
 #include <string_view>
 
+#include "base/random_id.h"
 #include "base/unique_fd.h"
 #include "longhaul/base/strings.h"
 
@@ -153,11 +153,9 @@ Result<void> identify(const std::string& path, DatabaseLife* database) {
 }
 
 uint64_t random_life() {
-  std::random_device random;
   while (true) {
-    const uint64_t life = uint64_t{random()} << 32 | random();
     // Half of the numbers: as SQLite's signed integers they are not negative.
-    if ((life >> 1) != 0) return life >> 1;
+    if (const uint64_t life = random_number() >> 1; life != 0) return life;
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/random_id.h"
 #include "cluster/jobs/job.h"
 #include "control/worker/gangs/input_ring.h"
 #include "control/worker/host/host_resources.h"
@@ -82,7 +83,7 @@ void Launch::start() {
 }
 
 void Launch::start(RankHere& rank) {
-  rank.token = RankFolder::make_token();
+  rank.token = random_id();
   read_output_of(rank);
   timers_.push_back(loop_.in_own_turn([this, &rank] { try_to_start(rank, kStartTries); }));
 }

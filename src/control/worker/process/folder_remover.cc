@@ -1,10 +1,10 @@
 #include "control/worker/process/folder_remover.h"
 
 #include <filesystem>
-#include <random>
 #include <system_error>
 #include <utility>
 
+#include "base/random_id.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
@@ -21,7 +21,7 @@ void remove_now(const std::string& folder) {
 
 FolderRemover::FolderRemover(std::string trash)
     : trash_(std::move(trash)),
-      prefix_(str_cat(trash_, "/", std::random_device()(), "-")),
+      prefix_(str_cat(trash_, "/", random_number(), "-")),
       thread_("lh-remove", [this] {
         while (const auto folder = folders_.pop()) remove_now(*folder);
       }) {

@@ -13,7 +13,6 @@
 #include <cstddef>
 #include <iterator>
 #include <optional>
-#include <random>
 #include <utility>
 
 #include "base/check.h"
@@ -56,13 +55,6 @@ Result<RankFolder> RankFolder::attach(const std::string& path, int open_flags) {
   }
   folder.ledger_ = std::make_unique<RankLedger>();
   return folder;
-}
-
-std::string RankFolder::make_token() {
-  std::random_device random;
-  std::string token;
-  for (int i = 0; i < 32; ++i) token += "0123456789abcdef"[random() % 16];
-  return token;
 }
 
 Result<RankFolder> RankFolder::create(const std::string& path, const std::string& token) {

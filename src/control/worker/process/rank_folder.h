@@ -18,16 +18,13 @@ namespace longhaul {
 
 class RankFolder {
  public:
-  // Makes the folder, with a ledger in which nothing has happened yet. Errors: kUnavailable (no
+  // Makes the folder, with a ledger in which nothing has happened yet. `token` is a random id: it
+  // marks processes, and nobody else is to guess it. Errors: kUnavailable (no
   // space left, not writable), kExhausted (too many open files).
   static Result<RankFolder> create(const std::string& path, const std::string& token);
   // One that is there. Errors: kUnavailable (no ledger), kCorrupt (it is none), kExhausted (too
   // many open files: nobody can tell).
   static Result<RankFolder> open(const std::string& path);
-
-  // For create(): 128 bits from the system's random source. It marks processes, and nobody else is
-  // to guess it.
-  static std::string make_token();
 
   const std::string& path() const { return path_; }
   int fd() const { return fd_.get(); }

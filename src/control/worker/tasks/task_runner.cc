@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/random_id.h"
 #include "control/convert/compression.h"
 #include "control/worker/host/host_resources.h"
 #include "control/worker/output/spool_reader.h"
@@ -134,7 +135,7 @@ Result<void> TaskRunner::start(LeaseEpoch epoch, Task& task) {
   std::error_code error;
   fs::create_directories(site_.folder, error);
   if (task.job->spec.array().warm()) return start_warm(epoch, task);
-  Result<RankFolder> folder = RankFolder::create(folder_of(epoch), RankFolder::make_token());
+  Result<RankFolder> folder = RankFolder::create(folder_of(epoch), random_id());
   if (!folder) return folder.failure();
   auto running =
       std::make_unique<Running>(Running{std::move(*folder), nullptr, 0, SystemClock().now()});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/random_id.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
@@ -59,8 +60,8 @@ Result<uint64_t> WarmPool::find_or_start(const WarmKey& key, LeaseEpoch task,
     post([this, id, end, broken] { ended(id, end, broken); });
   };
   Result<std::unique_ptr<WarmProcess>> process = WarmProcess::start(
-      loop_, *options.remover, str_cat(options.folder, "/warm-", task), RankFolder::make_token(),
-      options.shim, std::move(*made), options.longest, std::move(listener));
+      loop_, *options.remover, str_cat(options.folder, "/warm-", task), random_id(), options.shim,
+      std::move(*made), options.longest, std::move(listener));
   if (!process) return process.failure();
   slots_[id] = Slot{key, std::move(*process), std::nullopt, 0, false};
   return id;
