@@ -10,10 +10,10 @@
 
 namespace longhaul {
 
-Input::Input(int folder_fd, RankLedger::Input& ledger, bool wanted) : ledger_(ledger) {
+Input::Input(int folder_fd, ProcessLedger::Input& ledger, bool wanted) : ledger_(ledger) {
   if (!wanted) return;
   int ends[2] = {-1, -1};
-  ring_ = ::openat(folder_fd, RankLedger::kInputName, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  ring_ = ::openat(folder_fd, ProcessLedger::kInputName, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   broken_ = ring_ < 0 || ::pipe2(ends, O_CLOEXEC) != 0;
   read_end_ = ends[0];
   write_end_ = ends[1];
@@ -48,8 +48,8 @@ bool Input::move() {
   // where to read in a file of a known size.
   while (waiting()) {
     const uint64_t taken = ledger_.taken;
-    const uint64_t place = taken % RankLedger::kInputBytes;
-    const uint64_t size = std::min({ledger_.given - taken, RankLedger::kInputBytes - place,
+    const uint64_t place = taken % ProcessLedger::kInputBytes;
+    const uint64_t size = std::min({ledger_.given - taken, ProcessLedger::kInputBytes - place,
                                     static_cast<uint64_t>(bytes.size())});
     const ssize_t got = ::pread(ring_, bytes.data(), size, static_cast<off_t>(place));
     if (got < 0 && errno == EINTR) continue;

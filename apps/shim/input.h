@@ -4,14 +4,14 @@
 
 #include <cstdint>
 
-#include "control/worker/process/rank_ledger.h"
+#include "control/worker/process/process_ledger.h"
 
 namespace longhaul {
 
 class Input {
  public:
   // `wanted` false: the rank's stdin is this process's own, /dev/null.
-  Input(int folder_fd, RankLedger::Input& ledger, bool wanted);
+  Input(int folder_fd, ProcessLedger::Input& ledger, bool wanted);
   Input(const Input&) = delete;
   Input& operator=(const Input&) = delete;
 
@@ -34,7 +34,7 @@ class Input {
   void close_write_end();
   bool waiting() const;
 
-  RankLedger::Input& ledger_;
+  ProcessLedger::Input& ledger_;
   int ring_ = -1;
   int read_end_ = -1;
   int write_end_ = -1;

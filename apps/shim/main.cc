@@ -32,10 +32,10 @@
 
 #include "apps/shim/input.h"
 #include "apps/shim/output.h"
-#include "apps/shim/rank_tree.h"
+#include "apps/shim/process_tree.h"
 #include "apps/shim/tree_end.h"
 #include "control/worker/process/proc_stat.h"
-#include "control/worker/process/rank_ledger.h"
+#include "control/worker/process/process_ledger.h"
 #include "control/worker/process/shim_protocol.h"
 
 namespace longhaul {
@@ -51,14 +51,15 @@ int64_t now_ms() {
 }
 
 // nullptr: it is not there, or was made by another version.
-RankLedger* map_ledger() {
-  const int fd = ::openat(kShimFolderFd, RankLedger::kFileName, O_RDWR | O_CLOEXEC);
+ProcessLedger* map_ledger() {
+  const int fd = ::openat(kShimFolderFd, ProcessLedger::kFileName, O_RDWR | O_CLOEXEC);
   if (fd < 0) return nullptr;
-  void* page = ::mmap(nullptr, sizeof(RankLedger), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void* page = ::mmap(nullptr, sizeof(ProcessLedger), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   ::close(fd);
   if (page == MAP_FAILED) return nullptr;
-  auto* ledger = static_cast<RankLedger*>(page);
-  const bool ours = ledger->magic == RankLedger::kMagic && ledger->version == RankLedger::kVersion;
+  auto* ledger = static_cast<ProcessLedger*>(page);
+  const bool ours =
+      ledger->magic == ProcessLedger::kMagic && ledger->version == ProcessLedger::kVersion;
   return ours ? ledger : nullptr;
 }
 
@@ -125,7 +126,7 @@ class WorkerLine {
 };
 
 // "sleep 1000 (pid 12), tee log (pid 13) and 3 more"
-std::string name_all(const std::vector<RankTree::Member>& members) {
+std::string name_all(const std::vector<ProcessTree::Member>& members) {
   std::string text;
   for (size_t i = 0; i < members.size() && i < kNamed; ++i) {
     text +=
@@ -144,7 +145,7 @@ std::string seconds(int64_t ms) {
 
 class Shim {
  public:
-  Shim(RankLedger& ledger, int64_t adopt_timeout_ms, uint64_t spool_bytes)
+  Shim(ProcessLedger& ledger, int64_t adopt_timeout_ms, uint64_t spool_bytes)
       : ledger_(ledger),
         tree_end_(ledger.orders.linger_ms, ledger.orders.grace_ms),
         out_(kShimFolderFd, "stdout", ledger.streams[0], spool_bytes, ledger.orders.terminal),
@@ -152,14 +153,14 @@ class Shim {
         in_(kShimFolderFd, ledger.input, ledger.orders.input),
         worker_(adopt_timeout_ms) {}
 
-  void run(RankTree::Program program) {
+  void run(ProcessTree::Program program) {
     introduce();
     const int signals = block_signals();
     program.in = in_.read_end();
     program.out = out_.write_end();
     program.err = err_.write_end();
     program.descriptor_limit = ledger_.orders.descriptor_limit;
-    const RankTree::StartError error = start(program);
+    const ProcessTree::StartError error = start(program);
     out_.close_write_end();
     err_.close_write_end();
     in_.close_read_end();
@@ -183,7 +184,7 @@ class Shim {
 
  private:
   // A rank without its output, or its input, is not started.
-  RankTree::StartError start(const RankTree::Program& program) {
+  ProcessTree::StartError start(const ProcessTree::Program& program) {
     if (program.out < 0 || program.err < 0 || in_.broken()) return {ShimStep::kFork, EMFILE};
     return tree_.start(program);
   }
@@ -257,9 +258,9 @@ class Shim {
 
   // The rank's group has had its SIGTERM, and a second one means "at once" to many programs.
   void tell_those_elsewhere() const {
-    std::vector<RankTree::Member> rest = tree_.members();
-    std::erase_if(rest, [](const RankTree::Member& member) { return member.in_group; });
-    RankTree::terminate(rest);
+    std::vector<ProcessTree::Member> rest = tree_.members();
+    std::erase_if(rest, [](const ProcessTree::Member& member) { return member.in_group; });
+    ProcessTree::terminate(rest);
   }
 
   void take_step() {
@@ -267,11 +268,11 @@ class Shim {
       case TreeEnd::Step::kNothing:
         return;
       case TreeEnd::Step::kTerminate: {
-        const std::vector<RankTree::Member> rest = tree_.members();
+        const std::vector<ProcessTree::Member> rest = tree_.members();
         remark("still running " + seconds(tree_end_.lingered_ms()) +
                    " after the program had ended, so ended too: ",
                rest);
-        return RankTree::terminate(rest);
+        return ProcessTree::terminate(rest);
       }
       case TreeEnd::Step::kKill:
         return kill();
@@ -288,7 +289,7 @@ class Shim {
     }
   }
 
-  void remark(const std::string& what, const std::vector<RankTree::Member>& members) {
+  void remark(const std::string& what, const std::vector<ProcessTree::Member>& members) {
     if (members.empty()) return;
     remarks_.push_back("[longhaul: " + what + name_all(members) + "]");
     std::string all;
@@ -327,7 +328,7 @@ class Shim {
     tree_end_.told_to_end();
     if (again) return;
     if (tree_.rank_ended()) {
-      RankTree::terminate(tree_.members());
+      ProcessTree::terminate(tree_.members());
     } else {
       tree_.signal(SIGTERM);
     }
@@ -340,8 +341,8 @@ class Shim {
     ledger_.process_state = stat ? stat->state : '\0';
   }
 
-  RankLedger& ledger_;
-  RankTree tree_;
+  ProcessLedger& ledger_;
+  ProcessTree tree_;
   TreeEnd tree_end_;
   Output out_;
   Output err_;
@@ -362,10 +363,10 @@ int run(int argc, char** argv) {
   ::setsid();
   for (const int fd : {kShimControlFd, kShimFolderFd}) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
   ::close_range(kShimFolderFd + 1, ~0U, 0);
-  RankLedger* ledger = map_ledger();
+  ProcessLedger* ledger = map_ledger();
   if (ledger == nullptr) return 70;
   Shim shim(*ledger, ::strtoll(argv[1], nullptr, 10), ::strtoull(argv[2], nullptr, 10));
-  RankTree::Program program;
+  ProcessTree::Program program;
   program.path = argv[3];
   program.directory = argv[4];
   program.argv = argv + 5;

@@ -18,7 +18,7 @@ constexpr int kDrainReads = 1024;
 
 }  // namespace
 
-Output::Output(int folder_fd, const char* name, RankLedger::Stream& stream, uint64_t max_bytes,
+Output::Output(int folder_fd, const char* name, ProcessLedger::Stream& stream, uint64_t max_bytes,
                bool terminal)
     : spool_(folder_fd, name, stream, max_bytes) {
   // A host that gives no terminal gives a pipe.

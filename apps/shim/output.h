@@ -6,7 +6,7 @@
 #include <string>
 
 #include "control/worker/output/spool_writer.h"
-#include "control/worker/process/rank_ledger.h"
+#include "control/worker/process/process_ledger.h"
 
 namespace longhaul {
 
@@ -14,7 +14,7 @@ class Output {
  public:
   // Writes its spool into the folder `folder_fd`. `terminal`: programs that write whole blocks into
   // a pipe write lines into it. Both are one-way, and bytes come out as they went in.
-  Output(int folder_fd, const char* name, RankLedger::Stream& stream, uint64_t max_bytes,
+  Output(int folder_fd, const char* name, ProcessLedger::Stream& stream, uint64_t max_bytes,
          bool terminal);
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;

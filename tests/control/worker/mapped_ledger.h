@@ -8,24 +8,24 @@
 #include <string>
 
 #include "base/unique_fd.h"
-#include "control/worker/process/rank_ledger.h"
+#include "control/worker/process/process_ledger.h"
 
 namespace longhaul::testing {
 
 class MappedLedger {
  public:
-  explicit MappedLedger(const std::string& rank_folder) {
-    const std::string path = rank_folder + "/" + RankLedger::kFileName;
+  explicit MappedLedger(const std::string& process_folder) {
+    const std::string path = process_folder + "/" + ProcessLedger::kFileName;
     const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-    page_ = ::mmap(nullptr, sizeof(RankLedger), PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+    page_ = ::mmap(nullptr, sizeof(ProcessLedger), PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
     if (page_ == MAP_FAILED) throw std::runtime_error(path + ": cannot be mapped");
   }
-  ~MappedLedger() { ::munmap(page_, sizeof(RankLedger)); }
+  ~MappedLedger() { ::munmap(page_, sizeof(ProcessLedger)); }
   MappedLedger(const MappedLedger&) = delete;
   MappedLedger& operator=(const MappedLedger&) = delete;
 
-  RankLedger& operator*() const { return *static_cast<RankLedger*>(page_); }
-  RankLedger* operator->() const { return static_cast<RankLedger*>(page_); }
+  ProcessLedger& operator*() const { return *static_cast<ProcessLedger*>(page_); }
+  ProcessLedger* operator->() const { return static_cast<ProcessLedger*>(page_); }
 
  private:
   void* page_ = nullptr;

@@ -29,7 +29,7 @@ constexpr uint64_t kSegmentBytes = kSpoolBytes / SpoolWriter::kSegments;
 class SpooledRank {
  public:
   explicit SpooledRank(uint64_t max_bytes = kSpoolBytes)
-      : folder(RankFolder::create(parent_.file("rank-0"), "token").value_or_throw()),
+      : folder(ProcessFolder::create(parent_.file("rank-0"), "token").value_or_throw()),
         ledger(folder.path()),
         writer(folder.fd(), "stdout", ledger->streams[0], max_bytes) {}
 
@@ -52,7 +52,7 @@ class SpooledRank {
   const testing::TempDir parent_;
 
  public:
-  RankFolder folder;
+  ProcessFolder folder;
   testing::MappedLedger ledger;
   SpoolWriter writer;
 };
@@ -142,7 +142,7 @@ TEST(Spool, AnotherReaderGoesOnWhereTheFirstOneWas) {
   SpooledRank rank;
   rank.write("taken, not taken");
   rank.reader().acknowledge(6);
-  const RankFolder again = RankFolder::open(rank.folder.path()).value_or_throw();
+  const ProcessFolder again = ProcessFolder::open(rank.folder.path()).value_or_throw();
   SpoolReader second(again, 0);
   uint64_t offset = second.acknowledged();
   EXPECT_EQ(second.read(offset, 100), " not taken");

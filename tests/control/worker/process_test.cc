@@ -1,5 +1,5 @@
 // One rank behind its shim: exit codes, signals, errors of exec, and that nothing is left behind.
-#include "control/worker/process/rank_process.h"
+#include "control/worker/process/managed_process.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -32,7 +32,7 @@ using testing::is_running;
 // Runs one rank on a loop of its own; the hooks are called on it.
 class RankRun {
  public:
-  std::function<void(RankProcess&)> on_first_output;
+  std::function<void(ManagedProcess&)> on_first_output;
   std::string out;
   std::string err;
   int64_t pid = 0;
@@ -42,7 +42,7 @@ class RankRun {
 
   RankEnd run(const std::string& program, const std::vector<std::string>& argv,
               const std::string& directory = "") {
-    folder_.emplace(RankFolder::create(parent_.file("rank-0"), token_).value_or_throw());
+    folder_.emplace(ProcessFolder::create(parent_.file("rank-0"), token_).value_or_throw());
     process_.emplace(loop_, *folder_, listener());
     Environment env = own_environment();
     env[AgentClient::kTokenVariable] = token_;
@@ -60,14 +60,14 @@ class RankRun {
   }
   // The part of the worker that comes after it.
   RankEnd adopt() {
-    folder_.emplace(RankFolder::open(parent_.file("rank-0")).value_or_throw());
+    folder_.emplace(ProcessFolder::open(parent_.file("rank-0")).value_or_throw());
     process_.emplace(loop_, *folder_, listener());
     process_->adopt("sh", "");
     return follow();
   }
   // What the rank has printed so far, without a worker.
   std::vector<pid_t> look_for_pids(size_t count) {
-    const RankFolder folder = RankFolder::open(parent_.file("rank-0")).value_or_throw();
+    const ProcessFolder folder = ProcessFolder::open(parent_.file("rank-0")).value_or_throw();
     EXPECT_TRUE(eventually([&] {
       folder.refresh();
       read(SpoolReader(folder, 0), out);
@@ -89,8 +89,8 @@ class RankRun {
   }
 
  private:
-  RankProcess::Listener listener() {
-    RankProcess::Listener listener;
+  ManagedProcess::Listener listener() {
+    ManagedProcess::Listener listener;
     listener.started = [this](int64_t rank_pid) { pid = rank_pid; };
     listener.output = [this] {
       read(SpoolReader(*folder_, 0), out);
@@ -116,7 +116,7 @@ class RankRun {
   void in_a_dying_worker(const std::function<void()>& body) {
     const pid_t worker = ::fork();
     if (worker == 0) {
-      on_first_output = [](RankProcess&) { ::_exit(0); };
+      on_first_output = [](ManagedProcess&) { ::_exit(0); };
       body();
       ::_exit(1);
     }
@@ -134,8 +134,8 @@ class RankRun {
 
   const testing::TempDir parent_;
   EventLoop loop_;
-  std::optional<RankFolder> folder_;
-  std::optional<RankProcess> process_;
+  std::optional<ProcessFolder> folder_;
+  std::optional<ManagedProcess> process_;
   std::optional<RankEnd> end_;
   const std::string token_ =
       std::to_string(::getpid()) + "-" + std::to_string(reinterpret_cast<uintptr_t>(this));
@@ -143,7 +143,7 @@ class RankRun {
 
 constexpr milliseconds kLong{60'000};
 
-TEST(RankProcess, PassesTheExitCodeThrough) {
+TEST(ManagedProcess, PassesTheExitCodeThrough) {
   for (const int code : {0, 1, 7, 255}) {
     RankRun rank;
     const RankEnd end = rank.shell("exit " + std::to_string(code));
@@ -155,7 +155,7 @@ TEST(RankProcess, PassesTheExitCodeThrough) {
   }
 }
 
-TEST(RankProcess, ReportsTheSignalThatEndedIt) {
+TEST(ManagedProcess, ReportsTheSignalThatEndedIt) {
   RankRun rank;
   const RankEnd end = rank.shell("kill -SEGV $$");
   EXPECT_EQ(end.signal, SIGSEGV);
@@ -163,14 +163,14 @@ TEST(RankProcess, ReportsTheSignalThatEndedIt) {
   EXPECT_FALSE(end.stopped_by_us);
 }
 
-TEST(RankProcess, KeepsTheTwoStreamsApart) {
+TEST(ManagedProcess, KeepsTheTwoStreamsApart) {
   RankRun rank;
   rank.shell("echo to out; echo to err >&2");
   EXPECT_EQ(rank.out, "to out\n");
   EXPECT_EQ(rank.err, "to err\n");
 }
 
-TEST(RankProcess, StartsInAFolderWithASessionOfItsOwnAndNoInput) {
+TEST(ManagedProcess, StartsInAFolderWithASessionOfItsOwnAndNoInput) {
   const testing::TempDir folder;
   RankRun rank;
   rank.run("/bin/sh", {"sh", "-c", "pwd; cut -d ' ' -f 6 /proc/$$/stat; cat"},
@@ -178,7 +178,7 @@ TEST(RankProcess, StartsInAFolderWithASessionOfItsOwnAndNoInput) {
   EXPECT_EQ(rank.out, folder.path().string() + "\n" + std::to_string(rank.pid) + "\n");
 }
 
-TEST(RankProcess, SaysExactlyWhyAProgramDoesNotStart) {
+TEST(ManagedProcess, SaysExactlyWhyAProgramDoesNotStart) {
   const testing::TempDir folder;
   const auto write = [&](const std::string& name, const std::string& text) {
     const std::string path = folder.file(name);
@@ -207,7 +207,7 @@ TEST(RankProcess, SaysExactlyWhyAProgramDoesNotStart) {
   }
 }
 
-TEST(RankProcess, LeavesNoDaemonBehind) {
+TEST(ManagedProcess, LeavesNoDaemonBehind) {
   RankRun rank;
   rank.shim.linger = milliseconds(0);
   const RankEnd end = rank.shell(
@@ -271,7 +271,7 @@ TEST(RanksTree, WhatIgnoresSigtermIsKilledAndNamed) {
 
 TEST(RanksTree, ATrainerBehindAShellHasTheWholeGrace) {
   RankRun rank;
-  rank.on_first_output = [](RankProcess& process) { process.terminate(); };
+  rank.on_first_output = [](ManagedProcess& process) { process.terminate(); };
   const RankEnd end = rank.shell(
       "sh -c 'trap \"for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.05; echo block \\$i; done; exit\" "
       "TERM; echo up; while :; do sleep 0.02; done'; true");
@@ -284,7 +284,7 @@ TEST(RanksTree, ATrainerBehindAShellHasTheWholeGrace) {
 
 TEST(RanksTree, IsToldToEndWhereverItWentOnceTheFirstProcessHasEnded) {
   RankRun rank;
-  rank.on_first_output = [](RankProcess& process) { process.terminate(); };
+  rank.on_first_output = [](ManagedProcess& process) { process.terminate(); };
   const RankEnd end = rank.shell(
       "setsid sh -c 'trap \"echo bye; exit\" TERM; echo up; while :; do sleep 0.02; done' & wait");
   EXPECT_EQ(end.signal, SIGTERM);
@@ -293,7 +293,7 @@ TEST(RanksTree, IsToldToEndWhereverItWentOnceTheFirstProcessHasEnded) {
 
 TEST(RanksTree, WhatHasNotEndedWhenItsGraceIsOverIsNamed) {
   RankRun rank;
-  rank.on_first_output = [&](RankProcess& process) {
+  rank.on_first_output = [&](ManagedProcess& process) {
     process.terminate();
     process.kill();
   };
@@ -320,7 +320,7 @@ TEST(RanksTree, PythonsTrackerCleansUpTheSharedMemoryOfAProgramThatDied) {
 
 // --- A rank that lays hands on what is its worker's --------------------------------------------
 
-TEST(RankProcess, ALedgerCutShortEndsItsRankAndNothingElse) {
+TEST(ManagedProcess, ALedgerCutShortEndsItsRankAndNothingElse) {
   RankRun rank;
   const RankEnd end = rank.shell("echo $$; sleep 0.1; truncate -s 0 " + rank.file("rank-0/ledger") +
                                  "; while :; do echo more; sleep 0.02; done");
@@ -328,10 +328,10 @@ TEST(RankProcess, ALedgerCutShortEndsItsRankAndNothingElse) {
   EXPECT_FALSE(is_running(rank.printed_pids().at(0)));
 }
 
-TEST(RankProcess, AShimThatDoesNotListenIsEndedWithItsRank) {
+TEST(ManagedProcess, AShimThatDoesNotListenIsEndedWithItsRank) {
   RankRun rank;
   rank.shim.kill_patience = milliseconds(100);
-  rank.on_first_output = [&](RankProcess& process) {
+  rank.on_first_output = [&](ManagedProcess& process) {
     std::ofstream(rank.file("go")) << "\n";
     ASSERT_TRUE(
         eventually([&] { return testing::process_state(rank.printed_pids().at(0)) == 'T'; }));
@@ -347,7 +347,7 @@ TEST(RankProcess, AShimThatDoesNotListenIsEndedWithItsRank) {
 
 // --- A terminal instead of pipes ---------------------------------------------------------------
 
-TEST(RankProcess, OnATerminalAProgramShowsEachLineAndEveryByteComesAsItWas) {
+TEST(ManagedProcess, OnATerminalAProgramShowsEachLineAndEveryByteComesAsItWas) {
   RankRun rank;
   rank.shim.terminal = true;
   const RankEnd end = rank.shell(
@@ -358,7 +358,7 @@ TEST(RankProcess, OnATerminalAProgramShowsEachLineAndEveryByteComesAsItWas) {
   EXPECT_EQ(rank.err, "e\n");
 }
 
-TEST(RankProcess, OnATerminalWhatABufferWouldHoldBackComesBeforeACrash) {
+TEST(ManagedProcess, OnATerminalWhatABufferWouldHoldBackComesBeforeACrash) {
   RankRun rank;
   rank.shim.terminal = true;
   const RankEnd end = rank.run(
@@ -367,9 +367,9 @@ TEST(RankProcess, OnATerminalWhatABufferWouldHoldBackComesBeforeACrash) {
   EXPECT_EQ(rank.out, "step 1\n");
 }
 
-TEST(RankProcess, TerminatesWithTheRanksOwnLastWords) {
+TEST(ManagedProcess, TerminatesWithTheRanksOwnLastWords) {
   RankRun rank;
-  rank.on_first_output = [](RankProcess& process) { process.terminate(); };
+  rank.on_first_output = [](ManagedProcess& process) { process.terminate(); };
   const RankEnd end =
       rank.shell("trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.02; done");
   EXPECT_EQ(end.exit_code, 5);
@@ -377,18 +377,18 @@ TEST(RankProcess, TerminatesWithTheRanksOwnLastWords) {
   EXPECT_EQ(rank.out, "ready\nbye\n");
 }
 
-TEST(RankProcess, KillsWhatIgnoresTermination) {
+TEST(ManagedProcess, KillsWhatIgnoresTermination) {
   RankRun rank;
-  rank.on_first_output = [](RankProcess& process) { process.kill(); };
+  rank.on_first_output = [](ManagedProcess& process) { process.kill(); };
   const RankEnd end = rank.shell("trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000");
   EXPECT_EQ(end.signal, SIGKILL);
   EXPECT_TRUE(end.stopped_by_us);
   EXPECT_FALSE(is_running(rank.printed_pids().at(0)));
 }
 
-TEST(RankProcess, FindsOutThatARankHadBeenStopped) {
+TEST(ManagedProcess, FindsOutThatARankHadBeenStopped) {
   RankRun rank;
-  rank.on_first_output = [&](RankProcess& process) {
+  rank.on_first_output = [&](ManagedProcess& process) {
     ASSERT_TRUE(
         eventually([&] { return testing::process_state(rank.printed_pids().at(0)) == 'T'; }));
     process.terminate();
@@ -399,7 +399,7 @@ TEST(RankProcess, FindsOutThatARankHadBeenStopped) {
   EXPECT_TRUE(end.stopped_by_us);
 }
 
-TEST(RankProcess, OutputOfAKilledRankArrivesWhole) {
+TEST(ManagedProcess, OutputOfAKilledRankArrivesWhole) {
   RankRun rank;
   const RankEnd end = rank.shell("head -c 10000000 /dev/zero; echo end >&2; kill -KILL $$");
   EXPECT_EQ(end.signal, SIGKILL);
@@ -407,9 +407,9 @@ TEST(RankProcess, OutputOfAKilledRankArrivesWhole) {
   EXPECT_EQ(rank.err, "end\n");
 }
 
-TEST(RankProcess, AKilledShimTakesEverythingWithIt) {
+TEST(ManagedProcess, AKilledShimTakesEverythingWithIt) {
   RankRun rank;
-  rank.on_first_output = [&](RankProcess&) { ::kill(rank.printed_pids().at(0), SIGKILL); };
+  rank.on_first_output = [&](ManagedProcess&) { ::kill(rank.printed_pids().at(0), SIGKILL); };
   const RankEnd end = rank.shell(
       "setsid sleep 1000 & printf '%s %s %s\\n' $PPID $$ $!; while :; do sleep 0.05; done");
   EXPECT_EQ(rank.printed_pids().size(), 3U);
@@ -427,7 +427,7 @@ TEST(OrphanedRank, IsNotDisturbedAndTellsItsEndToTheNextWorker) {
   rank.shim.adopt_timeout = kLong;
   rank.start_and_die("echo $$; while [ ! -e " + rank.file("go") +
                      " ]; do sleep 0.02; done; echo after; echo err >&2; exit 6");
-  rank.on_first_output = [&](RankProcess&) { std::ofstream(rank.file("go")) << "\n"; };
+  rank.on_first_output = [&](ManagedProcess&) { std::ofstream(rank.file("go")) << "\n"; };
   const RankEnd end = rank.adopt();
   EXPECT_EQ(end.exit_code, 6);
   EXPECT_EQ(end.signal, 0);
@@ -442,7 +442,7 @@ TEST(OrphanedRank, MayLoseAnyNumberOfWorkers) {
   rank.start_and_die("echo $$; while [ ! -e " + rank.file("go") +
                      " ]; do sleep 0.02; done; exit 6");
   for (int i = 0; i < 3; ++i) rank.adopt_and_die();
-  rank.on_first_output = [&](RankProcess&) { std::ofstream(rank.file("go")) << "\n"; };
+  rank.on_first_output = [&](ManagedProcess&) { std::ofstream(rank.file("go")) << "\n"; };
   EXPECT_EQ(rank.adopt().exit_code, 6);
 }
 
@@ -465,7 +465,7 @@ TEST(OrphanedRank, IsStoppedByTheNextWorker) {
   RankRun rank;
   rank.shim.adopt_timeout = kLong;
   rank.start_and_die("trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.02; done");
-  rank.on_first_output = [](RankProcess& process) { process.terminate(); };
+  rank.on_first_output = [](ManagedProcess& process) { process.terminate(); };
   const RankEnd end = rank.adopt();
   EXPECT_EQ(end.exit_code, 5);
   EXPECT_TRUE(end.stopped_by_us);
@@ -501,9 +501,9 @@ TEST(OrphanedRank, WhoseShimIsKilledTooLeavesNothingToTheNextWorker) {
   EXPECT_TRUE(eventually([&] { return !is_running(pids[2]); }));
 }
 
-TEST(RankFolder, AProcessThatHasAShimsOldPidIsNotTheShim) {
+TEST(ProcessFolder, AProcessThatHasAShimsOldPidIsNotTheShim) {
   const testing::TempDir parent;
-  const RankFolder folder = RankFolder::create(parent.file("rank"), "token").value_or_throw();
+  const ProcessFolder folder = ProcessFolder::create(parent.file("rank"), "token").value_or_throw();
   const testing::MappedLedger ledger(folder.path());
   const auto finds_it = [&] {
     return folder.refresh() && folder.find_shim().value_or_throw().valid();
@@ -517,9 +517,9 @@ TEST(RankFolder, AProcessThatHasAShimsOldPidIsNotTheShim) {
   EXPECT_FALSE(finds_it());
 }
 
-TEST(RankFolder, ALedgerThatIsCutShortIsNotedAndHarmsNobody) {
+TEST(ProcessFolder, ALedgerThatIsCutShortIsNotedAndHarmsNobody) {
   const testing::TempDir parent;
-  const RankFolder folder = RankFolder::create(parent.file("rank"), "token").value_or_throw();
+  const ProcessFolder folder = ProcessFolder::create(parent.file("rank"), "token").value_or_throw();
   {
     const testing::MappedLedger ledger(folder.path());
     ledger->streams[0].end = 1000;
@@ -539,17 +539,17 @@ TEST(RankFolder, ALedgerThatIsCutShortIsNotedAndHarmsNobody) {
   EXPECT_EQ(folder.ledger().streams[0].end, 1000U);
 }
 
-TEST(RankFolder, APipeInALedgersPlaceIsNotWaitedFor) {
+TEST(ProcessFolder, APipeInALedgersPlaceIsNotWaitedFor) {
   const testing::TempDir parent;
   std::filesystem::create_directory(parent.file("rank"));
   ASSERT_EQ(::mkfifo(parent.file("rank/ledger").c_str(), 0600), 0);
-  EXPECT_EQ(RankFolder::open(parent.file("rank")).failure().kind, ErrorKind::kCorrupt);
+  EXPECT_EQ(ProcessFolder::open(parent.file("rank")).failure().kind, ErrorKind::kCorrupt);
 }
 
-TEST(RankFolder, KnowsTheLastCallsAgain) {
+TEST(ProcessFolder, KnowsTheLastCallsAgain) {
   const testing::TempDir parent;
-  const RankFolder folder = RankFolder::create(parent.file("rank"), "token").value_or_throw();
-  for (uint64_t i = 1; i <= 3 * RankLedger::kCalls; ++i) {
+  const ProcessFolder folder = ProcessFolder::create(parent.file("rank"), "token").value_or_throw();
+  for (uint64_t i = 1; i <= 3 * ProcessLedger::kCalls; ++i) {
     EXPECT_EQ(folder.call_id(1000 + i, i), i);
     EXPECT_EQ(folder.call_id(1000 + i, 99'999), i);
     if (i == 1) continue;
@@ -557,23 +557,23 @@ TEST(RankFolder, KnowsTheLastCallsAgain) {
   }
 }
 
-TEST(RankFolder, IsNotOpenedWhenItsLedgerIsNone) {
+TEST(ProcessFolder, IsNotOpenedWhenItsLedgerIsNone) {
   const testing::TempDir parent;
-  EXPECT_EQ(RankFolder::open(parent.file("no")).failure().kind, ErrorKind::kUnavailable);
+  EXPECT_EQ(ProcessFolder::open(parent.file("no")).failure().kind, ErrorKind::kUnavailable);
   std::filesystem::create_directory(parent.file("rank"));
-  EXPECT_EQ(RankFolder::open(parent.file("rank")).failure().kind, ErrorKind::kUnavailable);
+  EXPECT_EQ(ProcessFolder::open(parent.file("rank")).failure().kind, ErrorKind::kUnavailable);
   std::ofstream(parent.file("rank/ledger")) << "short";
-  EXPECT_EQ(RankFolder::open(parent.file("rank")).failure().kind, ErrorKind::kCorrupt);
+  EXPECT_EQ(ProcessFolder::open(parent.file("rank")).failure().kind, ErrorKind::kCorrupt);
   std::ofstream(parent.file("rank/ledger")) << std::string(4096, 'x');
-  EXPECT_EQ(RankFolder::open(parent.file("rank")).failure().kind, ErrorKind::kCorrupt);
+  EXPECT_EQ(ProcessFolder::open(parent.file("rank")).failure().kind, ErrorKind::kCorrupt);
 }
 
-TEST(RankProcess, AMissingShimIsAnErrorAndNotARank) {
+TEST(ManagedProcess, AMissingShimIsAnErrorAndNotARank) {
   const testing::TempDir parent;
-  const RankFolder folder = RankFolder::create(parent.file("rank"), "token").value_or_throw();
+  const ProcessFolder folder = ProcessFolder::create(parent.file("rank"), "token").value_or_throw();
   EventLoop loop;
-  RankProcess process(loop, folder, {});
-  const RankCommand command{"/bin/true", {"true"}, "", {}};
+  ManagedProcess process(loop, folder, {});
+  const ProcessCommand command{"/bin/true", {"true"}, "", {}};
   const Result<void> started = process.start({"/no/such/longhaul-shim"}, command);
   ASSERT_FALSE(started);
   EXPECT_NE(started.failure().message.find("/no/such/longhaul-shim"), std::string::npos);

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "base/thread.h"
-#include "control/worker/process/rank_folder.h"
+#include "control/worker/process/process_folder.h"
 #include "longhaul/agent/client/agent_client.h"
 #include "longhaul/base/strings.h"
 #include "tests/control/fake_master.h"
@@ -252,7 +252,7 @@ TEST_F(RestartedWorker, StartsTheRanksThatItWasKilledBeforeItCould) {
     ASSERT_TRUE(eventually([&] { return !is_running(pid); }));
     std::filesystem::remove_all(folder_.file(str_cat("state/spool/j1-1/rank-", rank)));
   }
-  ASSERT_TRUE(RankFolder::create(folder_.file("state/spool/j1-1/rank-1"), "token"));
+  ASSERT_TRUE(ProcessFolder::create(folder_.file("state/spool/j1-1/rank-1"), "token"));
   const size_t before = master.messages().size();
   start();
   std::map<uint32_t, int64_t> pids;

@@ -14,14 +14,14 @@
 namespace longhaul {
 namespace {
 
-Failure failure(const RankFolder& folder, int error_number) {
+Failure failure(const ProcessFolder& folder, int error_number) {
   return {is_passing(error_number) ? ErrorKind::kExhausted : ErrorKind::kUnavailable,
-          str_cat(folder.path(), "/", RankLedger::kInputName, ": ", ::strerror(error_number))};
+          str_cat(folder.path(), "/", ProcessLedger::kInputName, ": ", ::strerror(error_number))};
 }
 
 // The rank may have put anything into its place.
-UniqueFd open_ring(const RankFolder& folder, int flags) {
-  return UniqueFd(::openat(folder.fd(), RankLedger::kInputName,
+UniqueFd open_ring(const ProcessFolder& folder, int flags) {
+  return UniqueFd(::openat(folder.fd(), ProcessLedger::kInputName,
                            O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags,
                            S_IRUSR | S_IWUSR));
 }
@@ -32,7 +32,7 @@ Result<void> InputRing::create() const {
   const UniqueFd ring = open_ring(folder_, O_CREAT | O_EXCL);
   if (!ring.valid()) return failure(folder_, errno);
   // Allocated now: writing to it later cannot find the disk full.
-  const int error = ::posix_fallocate(ring.get(), 0, RankLedger::kInputBytes);
+  const int error = ::posix_fallocate(ring.get(), 0, ProcessLedger::kInputBytes);
   if (error != 0) return failure(folder_, error);
   return {};
 }
@@ -43,14 +43,14 @@ Result<void> InputRing::give(uint64_t offset, std::string_view data, bool end) c
   if (closed() || offset > at) return {};
   const uint64_t known = std::min<uint64_t>(at - offset, data.size());
   const uint64_t waiting = at - std::min<uint64_t>(at, folder_.ledger().input.taken);
-  const uint64_t room = RankLedger::kInputBytes - std::min(waiting, RankLedger::kInputBytes);
+  const uint64_t room = ProcessLedger::kInputBytes - std::min(waiting, ProcessLedger::kInputBytes);
   std::string_view fresh = data.substr(known, room);
   const bool all = known + fresh.size() == data.size();
   const UniqueFd ring = open_ring(folder_, 0);
   if (!ring.valid()) return failure(folder_, errno);
   while (!fresh.empty()) {
-    const uint64_t place = at % RankLedger::kInputBytes;
-    const uint64_t size = std::min<uint64_t>(fresh.size(), RankLedger::kInputBytes - place);
+    const uint64_t place = at % ProcessLedger::kInputBytes;
+    const uint64_t size = std::min<uint64_t>(fresh.size(), ProcessLedger::kInputBytes - place);
     const ssize_t written = ::pwrite(ring.get(), fresh.data(), size, static_cast<off_t>(place));
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) return failure(folder_, written < 0 ? errno : EIO);

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "control/worker/process/rank_folder.h"
+#include "control/worker/process/process_folder.h"
 #include "longhaul/base/result.h"
 
 namespace longhaul {
@@ -17,7 +17,7 @@ namespace longhaul {
 class InputRing {
  public:
   // `folder` outlives this.
-  explicit InputRing(const RankFolder& folder) : folder_(folder) {}
+  explicit InputRing(const ProcessFolder& folder) : folder_(folder) {}
 
   // Before the shim starts. Errors: kUnavailable (no space left), kExhausted (too many open files).
   Result<void> create() const;
@@ -32,7 +32,7 @@ class InputRing {
   bool closed() const { return folder_.ledger().input.ended || folder_.ledger().input.closed; }
 
  private:
-  const RankFolder& folder_;
+  const ProcessFolder& folder_;
 };
 
 }  // namespace longhaul

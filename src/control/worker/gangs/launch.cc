@@ -32,17 +32,17 @@ constexpr milliseconds kStartAgain{200};
 constexpr int kStartTries = 50;
 
 // One that cannot be opened now is not one that was never begun. Nothing else is done before.
-Result<RankFolder> open_surely(const std::string& path) {
-  Result<RankFolder> folder = RankFolder::open(path);
+Result<ProcessFolder> open_surely(const std::string& path) {
+  Result<ProcessFolder> folder = ProcessFolder::open(path);
   for (int i = 0; i < kStartTries && !folder; ++i) {
     if (folder.failure().kind != ErrorKind::kExhausted) break;
     std::this_thread::sleep_for(kStartAgain);
-    folder = RankFolder::open(path);
+    folder = ProcessFolder::open(path);
   }
   return folder;
 }
 
-std::string error_file_of(const RankFolder& folder) {
+std::string error_file_of(const ProcessFolder& folder) {
   return folder.path() + "/error.json";
 }
 
@@ -110,22 +110,23 @@ void Launch::try_to_start(RankHere& rank, int tries_left) {
   output_.replace(stderr_of(rank), SpoolReader());
   rank.process.reset();
   rank.folder.reset();
-  site_.remover->remove(record_.rank_folder(rank.local_rank));
+  site_.remover->remove(record_.process_folder(rank.local_rank));
   timers_.push_back(
       loop_.after(kStartAgain, [this, &rank, tries_left] { try_to_start(rank, tries_left - 1); }));
 }
 
 Result<void> Launch::spawn(RankHere& rank) {
-  Result<RankFolder> folder = RankFolder::create(record_.rank_folder(rank.local_rank), rank.token);
+  Result<ProcessFolder> folder =
+      ProcessFolder::create(record_.process_folder(rank.local_rank), rank.token);
   if (!folder) return folder.failure();
   rank.folder = std::move(*folder);
-  const Result<RankCommand> command = command_for(rank);
+  const Result<ProcessCommand> command = command_for(rank);
   if (!command) return command.failure();
   if (has_input(rank)) {
     const Result<void> made = InputRing(*rank.folder).create();
     if (!made) return made.failure();
   }
-  rank.process = std::make_unique<RankProcess>(loop_, *rank.folder, listener_for(rank));
+  rank.process = std::make_unique<ManagedProcess>(loop_, *rank.folder, listener_for(rank));
   return rank.process->start(shim_options(rank), *command);
 }
 
@@ -143,18 +144,18 @@ void Launch::adopt() {
 }
 
 void Launch::adopt(RankHere& rank) {
-  Result<RankFolder> folder = open_surely(record_.rank_folder(rank.local_rank));
+  Result<ProcessFolder> folder = open_surely(record_.process_folder(rank.local_rank));
   const bool begun = folder && folder->ledger().phase != RankPhase::kCreated;
   if (!begun) {
     // A shim that is only about to open its ledger finds none; one that just has is killed.
-    site_.remover->remove(record_.rank_folder(rank.local_rank));
+    site_.remover->remove(record_.process_folder(rank.local_rank));
     if (folder) kill_marked_processes(folder->mark());
     return start(rank);
   }
   rank.folder = std::move(*folder);
   rank.token = rank.folder->token();
   read_output_of(rank);
-  rank.process = std::make_unique<RankProcess>(loop_, *rank.folder, listener_for(rank));
+  rank.process = std::make_unique<ManagedProcess>(loop_, *rank.folder, listener_for(rank));
   const v1::JobSpec& spec = request_.spec();
   rank.process->adopt(spec.command().empty() ? "" : spec.command(0), spec.working_directory());
   // A worker that was killed may have written it and not said so.
@@ -223,9 +224,9 @@ RankPlace Launch::place_of(const RankHere& rank) const {
   return place;
 }
 
-Result<RankCommand> Launch::command_for(const RankHere& rank) const {
+Result<ProcessCommand> Launch::command_for(const RankHere& rank) const {
   const v1::JobSpec& spec = request_.spec();
-  RankCommand command;
+  ProcessCommand command;
   command.argv.assign(spec.command().begin(), spec.command().end());
   if (command.argv.empty()) return Failure{ErrorKind::kInvalid, "the command is empty"};
   const Environment env =
@@ -240,8 +241,8 @@ Result<RankCommand> Launch::command_for(const RankHere& rank) const {
   return command;
 }
 
-RankProcess::Listener Launch::listener_for(RankHere& rank) {
-  RankProcess::Listener listener;
+ManagedProcess::Listener Launch::listener_for(RankHere& rank) {
+  ManagedProcess::Listener listener;
   listener.started = [this, &rank](int64_t pid) {
     v1::RankEvent event = event_of(rank.rank);
     event.mutable_spawned()->set_pid(pid);
@@ -270,7 +271,7 @@ void Launch::rank_ended(RankHere& rank, const RankEnd& end) {
       end.exit_code, end.launch_error.empty() ? "" : ": ", end.launch_error,
       end.stopped_by_us ? " (stopped)" : "", end.ended_too.empty() ? "" : " ", end.ended_too);
   listener_.rank_ended(rank.rank);
-  // The RankProcess is still on the stack: whoever sends the exit comes later.
+  // The ManagedProcess is still on the stack: whoever sends the exit comes later.
   listener_.progressed();
 }
 
@@ -282,12 +283,12 @@ void Launch::stop(milliseconds grace, const std::string& reason) {
   if (!first && kill_at >= kill_at_) return;
   kill_at_ = kill_at;
   loop_.cancel(kill_timer_);
-  if (grace.count() <= 0) return command_all(&RankProcess::kill);
-  if (first) command_all(&RankProcess::terminate);
-  kill_timer_ = loop_.after(grace, [this] { command_all(&RankProcess::kill); });
+  if (grace.count() <= 0) return command_all(&ManagedProcess::kill);
+  if (first) command_all(&ManagedProcess::terminate);
+  kill_timer_ = loop_.after(grace, [this] { command_all(&ManagedProcess::kill); });
 }
 
-void Launch::command_all(void (RankProcess::*command)()) {
+void Launch::command_all(void (ManagedProcess::*command)()) {
   for (RankHere& rank : ranks_) {
     if (!rank.end && rank.process) (rank.process.get()->*command)();
   }

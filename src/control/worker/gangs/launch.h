@@ -16,10 +16,10 @@
 #include "control/worker/host/event_loop.h"
 #include "control/worker/output/output_flow.h"
 #include "control/worker/process/folder_remover.h"
+#include "control/worker/process/managed_process.h"
 #include "control/worker/process/oom_watch.h"
+#include "control/worker/process/process_folder.h"
 #include "control/worker/process/rank_environment.h"
-#include "control/worker/process/rank_folder.h"
-#include "control/worker/process/rank_process.h"
 #include "longhaul/v1/agent_service.pb.h"
 #include "longhaul/v1/worker_service.pb.h"
 
@@ -86,7 +86,7 @@ class Launch {
   // Who holds this token, while it runs.
   std::optional<Rank> find_token(const std::string& token) const;
   v1::JoinReply placement(Rank rank) const;
-  // See RankFolder::call_id().
+  // See ProcessFolder::call_id().
   uint64_t call_id(Rank rank, uint64_t number, uint64_t fresh) const;
 
   // Gives rank 0 of its stdin what is new, and says how much it has now. nullopt: it is not here.
@@ -116,8 +116,8 @@ class Launch {
     Rank rank = 0;
     int local_rank = 0;
     std::string token;
-    std::optional<RankFolder> folder;  // none: it could not be made
-    std::unique_ptr<RankProcess> process;
+    std::optional<ProcessFolder> folder;  // none: it could not be made
+    std::unique_ptr<ManagedProcess> process;
     std::optional<RankEnd> end;
     std::optional<std::string> out_of_memory;  // asked for once, soon after its first process ended
     bool exit_taken = false;
@@ -133,13 +133,13 @@ class Launch {
   void cannot_start(RankHere& rank, const Failure& why);
   void read_output_of(const RankHere& rank);
   RankPlace place_of(const RankHere& rank) const;
-  Result<RankCommand> command_for(const RankHere& rank) const;
-  RankProcess::Listener listener_for(RankHere& rank);
+  Result<ProcessCommand> command_for(const RankHere& rank) const;
+  ManagedProcess::Listener listener_for(RankHere& rank);
   ShimOptions shim_options(const RankHere& rank) const;
   bool has_input(const RankHere& rank) const { return rank.rank == 0 && request_.spec().input(); }
   void look_for_witness(RankHere& rank, const RankEnd& end);
   void rank_ended(RankHere& rank, const RankEnd& end);
-  void command_all(void (RankProcess::*command)());
+  void command_all(void (ManagedProcess::*command)());
   bool ready_to_tell(const RankHere& rank) const;
   v1::RankEvent exit_event(const RankHere& rank);
   const RankHere& at(Rank rank) const;

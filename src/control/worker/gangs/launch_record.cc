@@ -39,7 +39,7 @@ std::vector<LaunchRecord> LaunchRecord::find(const std::string& spool_folder) {
   return records;
 }
 
-std::string LaunchRecord::rank_folder(int local_rank) const {
+std::string LaunchRecord::process_folder(int local_rank) const {
   return str_cat(folder_, "/rank-", local_rank);
 }
 

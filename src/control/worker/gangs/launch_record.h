@@ -3,7 +3,7 @@
 //
 //   launch       the master's request (v1::Launch)
 //   events       what the ranks said that the master must not miss (v1::RankEvent, delimited)
-//   rank-0 ...   one folder a rank, by local rank (rank_folder.h)
+//   rank-0 ...   one folder a rank, by local rank (process_folder.h)
 //
 // Thread safety: none.
 #pragma once
@@ -27,7 +27,7 @@ class LaunchRecord {
   static std::vector<LaunchRecord> find(const std::string& spool_folder);
 
   const std::string& folder() const { return folder_; }
-  std::string rank_folder(int local_rank) const;
+  std::string process_folder(int local_rank) const;
 
   // Makes the folder. Nothing of the launch is started before this has succeeded. Errors:
   // kUnavailable.

@@ -13,7 +13,7 @@
 
 #include "base/descriptors.h"
 #include "control/worker/process/marked_processes.h"
-#include "control/worker/process/rank_folder.h"
+#include "control/worker/process/process_folder.h"
 #include "control/worker/process/shim_protocol.h"
 #include "longhaul/base/strings.h"
 
@@ -24,7 +24,7 @@ namespace {
 constexpr int kShimPatienceMs = 12'000;
 
 struct LeftRank {
-  RankFolder folder;
+  ProcessFolder folder;
   UniqueFd shim;     // invalid: it is gone
   UniqueFd control;  // open until the shim has heard
 };
@@ -33,7 +33,7 @@ Result<std::vector<LeftRank>> find_ranks(const LaunchRecord& launch) {
   std::vector<LeftRank> ranks;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(launch.folder(), error)) {
-    Result<RankFolder> folder = RankFolder::open(entry.path().string());
+    Result<ProcessFolder> folder = ProcessFolder::open(entry.path().string());
     if (!folder && folder.failure().kind == ErrorKind::kExhausted) return folder.failure();
     if (!folder) continue;
     Result<UniqueFd> shim = folder->find_shim();

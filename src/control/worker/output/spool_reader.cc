@@ -16,7 +16,7 @@
 
 namespace longhaul {
 
-SpoolReader::SpoolReader(const RankFolder& folder, int stream)
+SpoolReader::SpoolReader(const ProcessFolder& folder, int stream)
     : stream_(&folder.ledger().streams[stream]),
       folder_(&folder),
       number_(stream),

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
-#include "control/worker/process/rank_folder.h"
+#include "control/worker/process/process_folder.h"
 
 namespace longhaul {
 
@@ -22,7 +22,7 @@ class SpoolReader {
   // Of a rank that was never started: nothing, for ever.
   SpoolReader() = default;
   // `stream`: 0 (stdout) or 1 (stderr). `folder` outlives this.
-  SpoolReader(const RankFolder& folder, int stream);
+  SpoolReader(const ProcessFolder& folder, int stream);
 
   // How much the rank has written.
   uint64_t end() const;
@@ -49,8 +49,8 @@ class SpoolReader {
   std::string read_segment(uint64_t offset, uint64_t max) const;
   void trim(uint64_t needed_from, uint64_t limit);
 
-  const RankLedger::Stream* stream_ = nullptr;
-  const RankFolder* folder_ = nullptr;
+  const ProcessLedger::Stream* stream_ = nullptr;
+  const ProcessFolder* folder_ = nullptr;
   int number_ = 0;
   std::string name_;
   std::string trouble_;

@@ -10,7 +10,7 @@
 
 namespace longhaul {
 
-SpoolWriter::SpoolWriter(int folder_fd, std::string name, RankLedger::Stream& stream,
+SpoolWriter::SpoolWriter(int folder_fd, std::string name, ProcessLedger::Stream& stream,
                          uint64_t max_bytes)
     : folder_fd_(folder_fd),
       name_(std::move(name)),

@@ -15,7 +15,7 @@
 #include <deque>
 #include <string>
 
-#include "control/worker/process/rank_ledger.h"
+#include "control/worker/process/process_ledger.h"
 
 namespace longhaul {
 
@@ -25,7 +25,7 @@ class SpoolWriter {
   static constexpr uint64_t kSegments = 4;
 
   // Files are made in the folder `folder_fd`. `max_bytes`: at least kSegments.
-  SpoolWriter(int folder_fd, std::string name, RankLedger::Stream& stream, uint64_t max_bytes);
+  SpoolWriter(int folder_fd, std::string name, ProcessLedger::Stream& stream, uint64_t max_bytes);
   ~SpoolWriter();
   SpoolWriter(const SpoolWriter&) = delete;
   SpoolWriter& operator=(const SpoolWriter&) = delete;
@@ -41,7 +41,7 @@ class SpoolWriter {
 
   const int folder_fd_;
   const std::string name_;
-  RankLedger::Stream& stream_;
+  ProcessLedger::Stream& stream_;
   const uint64_t max_bytes_;
   const uint64_t segment_bytes_;
   int fd_ = -1;

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "control/worker/process/managed_process.h"
 #include "control/worker/process/oom_watch.h"
-#include "control/worker/process/rank_process.h"
 #include "longhaul/v1/worker_service.pb.h"
 
 namespace longhaul {

@@ -3,7 +3,7 @@
 //   longhaul-shim ADOPT_TIMEOUT_MS SPOOL_BYTES PROGRAM DIRECTORY ARGV...
 //
 // (DIRECTORY may be empty: stay) with the rank's environment, a SOCK_SEQPACKET socket as descriptor
-// 3 and the rank's folder as descriptor 4. In that folder lie the ledger (rank_ledger.h), the
+// 3 and the rank's folder as descriptor 4. In that folder lie the ledger (process_ledger.h), the
 // spooled output (spool_writer.h) and, while the shim lives, a listening SOCK_SEQPACKET socket for
 // a worker that comes after the one that started it.
 //

@@ -15,14 +15,14 @@ namespace longhaul {
 namespace {
 
 // A link that leads nowhere is something that the task made.
-bool is_absent(const RankFolder& folder) {
+bool is_absent(const ProcessFolder& folder) {
   struct stat info{};
   return ::lstat(ResultSource::path_in(folder).c_str(), &info) != 0 && errno == ENOENT;
 }
 
 }  // namespace
 
-Result<ResultSource> ResultSource::open(const RankFolder& folder) {
+Result<ResultSource> ResultSource::open(const ProcessFolder& folder) {
   ResultSource source;
   UniqueFd file(::open(path_in(folder).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   struct stat info{};

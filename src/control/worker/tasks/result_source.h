@@ -11,7 +11,7 @@
 
 #include "base/unique_fd.h"
 #include "control/worker/output/spool_reader.h"
-#include "control/worker/process/rank_folder.h"
+#include "control/worker/process/process_folder.h"
 #include "longhaul/base/result.h"
 
 namespace longhaul {
@@ -19,12 +19,12 @@ namespace longhaul {
 class ResultSource {
  public:
   // Where the task's $LONGHAUL_RESULT lies.
-  static std::string path_in(const RankFolder& folder) { return folder.path() + "/result"; }
+  static std::string path_in(const ProcessFolder& folder) { return folder.path() + "/result"; }
 
   // Precondition: the task has ended. `folder` outlives this. Errors: kInvalid (what lies at
   // $LONGHAUL_RESULT is no file, or cannot be read), kExhausted (it cannot be read now). What the
   // task printed is never taken in its place.
-  static Result<ResultSource> open(const RankFolder& folder);
+  static Result<ResultSource> open(const ProcessFolder& folder);
 
   uint64_t size() const { return size_; }
   // Up to `max` bytes from `offset` on; fewer only where some could not be kept, at the end, and

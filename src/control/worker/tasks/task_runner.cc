@@ -135,18 +135,18 @@ Result<void> TaskRunner::start(LeaseEpoch epoch, Task& task) {
   std::error_code error;
   fs::create_directories(site_.folder, error);
   if (task.job->spec.array().warm()) return start_warm(epoch, task);
-  Result<RankFolder> folder = RankFolder::create(folder_of(epoch), random_id());
+  Result<ProcessFolder> folder = ProcessFolder::create(folder_of(epoch), random_id());
   if (!folder) return folder.failure();
   auto running =
       std::make_unique<Running>(Running{std::move(*folder), nullptr, 0, SystemClock().now()});
-  const Result<RankCommand> command = command_for(task, &running->folder);
+  const Result<ProcessCommand> command = command_for(task, &running->folder);
   if (!command) return command.failure();
-  RankProcess::Listener listener;
+  ManagedProcess::Listener listener;
   listener.started = [](int64_t) {};
   listener.output = [] {};
   listener.lingers = [this, epoch](const RankEnd& end) { look_for_witness(epoch, end); };
   listener.ended = [this, epoch](const RankEnd& end) { process_ended(epoch, end); };
-  running->process = std::make_unique<RankProcess>(loop_, running->folder, std::move(listener));
+  running->process = std::make_unique<ManagedProcess>(loop_, running->folder, std::move(listener));
   ShimOptions shim;
   shim.program = site_.shim;
   shim.descriptor_limit = site_.descriptor_limit;
@@ -196,9 +196,10 @@ void TaskRunner::warm_ended(LeaseEpoch epoch, const WarmEnd& end) {
   next_of(batch);
 }
 
-Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder* folder) const {
+Result<ProcessCommand> TaskRunner::command_for(const Task& task,
+                                               const ProcessFolder* folder) const {
   const v1::JobSpec& spec = task.job->spec;
-  RankCommand command;
+  ProcessCommand command;
   command.argv.assign(spec.command().begin(), spec.command().end());
   if (command.argv.empty()) return Failure{ErrorKind::kInvalid, "the command is empty"};
   if (folder != nullptr) {
@@ -233,7 +234,7 @@ Result<RankCommand> TaskRunner::command_for(const Task& task, const RankFolder* 
   return command;
 }
 
-// Its RankProcess is still on the stack.
+// Its ManagedProcess is still on the stack.
 void TaskRunner::process_ended(LeaseEpoch epoch, const RankEnd& end) {
   loop_.post([this, alive = alive_, epoch, end] {
     if (!*alive) return;
@@ -277,9 +278,9 @@ bool TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
   *ended.mutable_lease() = task.lease;
   *ended.mutable_exit() = exit_report(end, "", "", "");
   Added result = Added::kHere;
-  std::optional<RankFolder> folder;
+  std::optional<ProcessFolder> folder;
   if (const auto running = running_.find(epoch); running != running_.end()) {
-    const RankFolder& ran_in = running->second->folder;
+    const ProcessFolder& ran_in = running->second->folder;
     SpoolReader said(ran_in, kStderr);
     const std::string tail = said.tail();
     *ended.mutable_exit() = exit_report(end, tail, "", "");
@@ -308,7 +309,7 @@ bool TaskRunner::finish(LeaseEpoch epoch, const RankEnd& end) {
   return true;
 }
 
-TaskRunner::Added TaskRunner::add_result(const Task& task, const RankFolder& folder,
+TaskRunner::Added TaskRunner::add_result(const Task& task, const ProcessFolder& folder,
                                          v1::TaskEnded* ended) const {
   const uint64_t cap = task.job->spec.array().max_result_bytes();
   Result<ResultSource> source = ResultSource::open(folder);
@@ -337,7 +338,7 @@ TaskRunner::Added TaskRunner::add_result(const Task& task, const RankFolder& fol
   return Added::kHere;
 }
 
-void TaskRunner::store_result(LeaseEpoch epoch, RankFolder folder, v1::TaskEnded ended) {
+void TaskRunner::store_result(LeaseEpoch epoch, ProcessFolder folder, v1::TaskEnded ended) {
   if (!uploader_) uploader_ = std::make_unique<ResultUploader>(loop_, site_.master);
   v1::ResultHeader header;
   header.set_job_id(ended.job_id());
@@ -441,7 +442,7 @@ void TaskRunner::stop_one(LeaseEpoch epoch, milliseconds grace) {
     return;
   }
   running->second->told_to_stop = true;
-  RankProcess& process = *running->second->process;
+  ManagedProcess& process = *running->second->process;
   loop_.cancel(running->second->kill_timer);
   if (grace.count() <= 0) return process.kill();
   process.terminate();

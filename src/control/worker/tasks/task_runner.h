@@ -19,9 +19,9 @@
 
 #include "cluster/cluster_messages.h"
 #include "control/worker/host/event_loop.h"
+#include "control/worker/process/managed_process.h"
 #include "control/worker/process/oom_watch.h"
-#include "control/worker/process/rank_folder.h"
-#include "control/worker/process/rank_process.h"
+#include "control/worker/process/process_folder.h"
 #include "control/worker/tasks/result_uploader.h"
 #include "control/worker/tasks/warm_pool.h"
 #include "longhaul/v1/worker_service.pb.h"
@@ -87,15 +87,15 @@ class TaskRunner {
     Instant given_at{};  // to a warm process
   };
   struct Running {
-    RankFolder folder;
-    std::unique_ptr<RankProcess> process;
+    ProcessFolder folder;
+    std::unique_ptr<ManagedProcess> process;
     EventLoop::TimerId kill_timer = 0;
     Instant started_at;
     std::optional<std::string> out_of_memory = std::nullopt;  // asked for once
     bool told_to_stop = false;
   };
   struct Uploading {
-    RankFolder folder;
+    ProcessFolder folder;
     v1::TaskEnded ended;
   };
 
@@ -105,7 +105,7 @@ class TaskRunner {
   Result<void> start_warm(LeaseEpoch epoch, Task& task);
   void warm_ended(LeaseEpoch epoch, const WarmEnd& end);
   // `folder`: absent for a warm process, which learns of its tasks on stdin.
-  Result<RankCommand> command_for(const Task& task, const RankFolder* folder) const;
+  Result<ProcessCommand> command_for(const Task& task, const ProcessFolder* folder) const;
   void process_ended(LeaseEpoch epoch, const RankEnd& end);
   void look_for_witness(LeaseEpoch epoch, const RankEnd& end);
   RankEnd with_witness(LeaseEpoch epoch, RankEnd end);
@@ -118,8 +118,8 @@ class TaskRunner {
   // kToStore: it is large, and has to be stored before the end can be told. kLater: it cannot be
   // read now.
   enum class Added { kHere, kToStore, kLater };
-  Added add_result(const Task& task, const RankFolder& folder, v1::TaskEnded* ended) const;
-  void store_result(LeaseEpoch epoch, RankFolder folder, v1::TaskEnded ended);
+  Added add_result(const Task& task, const ProcessFolder& folder, v1::TaskEnded* ended) const;
+  void store_result(LeaseEpoch epoch, ProcessFolder folder, v1::TaskEnded ended);
   void result_stored(LeaseEpoch epoch, const Result<ResultUploader::Stored>& stored);
   void stop_if(const std::function<bool(const Task&)>& wanted, milliseconds grace);
   void stop_one(LeaseEpoch epoch, milliseconds grace);

@@ -28,7 +28,7 @@ void WarmPool::post(std::function<void()> task) {
 
 Result<void> WarmPool::run(const WarmKey& key, LeaseEpoch task, const std::string& input,
                            const WarmOptions& options,
-                           const std::function<Result<RankCommand>()>& command) {
+                           const std::function<Result<ProcessCommand>()>& command) {
   const Result<uint64_t> id = find_or_start(key, task, options, command);
   if (!id) return id.failure();
   Slot& slot = slots_.at(*id);
@@ -44,11 +44,11 @@ Result<void> WarmPool::run(const WarmKey& key, LeaseEpoch task, const std::strin
 
 Result<uint64_t> WarmPool::find_or_start(const WarmKey& key, LeaseEpoch task,
                                          const WarmOptions& options,
-                                         const std::function<Result<RankCommand>()>& command) {
+                                         const std::function<Result<ProcessCommand>()>& command) {
   for (const auto& [id, slot] : slots_) {
     if (slot.key == key && !slot.task && !slot.ending) return id;
   }
-  Result<RankCommand> made = command();
+  Result<ProcessCommand> made = command();
   if (!made) return made.failure();
   const uint64_t id = ++last_id_;
   WarmProcess::Listener listener;

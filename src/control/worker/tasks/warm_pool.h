@@ -56,7 +56,8 @@ class WarmPool {
   // Gives a task to a process that is free, or to a new one of `command`. Errors: as
   // WarmProcess::start() and give(); `done` is not called then.
   Result<void> run(const WarmKey& key, LeaseEpoch task, const std::string& input,
-                   const WarmOptions& options, const std::function<Result<RankCommand>()>& command);
+                   const WarmOptions& options,
+                   const std::function<Result<ProcessCommand>()>& command);
   bool runs(LeaseEpoch task) const;
   // SIGTERM now, SIGKILL after `grace` (0: at once).
   void stop(LeaseEpoch task, milliseconds grace);
@@ -76,7 +77,7 @@ class WarmPool {
   };
 
   Result<uint64_t> find_or_start(const WarmKey& key, LeaseEpoch task, const WarmOptions& options,
-                                 const std::function<Result<RankCommand>()>& command);
+                                 const std::function<Result<ProcessCommand>()>& command);
   void answered(uint64_t id, std::string answer);
   void ended(uint64_t id, const RankEnd& end, const std::string& broken);
   void finish(Slot& slot, const WarmEnd& end);

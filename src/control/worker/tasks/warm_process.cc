@@ -23,7 +23,7 @@ Failure pipe_failure(const std::string& path) {
 }
 
 // The shim gives a rank no stdin; a shell opens the pipe in its place.
-RankCommand with_stdin(RankCommand command, const std::string& pipe) {
+ProcessCommand with_stdin(ProcessCommand command, const std::string& pipe) {
   std::vector<std::string> argv = {
       "sh", "-c", str_cat("exec \"$0\" \"$@\" <\"$", kInputsVariable, "\""), command.program};
   argv.insert(argv.end(), command.argv.begin() + 1, command.argv.end());
@@ -35,7 +35,7 @@ RankCommand with_stdin(RankCommand command, const std::string& pipe) {
 
 }  // namespace
 
-WarmProcess::WarmProcess(FolderRemover& remover, RankFolder folder, UniqueFd inputs,
+WarmProcess::WarmProcess(FolderRemover& remover, ProcessFolder folder, UniqueFd inputs,
                          uint64_t longest, Listener listener)
     : remover_(remover),
       folder_(std::move(folder)),
@@ -51,8 +51,8 @@ WarmProcess::~WarmProcess() {
 
 Result<std::unique_ptr<WarmProcess>> WarmProcess::start(
     EventLoop& loop, FolderRemover& remover, const std::string& folder, const std::string& token,
-    const ShimOptions& shim, RankCommand command, uint64_t longest, Listener listener) {
-  Result<RankFolder> made = RankFolder::create(folder, token);
+    const ShimOptions& shim, ProcessCommand command, uint64_t longest, Listener listener) {
+  Result<ProcessFolder> made = ProcessFolder::create(folder, token);
   if (!made) return made.failure();
   const std::string pipe = folder + "/inputs";
   if (::mkfifo(pipe.c_str(), S_IRUSR | S_IWUSR) != 0) return pipe_failure(pipe);
@@ -62,7 +62,7 @@ Result<std::unique_ptr<WarmProcess>> WarmProcess::start(
   command.env.push_back(made->mark());
   std::unique_ptr<WarmProcess> warm(
       new WarmProcess(remover, std::move(*made), std::move(inputs), longest, std::move(listener)));
-  RankProcess::Listener heard;
+  ManagedProcess::Listener heard;
   heard.started = [](int64_t) {};
   heard.output = [self = warm.get()] { self->look(); };
   heard.lingers = [](const RankEnd&) {};
@@ -70,7 +70,7 @@ Result<std::unique_ptr<WarmProcess>> WarmProcess::start(
     self->look();
     self->listener_.ended(end, self->broken_);
   };
-  warm->process_ = std::make_unique<RankProcess>(loop, warm->folder_, std::move(heard));
+  warm->process_ = std::make_unique<ManagedProcess>(loop, warm->folder_, std::move(heard));
   const Result<void> started = warm->process_->start(shim, with_stdin(std::move(command), pipe));
   if (!started) return started.failure();
   return warm;

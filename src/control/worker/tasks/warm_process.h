@@ -15,7 +15,7 @@
 
 #include "control/worker/output/spool_reader.h"
 #include "control/worker/process/folder_remover.h"
-#include "control/worker/process/rank_process.h"
+#include "control/worker/process/managed_process.h"
 
 namespace longhaul {
 
@@ -29,11 +29,11 @@ class WarmProcess {
   };
 
   // Starts it in `folder`, which is made, and in the end removed. `longest`: bytes of an answer.
-  // Errors: as RankProcess::start().
+  // Errors: as ManagedProcess::start().
   static Result<std::unique_ptr<WarmProcess>> start(EventLoop& loop, FolderRemover& remover,
                                                     const std::string& folder,
                                                     const std::string& token,
-                                                    const ShimOptions& shim, RankCommand command,
+                                                    const ShimOptions& shim, ProcessCommand command,
                                                     uint64_t longest, Listener listener);
   // Not from inside a callback.
   ~WarmProcess();
@@ -53,14 +53,14 @@ class WarmProcess {
   pid_t pid() const { return static_cast<pid_t>(folder_.ledger().rank_pid); }
 
  private:
-  WarmProcess(FolderRemover& remover, RankFolder folder, UniqueFd inputs, uint64_t longest,
+  WarmProcess(FolderRemover& remover, ProcessFolder folder, UniqueFd inputs, uint64_t longest,
               Listener listener);
   void look();
   void break_off(const std::string& why);
   bool has_unread_input() const;
 
   FolderRemover& remover_;
-  RankFolder folder_;
+  ProcessFolder folder_;
   UniqueFd inputs_;  // open for reading too, so that writing never meets a pipe without a reader
   const uint64_t longest_;
   Listener listener_;
@@ -70,7 +70,7 @@ class WarmProcess {
   std::string line_;
   bool asked_ = false;
   std::string broken_;
-  std::unique_ptr<RankProcess> process_;
+  std::unique_ptr<ManagedProcess> process_;
 };
 
 }  // namespace longhaul

@@ -1,4 +1,4 @@
-// The rank and all that it starts, as their parent: started, signalled, reaped, killed to the last
+// A process and all that it starts, as their parent: started, signalled, reaped, killed to the last
 // one.
 //
 // The shim is the subreaper of everything below it: a grandchild that daemonizes becomes its child.
@@ -11,11 +11,11 @@
 #include <string>
 #include <vector>
 
-#include "control/worker/process/rank_ledger.h"
+#include "control/worker/process/process_ledger.h"
 
 namespace longhaul {
 
-class RankTree {
+class ProcessTree {
  public:
   struct StartError {
     ShimStep step = ShimStep::kNone;
@@ -23,7 +23,7 @@ class RankTree {
   };
 
   // Makes this process the subreaper.
-  RankTree();
+  ProcessTree();
 
   struct Program {
     const char* path = nullptr;

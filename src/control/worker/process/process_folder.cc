@@ -1,4 +1,4 @@
-#include "control/worker/process/rank_folder.h"
+#include "control/worker/process/process_folder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,72 +33,73 @@ Failure failure(const std::string& path, int error_number) {
 
 }  // namespace
 
-Result<RankFolder> RankFolder::attach(const std::string& path, int open_flags) {
-  RankFolder folder;
+Result<ProcessFolder> ProcessFolder::attach(const std::string& path, int open_flags) {
+  ProcessFolder folder;
   folder.path_ = path;
   folder.fd_.reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!folder.fd_.valid()) return failure(path, errno);
-  const std::string file = str_cat(path, "/", RankLedger::kFileName);
-  folder.file_.reset(::openat(folder.fd(), RankLedger::kFileName,
+  const std::string file = str_cat(path, "/", ProcessLedger::kFileName);
+  folder.file_.reset(::openat(folder.fd(), ProcessLedger::kFileName,
                               O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | open_flags,
                               S_IRUSR | S_IWUSR));
   if (!folder.file_.valid()) return failure(file, errno);
   // Allocated now: writing to the page later cannot fail.
   if ((open_flags & O_CREAT) != 0) {
-    const int error = ::posix_fallocate(folder.file_.get(), 0, RankLedger::kFileBytes);
+    const int error = ::posix_fallocate(folder.file_.get(), 0, ProcessLedger::kFileBytes);
     if (error != 0) return failure(file, error);
   }
   struct stat info{};
   if (::fstat(folder.file_.get(), &info) != 0) return failure(file, errno);
-  if (!S_ISREG(info.st_mode) || info.st_size < RankLedger::kFileBytes) {
+  if (!S_ISREG(info.st_mode) || info.st_size < ProcessLedger::kFileBytes) {
     return Failure{ErrorKind::kCorrupt, file + ": not a ledger"};
   }
-  folder.ledger_ = std::make_unique<RankLedger>();
+  folder.ledger_ = std::make_unique<ProcessLedger>();
   return folder;
 }
 
-Result<RankFolder> RankFolder::create(const std::string& path, const std::string& token) {
+Result<ProcessFolder> ProcessFolder::create(const std::string& path, const std::string& token) {
   if (::mkdir(path.c_str(), S_IRWXU) != 0) return failure(path, errno);
-  Result<RankFolder> folder = attach(path, O_CREAT | O_EXCL);
+  Result<ProcessFolder> folder = attach(path, O_CREAT | O_EXCL);
   if (!folder) return folder;
-  RankLedger& ledger = *folder->ledger_;
+  ProcessLedger& ledger = *folder->ledger_;
   const bool fits = token.size() < sizeof(ledger.token);
   LONGHAUL_CHECK(fits);
   std::copy(token.begin(), token.end(), ledger.token);
-  ledger.version = RankLedger::kVersion;
-  ledger.magic = RankLedger::kMagic;
+  ledger.version = ProcessLedger::kVersion;
+  ledger.magic = ProcessLedger::kMagic;
   folder->write(ledger);
   return folder;
 }
 
-Result<RankFolder> RankFolder::open(const std::string& path) {
-  Result<RankFolder> folder = attach(path, 0);
+Result<ProcessFolder> ProcessFolder::open(const std::string& path) {
+  Result<ProcessFolder> folder = attach(path, 0);
   if (!folder) return folder;
   const Result<void> is_ledger = folder->read(*folder->ledger_);
   if (!is_ledger) return is_ledger.failure();
   if (!folder->token().empty()) return folder;
-  return Failure{ErrorKind::kCorrupt, str_cat(path, "/", RankLedger::kFileName, ": not a ledger")};
+  return Failure{ErrorKind::kCorrupt,
+                 str_cat(path, "/", ProcessLedger::kFileName, ": not a ledger")};
 }
 
-Result<void> RankFolder::read(RankLedger& fresh) const {
+Result<void> ProcessFolder::read(ProcessLedger& fresh) const {
   const auto read_at = [this](void* field, size_t size, off_t at) {
     return ::pread(file_.get(), field, size, at) == static_cast<ssize_t>(size);
   };
   // Whoever sees a phase must see what was written before it: the phase is read first.
   RankPhase phase{};
-  const bool seen = read_at(&phase, sizeof(phase), offsetof(RankLedger, phase));
+  const bool seen = read_at(&phase, sizeof(phase), offsetof(ProcessLedger, phase));
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (!seen || !read_at(&fresh, sizeof(fresh), 0) || fresh.magic != RankLedger::kMagic) {
+  if (!seen || !read_at(&fresh, sizeof(fresh), 0) || fresh.magic != ProcessLedger::kMagic) {
     return Failure{ErrorKind::kCorrupt,
-                   str_cat(path_, "/", RankLedger::kFileName, ": not a ledger")};
+                   str_cat(path_, "/", ProcessLedger::kFileName, ": not a ledger")};
   }
   fresh.phase = phase;
   return {};
 }
 
 // Only what the shim writes: the rest is known here.
-bool RankFolder::refresh() const {
-  RankLedger fresh{};
+bool ProcessFolder::refresh() const {
+  ProcessLedger fresh{};
   if (!read(fresh)) return false;
   ledger_->shim_pid = fresh.shim_pid;
   ledger_->shim_start_time = fresh.shim_start_time;
@@ -114,7 +115,7 @@ bool RankFolder::refresh() const {
   std::atomic<uint64_t>& taken = ledger_->input.taken;
   taken = std::clamp<uint64_t>(fresh.input.taken, taken, std::max(taken, ledger_->input.given));
   if (fresh.input.closed) ledger_->input.closed = true;
-  for (int i = 0; i < RankLedger::kStreams; ++i) {
+  for (int i = 0; i < ProcessLedger::kStreams; ++i) {
     // A stream never becomes shorter, whatever its rank writes here.
     std::atomic<uint64_t>& end = ledger_->streams[i].end;
     end = std::max<uint64_t>(end, fresh.streams[i].end);
@@ -124,42 +125,42 @@ bool RankFolder::refresh() const {
 
 // `field` is one of *ledger_.
 template <typename Field>
-void RankFolder::write(const Field& field) const {
+void ProcessFolder::write(const Field& field) const {
   const auto* begin = reinterpret_cast<const char*>(ledger_.get());
   const auto* at = reinterpret_cast<const char*>(&field);
   (void)!::pwrite(file_.get(), at, sizeof(field), at - begin);
 }
 
-void RankFolder::set_orders(const RankLedger::Orders& orders) const {
+void ProcessFolder::set_orders(const ProcessLedger::Orders& orders) const {
   ledger_->orders = orders;
   write(ledger_->orders);
 }
 
-void RankFolder::set_acknowledged(int stream, uint64_t offset) const {
+void ProcessFolder::set_acknowledged(int stream, uint64_t offset) const {
   ledger_->streams[stream].acknowledged = offset;
   write(ledger_->streams[stream].acknowledged);
 }
 
-void RankFolder::set_input(uint64_t given, bool ended) const {
+void ProcessFolder::set_input(uint64_t given, bool ended) const {
   ledger_->input.given = given;
   write(ledger_->input.given);
   ledger_->input.ended = ended;
   write(ledger_->input.ended);
 }
 
-std::string RankFolder::token() const {
+std::string ProcessFolder::token() const {
   return {ledger_->token, ::strnlen(ledger_->token, sizeof(ledger_->token))};
 }
 
-std::string RankFolder::mark() const {
+std::string ProcessFolder::mark() const {
   return str_cat(AgentClient::kTokenVariable, "=", token());
 }
 
-uint64_t RankFolder::call_id(uint64_t number, uint64_t fresh) const {
-  for (const RankLedger::Call& call : ledger_->calls) {
+uint64_t ProcessFolder::call_id(uint64_t number, uint64_t fresh) const {
+  for (const ProcessLedger::Call& call : ledger_->calls) {
     if (call.number == number) return call.call_id;
   }
-  RankLedger::Call& slot = ledger_->calls[ledger_->next_call++ % RankLedger::kCalls];
+  ProcessLedger::Call& slot = ledger_->calls[ledger_->next_call++ % ProcessLedger::kCalls];
   slot.number = number;
   slot.call_id = fresh;
   // Killed before this, the worker has not asked the master yet.
@@ -168,7 +169,7 @@ uint64_t RankFolder::call_id(uint64_t number, uint64_t fresh) const {
   return fresh;
 }
 
-Result<UniqueFd> RankFolder::find_shim() const {
+Result<UniqueFd> ProcessFolder::find_shim() const {
   if (ledger_->phase == RankPhase::kCreated || ledger_->shim_pid <= 0) return UniqueFd();
   const auto cannot_tell = [this](int error_number) {
     return failure(str_cat("shim ", ledger_->shim_pid, " of ", path_), error_number);
@@ -182,7 +183,7 @@ Result<UniqueFd> RankFolder::find_shim() const {
   return same ? std::move(process) : UniqueFd();
 }
 
-Result<UniqueFd> RankFolder::connect() const {
+Result<UniqueFd> ProcessFolder::connect() const {
   UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket.valid()) return failure(path_, errno);
   sockaddr_un address{};

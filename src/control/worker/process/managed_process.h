@@ -1,5 +1,6 @@
-// One rank's process behind its shim: started or taken over, watched through a pidfd, ended with
-// everything that it started. What it prints and how it ends is read from its folder.
+// One process behind its shim, of a rank or of a task: started or taken over, watched through a
+// pidfd, ended with everything that it started. What it prints and how it ends is read from its
+// folder.
 //
 // Thread safety: none; lives on one EventLoop's thread.
 #pragma once
@@ -13,17 +14,17 @@
 
 #include "base/unique_fd.h"
 #include "control/worker/host/event_loop.h"
-#include "control/worker/process/rank_folder.h"
+#include "control/worker/process/process_folder.h"
 #include "control/worker/process/shim_protocol.h"
 #include "longhaul/base/result.h"
 
 namespace longhaul {
 
-struct RankCommand {
+struct ProcessCommand {
   std::string program;            // absolute
   std::vector<std::string> argv;  // not empty
   std::string directory;          // empty: the worker's own
-  // "NAME=value", all of it; RankFolder::mark() among them, which finds what a killed shim left
+  // "NAME=value", all of it; ProcessFolder::mark() among them, which finds what a killed shim left
   // behind.
   std::vector<std::string> env;
 };
@@ -55,7 +56,7 @@ struct RankEnd {
   std::string ended_too;       // which processes that it left running had to be ended, for people
 };
 
-class RankProcess {
+class ManagedProcess {
  public:
   struct Listener {
     std::function<void(int64_t pid)> started;
@@ -68,16 +69,16 @@ class RankProcess {
   };
 
   // `folder` outlives this.
-  RankProcess(EventLoop& loop, const RankFolder& folder, Listener listener);
+  ManagedProcess(EventLoop& loop, const ProcessFolder& folder, Listener listener);
   // Not from inside a callback. A rank that still runs is killed by its shim; its end is not told.
-  ~RankProcess();
-  RankProcess(const RankProcess&) = delete;
-  RankProcess& operator=(const RankProcess&) = delete;
+  ~ManagedProcess();
+  ManagedProcess(const ManagedProcess&) = delete;
+  ManagedProcess& operator=(const ManagedProcess&) = delete;
 
   // Starts a shim for `command`. Errors: kUnavailable (the shim cannot be started: no such file),
   // kExhausted (not now: too many processes, too many open files, no memory); the listener is not
   // called then. That the rank itself could not be executed comes as its end.
-  Result<void> start(const ShimOptions& shim, const RankCommand& command);
+  Result<void> start(const ShimOptions& shim, const ProcessCommand& command);
 
   // Takes over what another worker's start() has left in the folder. The listener hears from it as
   // if this one had started it: what is known now at once, the end of a rank that is gone soon.
@@ -92,7 +93,7 @@ class RankProcess {
   void kill();
 
  private:
-  Result<void> spawn(const ShimOptions& shim, const RankCommand& command, int control);
+  Result<void> spawn(const ShimOptions& shim, const ProcessCommand& command, int control);
   void take_back();
   void watch();
   void send(ShimCommand command);
@@ -106,7 +107,7 @@ class RankProcess {
   RankEnd describe_exit() const;
 
   EventLoop& loop_;
-  const RankFolder& folder_;
+  const ProcessFolder& folder_;
   Listener listener_;
   std::string program_;
   std::string directory_;

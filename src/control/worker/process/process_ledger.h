@@ -1,9 +1,9 @@
-// What is known of one rank, in a page that its shim and its worker share: the file "ledger" in the
-// rank's folder. It outlives either of them, and whoever comes next finds in it what the other one
+// What is known of one process, in a page that its shim and its worker share: the file "ledger" in
+// its folder. It outlives either of them, and whoever comes next finds in it what the other one
 // did last: nothing has to be told twice, and nothing that was written is lost by kill -9.
 //
-// The shim maps it. The worker reads and writes it by calls (rank_folder.h): the rank can cut the
-// file short, and whoever has it mapped dies of that; it must be the rank's own shim alone.
+// The shim maps it. The worker reads and writes it by calls (process_folder.h): the rank can cut
+// the file short, and whoever has it mapped dies of that; it must be the rank's own shim alone.
 //
 // Every field has one writer. The file is allocated before the rank starts, so that a full disk
 // cannot take an exit code away. Both ends run on one host; a ledger of another kVersion is not
@@ -27,7 +27,7 @@ enum class RankPhase : int32_t {
 // What the shim was doing when `error_number` came.
 enum class ShimStep : int32_t { kNone = 0, kFork = 1, kChangeDirectory = 2, kExecute = 3 };
 
-struct RankLedger {
+struct ProcessLedger {
   static constexpr const char* kFileName = "ledger";
   static constexpr int64_t kFileBytes = 4096;  // of every version
   static constexpr uint64_t kMagic = 0x6b6e61726c686e6c;
@@ -103,7 +103,7 @@ struct RankLedger {
   }
 };
 
-static_assert(sizeof(RankLedger) <= RankLedger::kFileBytes);
+static_assert(sizeof(ProcessLedger) <= ProcessLedger::kFileBytes);
 static_assert(std::atomic<uint64_t>::is_always_lock_free &&
               std::atomic<RankPhase>::is_always_lock_free);
 

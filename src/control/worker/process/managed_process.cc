@@ -1,4 +1,4 @@
-#include "control/worker/process/rank_process.h"
+#include "control/worker/process/managed_process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -47,7 +47,7 @@ std::vector<char*> to_c_array(const std::vector<std::string>& strings) {
   return pointers;
 }
 
-std::string describe_launch_error(const RankLedger& ledger, const std::string& program,
+std::string describe_launch_error(const ProcessLedger& ledger, const std::string& program,
                                   const std::string& directory) {
   const char* reason = ::strerror(ledger.error_number);
   switch (ledger.failed_step) {
@@ -78,10 +78,10 @@ RankEnd not_started(const std::string& why, int error_number = 0) {
 
 }  // namespace
 
-RankProcess::RankProcess(EventLoop& loop, const RankFolder& folder, Listener listener)
+ManagedProcess::ManagedProcess(EventLoop& loop, const ProcessFolder& folder, Listener listener)
     : loop_(loop), folder_(folder), listener_(std::move(listener)) {}
 
-RankProcess::~RankProcess() {
+ManagedProcess::~ManagedProcess() {
   loop_.cancel(patience_);
   if (!shim_fd_.valid()) return;
   send(ShimCommand::kKill);
@@ -89,7 +89,7 @@ RankProcess::~RankProcess() {
   if (control_.valid()) loop_.unwatch(control_.get());
 }
 
-Result<void> RankProcess::start(const ShimOptions& shim, const RankCommand& command) {
+Result<void> ManagedProcess::start(const ShimOptions& shim, const ProcessCommand& command) {
   LONGHAUL_CHECK(!command.argv.empty());
   folder_.set_orders(
       {shim.linger.count(), shim.grace.count(), shim.descriptor_limit, shim.terminal, shim.input});
@@ -120,14 +120,15 @@ Result<void> RankProcess::start(const ShimOptions& shim, const RankCommand& comm
 }
 
 // Ends a shim that nothing would be heard of, and what it may have started.
-void RankProcess::take_back() {
+void ManagedProcess::take_back() {
   ::kill(shim_pid_, SIGKILL);
   siginfo_t info{};
   ::waitid(P_PID, static_cast<id_t>(shim_pid_), &info, WEXITED);
   kill_marked_processes(folder_.mark());
 }
 
-Result<void> RankProcess::spawn(const ShimOptions& shim, const RankCommand& command, int control) {
+Result<void> ManagedProcess::spawn(const ShimOptions& shim, const ProcessCommand& command,
+                                   int control) {
   std::vector<std::string> argv = {shim.program, std::to_string(shim.adopt_timeout.count()),
                                    std::to_string(shim.spool_bytes), command.program,
                                    command.directory};
@@ -158,13 +159,13 @@ Result<void> RankProcess::spawn(const ShimOptions& shim, const RankCommand& comm
   return {};
 }
 
-void RankProcess::adopt(const std::string& program, const std::string& directory) {
+void ManagedProcess::adopt(const std::string& program, const std::string& directory) {
   program_ = program;
   directory_ = directory;
   find_predecessors_shim();
 }
 
-void RankProcess::find_predecessors_shim() {
+void ManagedProcess::find_predecessors_shim() {
   Result<UniqueFd> shim = folder_.find_shim();
   if (!shim) {
     log(LogLevel::kWarning, "worker", shim.failure().message, "; looking again");
@@ -184,12 +185,12 @@ void RankProcess::find_predecessors_shim() {
   look();
 }
 
-void RankProcess::watch() {
+void ManagedProcess::watch() {
   loop_.watch(shim_fd_.get(), [this] { shim_ended(); });
   if (control_.valid()) loop_.watch(control_.get(), [this] { on_control(); });
 }
 
-void RankProcess::kill() {
+void ManagedProcess::kill() {
   if (!shim_fd_.valid()) return;
   send(ShimCommand::kKill);
   if (std::exchange(told_to_kill_, true)) return;
@@ -197,7 +198,7 @@ void RankProcess::kill() {
   patience_ = loop_.after(kill_patience_, [this] { kill_shim(); });
 }
 
-void RankProcess::send(ShimCommand command) {
+void ManagedProcess::send(ShimCommand command) {
   if (!shim_fd_.valid()) return;
   commanded_ = true;
   const char byte = static_cast<char>(command);
@@ -208,19 +209,19 @@ void RankProcess::send(ShimCommand command) {
 }
 
 // One that is not taken is not missed: the socket is full of others, or the shim is gone.
-void RankProcess::input_given() {
+void ManagedProcess::input_given() {
   const char byte = static_cast<char>(ShimCommand::kInput);
   if (control_.valid()) (void)!::send(control_.get(), &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 // The kernel kills the rank with it; shim_ended() ends the rest.
-void RankProcess::kill_shim() {
+void ManagedProcess::kill_shim() {
   if (shim_fd_.valid()) {
     ::syscall(SYS_pidfd_send_signal, shim_fd_.get(), SIGKILL, nullptr, 0);
   }
 }
 
-void RankProcess::on_control() {
+void ManagedProcess::on_control() {
   char packet = 0;
   ssize_t size = 0;
   do {
@@ -231,13 +232,13 @@ void RankProcess::on_control() {
   look();
 }
 
-void RankProcess::refresh() {
+void ManagedProcess::refresh() {
   if (folder_.refresh() || std::exchange(ledger_is_lost_, true)) return;
-  log(LogLevel::kWarning, "worker", folder_.path(), "/", RankLedger::kFileName,
+  log(LogLevel::kWarning, "worker", folder_.path(), "/", ProcessLedger::kFileName,
       ": cut short or overwritten by something on this host; how its rank fares is not known");
 }
 
-void RankProcess::look() {
+void ManagedProcess::look() {
   refresh();
   const RankPhase phase = folder_.ledger().phase;
   const bool has_run =
@@ -251,7 +252,7 @@ void RankProcess::look() {
   listener_.output();
 }
 
-void RankProcess::shim_ended() {
+void ManagedProcess::shim_ended() {
   loop_.cancel(patience_);
   if (shim_pid_ > 0) {
     siginfo_t info{};
@@ -268,8 +269,8 @@ void RankProcess::shim_ended() {
   listener_.ended(describe_end());
 }
 
-RankEnd RankProcess::describe_end() const {
-  const RankLedger& ledger = folder_.ledger();
+RankEnd ManagedProcess::describe_end() const {
+  const ProcessLedger& ledger = folder_.ledger();
   RankEnd end;
   switch (ledger.phase) {
     case RankPhase::kCreated:
@@ -294,8 +295,8 @@ RankEnd RankProcess::describe_end() const {
   return describe_exit();
 }
 
-RankEnd RankProcess::describe_exit() const {
-  const RankLedger& ledger = folder_.ledger();
+RankEnd ManagedProcess::describe_exit() const {
+  const ProcessLedger& ledger = folder_.ledger();
   RankEnd end;
   end.ended_too.assign(ledger.ended_too, ::strnlen(ledger.ended_too, sizeof(ledger.ended_too)));
   end.stopped_by_us = ledger.stopped_by_command;

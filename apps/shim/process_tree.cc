@@ -1,4 +1,4 @@
-#include "apps/shim/rank_tree.h"
+#include "apps/shim/process_tree.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -25,7 +25,7 @@ constexpr int kKillPatienceMs = 10'000;
 constexpr int kKillRoundMs = 5;
 
 // Runs in the child, between fork and exec.
-[[noreturn]] void become_rank(pid_t shim_pid, int error_pipe, const RankTree::Program& program) {
+[[noreturn]] void become_rank(pid_t shim_pid, int error_pipe, const ProcessTree::Program& program) {
   for (int signal_number = 1; signal_number < NSIG; ++signal_number) {
     (void)::signal(signal_number, SIG_DFL);
   }
@@ -43,7 +43,7 @@ constexpr int kKillRoundMs = 5;
     descriptors.rlim_cur = std::min<rlim_t>(program.descriptor_limit, descriptors.rlim_max);
     ::setrlimit(RLIMIT_NOFILE, &descriptors);
   }
-  RankTree::StartError error{ShimStep::kChangeDirectory, 0};
+  ProcessTree::StartError error{ShimStep::kChangeDirectory, 0};
   if (program.directory[0] == '\0' || ::chdir(program.directory) == 0) {
     error.step = ShimStep::kExecute;
     ::execv(program.path, program.argv);
@@ -105,11 +105,11 @@ std::string name_of(pid_t pid) {
 
 }  // namespace
 
-RankTree::RankTree() {
+ProcessTree::ProcessTree() {
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
-RankTree::StartError RankTree::start(const Program& program) {
+ProcessTree::StartError ProcessTree::start(const Program& program) {
   int error_pipe[2];
   if (::pipe2(error_pipe, O_CLOEXEC) != 0) return {ShimStep::kFork, errno};
   const pid_t shim_pid = ::getpid();
@@ -124,7 +124,7 @@ RankTree::StartError RankTree::start(const Program& program) {
   return error;
 }
 
-bool RankTree::reap() {
+bool ProcessTree::reap() {
   for (;;) {
     int status = 0;
     const pid_t pid = ::waitpid(-1, &status, WNOHANG);
@@ -137,14 +137,14 @@ bool RankTree::reap() {
 }
 
 // A stopped process takes a signal only once it goes on.
-void RankTree::signal(int signal_number) const {
+void ProcessTree::signal(int signal_number) const {
   ::kill(-rank_, signal_number);
   if (::getpgid(rank_) != rank_) ::kill(rank_, signal_number);
   ::kill(-rank_, SIGCONT);
 }
 
 // A child of a member is one too, however it is listed.
-std::vector<RankTree::Member> RankTree::members() const {
+std::vector<ProcessTree::Member> ProcessTree::members() const {
   const std::vector<Process> processes = running_processes();
   std::set<pid_t> family = {::getpid()};
   for (size_t before = 0; family.size() != before;) {
@@ -161,7 +161,7 @@ std::vector<RankTree::Member> RankTree::members() const {
   return found;
 }
 
-void RankTree::terminate(const std::vector<Member>& members) {
+void ProcessTree::terminate(const std::vector<Member>& members) {
   for (const Member& member : members) {
     ::kill(member.pid, SIGTERM);
     ::kill(member.pid, SIGCONT);
@@ -169,7 +169,7 @@ void RankTree::terminate(const std::vector<Member>& members) {
 }
 
 // The children of a killed process become ours, so round after round the whole tree goes.
-void RankTree::kill_everything() {
+void ProcessTree::kill_everything() {
   for (int waited = 0; waited < kKillPatienceMs && reap(); waited += kKillRoundMs) {
     kill_children(rank_);
     if (!reap()) return;
