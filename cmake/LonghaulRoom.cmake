@@ -52,6 +52,18 @@ function(longhaul_room)
   endif()
 endfunction()
 
+# longhaul_rooms_are_built(OUT room...): whether all of them are, for what stands on them and is no room.
+function(longhaul_rooms_are_built out)
+  get_property(built GLOBAL PROPERTY LONGHAUL_ROOMS)
+  set(all YES)
+  foreach(room IN LISTS ARGN)
+    if(NOT room IN_LIST built)
+      set(all NO)
+    endif()
+  endforeach()
+  set(${out} ${all} PARENT_SCOPE)
+endfunction()
+
 # The targets of rooms by their names: control/worker is longhaul_control_worker.
 function(longhaul_targets_of out)
   string(REPLACE / _ names "${ARGN}")

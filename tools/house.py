@@ -44,6 +44,13 @@ class House:
             found |= {need} | self.all_below(need)
         return found
 
+    def all_needed(self, name: str) -> set[str]:
+        """The same without what it can do without."""
+        found: set[str] = set()
+        for need in self.rooms[name].needs:
+            found |= {need} | self.all_needed(need)
+        return found
+
     def level(self, name: str) -> int:
         return 1 + max((self.level(need) for need in self.rooms[name].below()), default=-1)
 

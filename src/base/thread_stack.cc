@@ -30,8 +30,10 @@ Mutex looking;
 std::atomic<pid_t> wanted = 0;
 std::array<uintptr_t, kMaxFrames> addresses;
 size_t address_count = 0;
+std::atomic<size_t> taken_count = 0;  // address_count once all of them are there
 sem_t taken;
 static_assert(std::atomic<pid_t>::is_always_lock_free);
+static_assert(std::atomic<size_t>::is_always_lock_free);
 
 void ignore_error(void*, const char*, int) {}
 
@@ -53,6 +55,7 @@ void on_signal(int) {
   address_count = 0;
   // Without this function and the kernel's trampoline.
   backtrace_simple(symbols(), 2, note_address, ignore_error, nullptr);
+  taken_count.store(address_count, std::memory_order_release);
   ::sem_post(&taken);
   errno = error;
 }
@@ -145,9 +148,10 @@ Result<std::vector<std::string>> stack_of(pid_t thread, milliseconds patience) {
     if (begun) wait_until_taken(std::chrono::minutes(1));
     if (!begun) return cannot(thread, "it takes no signal: blocked, or stuck in the kernel");
   }
+  const size_t count = taken_count.load(std::memory_order_acquire);
   std::vector<std::string> frames;
-  frames.reserve(address_count);
-  for (size_t i = 0; i < address_count; ++i) frames.push_back(describe(i, addresses[i]));
+  frames.reserve(count);
+  for (size_t i = 0; i < count; ++i) frames.push_back(describe(i, addresses[i]));
   return frames;
 }
 

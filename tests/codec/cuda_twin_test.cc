@@ -19,18 +19,18 @@ using ::testing::ElementsAre;
 
 constexpr uint8_t kGuard = 0xA5;
 
-struct Case {
+struct TwinCase {
   CodecSpec spec;
   ElementType type;
   EncodeContext context;
 };
 
-std::vector<uint8_t> encode_by_reference(const Case& c, ByteSpan elements) {
+std::vector<uint8_t> encode_by_reference(const TwinCase& c, ByteSpan elements) {
   return encode_all(*make_codec(c.spec, SimdLevel::kScalar), c.type, elements, c.context);
 }
 
 // What the host and the three kernels of cuda_encoder.cu do.
-std::vector<uint8_t> encode_by_twin(const Case& c, ByteSpan elements, bool backwards) {
+std::vector<uint8_t> encode_by_twin(const TwinCase& c, ByteSpan elements, bool backwards) {
   const cuda::Team team{backwards};
   const size_t count = elements.size() / element_bytes(c.type);
   const cuda::BucketTask task =
@@ -71,7 +71,7 @@ struct Seen {
   std::set<uint8_t> unary;
   bool escaped = false;
 
-  void look_at(const Case& c, size_t element_count, ByteSpan payload) {
+  void look_at(const TwinCase& c, size_t element_count, ByteSpan payload) {
     const PayloadShape shape{c.spec.kind, c.type, element_count, kQuantizedTileElements,
                              c.spec.block};
     size_t at = shape.head_bytes();
@@ -84,7 +84,7 @@ struct Seen {
   }
 
  private:
-  void look_at(const Case& c, size_t count, const uint8_t* stored) {
+  void look_at(const TwinCase& c, size_t count, const uint8_t* stored) {
     formats.insert(stored[0]);
     if (stored[0] == kRawTile) return;
     const size_t blocks = (count + c.spec.block - 1) / c.spec.block;
@@ -105,7 +105,7 @@ struct Seen {
   }
 };
 
-void expect_same_bytes(const Case& c, const std::vector<uint8_t>& elements, Seen& seen) {
+void expect_same_bytes(const TwinCase& c, const std::vector<uint8_t>& elements, Seen& seen) {
   const std::vector<uint8_t> expected = encode_by_reference(c, elements);
   seen.look_at(c, elements.size() / element_bytes(c.type), expected);
   for (const bool backwards : {false, true}) {
@@ -115,7 +115,7 @@ void expect_same_bytes(const Case& c, const std::vector<uint8_t>& elements, Seen
   }
 }
 
-void expect_same_bytes(const Case& c, const std::vector<uint8_t>& elements) {
+void expect_same_bytes(const TwinCase& c, const std::vector<uint8_t>& elements) {
   Seen seen;
   expect_same_bytes(c, elements, seen);
 }
@@ -142,7 +142,7 @@ TEST(CudaTwinTest, RandomBucketsOfEveryKindGiveTheReferencesBytes) {
   std::mt19937_64 random(1);
   Seen seen;
   for (int round = 0; round < 600; ++round) {
-    const Case c{random_spec(random), kAllElementTypes[random() % 4], random_context(random)};
+    const TwinCase c{random_spec(random), kAllElementTypes[random() % 4], random_context(random)};
     ASSERT_TRUE(c.spec.valid());
     const DataKind kind = kAllDataKinds[random() % std::size(kAllDataKinds)];
     const size_t most = round % 10 == 0 ? 50'000 : 5'000;
@@ -160,7 +160,7 @@ TEST(CudaTwinTest, BlocksOfAllScalesAndSpecialNumbersGiveTheReferencesBytes) {
   std::normal_distribution<double> normal;
   size_t blocks = 0;
   for (int round = 0; round < 120; ++round) {
-    const Case c{random_spec(random), kAllElementTypes[random() % 4], random_context(random)};
+    const TwinCase c{random_spec(random), kAllElementTypes[random() % 4], random_context(random)};
     const size_t width = element_bytes(c.type);
     const size_t count = 1 + random() % (80 * c.spec.block % 40'000 + 1);
     const int range = c.type == ElementType::kFloat16 ? 17 : 132;
@@ -211,7 +211,7 @@ TEST(CudaTwinTest, EverySizeAroundLanesGroupsBlocksAndTilesGivesTheReferencesByt
     const CodecSpec spec = *CodecSpec::parse(text);
     for (const size_t around : {0, 64, 128, 192, 256, 320, 512, 16'384, 2 * 16'384}) {
       for (const size_t count : {around, around + 1, around + 2, around + 63}) {
-        const Case c{spec, ElementType::kFloat32, {.step = 3, .bucket = 1, .rank = 2}};
+        const TwinCase c{spec, ElementType::kFloat32, {.step = 3, .bucket = 1, .rank = 2}};
         expect_same_bytes(c, make_elements(DataKind::kGradient, c.type, count, count));
         if (around > 0) {
           expect_same_bytes(c, make_elements(DataKind::kSparseRows, c.type, around - 1, count));
@@ -223,7 +223,7 @@ TEST(CudaTwinTest, EverySizeAroundLanesGroupsBlocksAndTilesGivesTheReferencesByt
 
 // More tiles than the team that places them has threads.
 TEST(CudaTwinTest, ABucketOfManyTilesGivesTheReferencesBytes) {
-  const Case c{*CodecSpec::parse("rms"), ElementType::kBFloat16, {}};
+  const TwinCase c{*CodecSpec::parse("rms"), ElementType::kBFloat16, {}};
   expect_same_bytes(c, make_elements(DataKind::kSpecials, c.type, 300 * 16'384 + 5));
 }
 

@@ -19,8 +19,8 @@ using testing::Mlp;
 using testing::RankContext;
 using testing::run_ranks;
 
-struct NormedImpl : torch::nn::Module {
-  NormedImpl() {
+struct SkewedNormImpl : torch::nn::Module {
+  SkewedNormImpl() {
     body = register_module("body", Mlp());
     norm = register_module("norm", torch::nn::BatchNorm1d(3));
   }
@@ -28,7 +28,7 @@ struct NormedImpl : torch::nn::Module {
   Mlp body{nullptr};
   torch::nn::BatchNorm1d norm{nullptr};
 };
-TORCH_MODULE(Normed);
+TORCH_MODULE(SkewedNorm);
 
 // One rank does `odd` before its third step; the others train on.
 template <typename Model>
@@ -67,7 +67,7 @@ TEST(DdpSkew, ASkippedBackwardIsToldBySteps) {
 TEST(DdpSkew, ASkippedBackwardOfAModelWithBuffersIsToldToo) {
   for (const char* name : {"none", "zstd"}) {
     for (const Rank who : {0, 1}) {
-      expect_skew<Normed>(
+      expect_skew<SkewedNorm>(
           name, 2, who, [](auto& ddp) { loss_of(ddp(batch_of(1, 9))); },
           HasSubstr("ranks are at different steps: rank"));
     }
@@ -78,7 +78,7 @@ TEST(DdpSkew, ASkippedBackwardOfAModelWithBuffersIsToldToo) {
 TEST(DdpSkew, AnEvaluationOfOneRankDisturbsNobody) {
   for (const Rank who : {0, 1}) {
     testing::expect_all_fine(run_ranks(2, [&](RankContext& context) {
-      Normed model;
+      SkewedNorm model;
       fill(*model, 1);
       DistributedDataParallel ddp(context.connect(), model);
       for (int64_t step = 0; step < 4; ++step) {
@@ -90,7 +90,7 @@ TEST(DdpSkew, AnEvaluationOfOneRankDisturbsNobody) {
   }
 }
 
-struct ForkImpl : torch::nn::Module {
+struct LongWayImpl : torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x, bool go_right) {
     const torch::Tensor from_left = left(x);
     return go_right ? from_left + right(x) : from_left;
@@ -98,7 +98,7 @@ struct ForkImpl : torch::nn::Module {
   Mlp left = register_module("left", Mlp());
   Mlp right = register_module("right", Mlp());
 };
-TORCH_MODULE(Fork);
+TORCH_MODULE(LongWay);
 
 // Trains with a bucket per parameter unless `options` says otherwise. `goes_right(rank, step)`.
 std::vector<testing::RankReport> train_fork(DistributedDataParallelOptions options, int size,
@@ -106,7 +106,7 @@ std::vector<testing::RankReport> train_fork(DistributedDataParallelOptions optio
   options.bucket_cap_mb = options.bucket_cap_mb.value_or(0.0001);
   options.skip_all_reduce_unused_params = true;
   return run_ranks(size, [&](RankContext& context) {
-    Fork model;
+    LongWay model;
     fill(*model, 1);
     DistributedDataParallel ddp(context.connect(), model, options);
     for (int64_t step = 0; step < 6; ++step) {
@@ -141,7 +141,7 @@ TEST(DdpSkew, BucketsThatOneRankSkipsInAStaticGraphAreTold) {
     EXPECT_THAT(report.what(), HasSubstr("ranks leave out different buckets: "));
 }
 
-// Trains a Fork whose right side gets gradients in no_sync() and none in the pass that reduces.
+// Trains a LongWay whose right side gets gradients in no_sync() and none in the pass that reduces.
 struct Window {
   bool views = false;
   bool skip = true;
@@ -149,7 +149,7 @@ struct Window {
 };
 std::vector<testing::RankReport> train_window(const Window& window) {
   return run_ranks(2, [&](RankContext& context) {
-    Fork model;
+    LongWay model;
     fill(*model, 1);
     DistributedDataParallel ddp(context.connect(), model,
                                 {.bucket_cap_mb = 0.0001,
@@ -204,7 +204,7 @@ TEST(DdpSkew, UnusedParametersMayDifferWhereNoBucketIsSkipped) {
 }
 
 TEST(DdpSkew, BuffersOfOneRankAreTold) {
-  expect_skew<Normed>(
+  expect_skew<SkewedNorm>(
       "none", 2, 1, [](auto& ddp) { ddp.model()->register_buffer("extra", torch::ones({2})); },
       HasSubstr("the models' buffers are not the same on all ranks any more"));
 }

@@ -12,7 +12,7 @@ using ::testing::HasSubstr;
 using ::testing::SizeIs;
 using namespace ::longhaul::testing;  // NOLINT(google-build-using-namespace)
 
-constexpr uint64_t kSeed = 5;
+constexpr uint64_t kFeedbackSeed = 5;
 
 DistributedDataParallelOptions coarse(bool error_feedback) {
   DistributedDataParallelOptions options;
@@ -36,7 +36,7 @@ void train(Ddp& ddp, Rank rank, int64_t first, int64_t last) {
 std::vector<torch::Tensor> trained(const std::shared_ptr<Communicator>& communicator,
                                    const DistributedDataParallelOptions& options) {
   Mlp model;
-  fill(*model, kSeed);
+  fill(*model, kFeedbackSeed);
   DistributedDataParallel ddp(communicator, model, options);
   train(ddp, communicator->rank(), 0, 60);
   return copies(model->parameters());
@@ -64,7 +64,7 @@ TEST(ErrorFeedbackTest, ASavedStateGoesOnToTheBit) {
   expect_all_fine(run_ranks(2, [](RankContext& context) {
     const auto communicator = context.connect();
     Mlp model;
-    fill(*model, kSeed);
+    fill(*model, kFeedbackSeed);
     DistributedDataParallel ddp(communicator, model, coarse(true));
     train(ddp, context.rank, 0, 3);
     const NamedTensors state = ddp.error_feedback();

@@ -21,8 +21,8 @@ using torch::Tensor;
 constexpr int64_t kChannels = 3;
 using Rows = std::vector<int64_t>;  // by rank
 
-Tensor batch_of(Rank rank, int64_t rows, at::ScalarType type = torch::kFloat64,
-                std::vector<int64_t> rest = {4, 2}) {
+Tensor samples_of(Rank rank, int64_t rows, at::ScalarType type = torch::kFloat64,
+                  std::vector<int64_t> rest = {4, 2}) {
   std::vector<int64_t> shape = {rows, kChannels};
   shape.insert(shape.end(), rest.begin(), rest.end());
   return torch::empty(shape, torch::kFloat64)
@@ -34,7 +34,7 @@ Tensor joined(const Rows& rows, at::ScalarType type, const std::vector<int64_t>&
   std::vector<Tensor> parts;
   parts.reserve(rows.size());
   for (size_t rank = 0; rank < rows.size(); ++rank)
-    parts.push_back(batch_of(static_cast<Rank>(rank), rows[rank], type, rest));
+    parts.push_back(samples_of(static_cast<Rank>(rank), rows[rank], type, rest));
   return torch::cat(parts);
 }
 
@@ -45,7 +45,7 @@ Tensor part_of(const Tensor& all, const Rows& rows, Rank rank) {
   return all.narrow(0, first, rows[static_cast<size_t>(rank)]);
 }
 
-Tensor loss_of(const Tensor& y) {
+Tensor norm_loss_of(const Tensor& y) {
   return (y * y * y).sum() + y.sigmoid().sum();
 }
 
@@ -57,7 +57,7 @@ void expect_as_joined(const Rows& rows, at::ScalarType type, const std::vector<i
   whole->to(type);
   Tensor x = joined(rows, type, rest).requires_grad_();
   const Tensor y = whole(x);
-  loss_of(y).backward();
+  norm_loss_of(y).backward();
   whole(x.detach() * 2);  // moves the running statistics once more
 
   expect_all_fine(run_ranks(size, [&](RankContext& context) {
@@ -68,11 +68,11 @@ void expect_as_joined(const Rows& rows, at::ScalarType type, const std::vector<i
     SyncBatchNorm norm(options, communicator->process_group());
     norm->to(type);
     const auto own_rows = rows[static_cast<size_t>(context.rank)];
-    Tensor mine = batch_of(context.rank, own_rows, type, rest).requires_grad_();
+    Tensor mine = samples_of(context.rank, own_rows, type, rest).requires_grad_();
     const Tensor out = norm(mine);
     EXPECT_EQ(out.dtype(), mine.dtype());
     EXPECT_TRUE(close(out, part_of(y, rows, context.rank)));
-    loss_of(out).backward();
+    norm_loss_of(out).backward();
     EXPECT_TRUE(close(mine.grad(), part_of(x.grad(), rows, context.rank)));
     if (options.affine()) {
       std::vector<Tensor> sums = {norm->weight.grad().clone()};
@@ -112,14 +112,14 @@ TEST(SyncBatchNorm, IsBatchNormOfAllRanksTogether) {
 TEST(SyncBatchNorm, HalfPrecisionKeepsItsTypeAndFp32Statistics) {
   expect_all_fine(run_ranks(2, [&](RankContext& context) {
     SyncBatchNorm norm(torch::nn::BatchNormOptions(kChannels), context.connect()->process_group());
-    Tensor x = (batch_of(context.rank, 50) + 100).to(torch::kBFloat16).requires_grad_();
+    Tensor x = (samples_of(context.rank, 50) + 100).to(torch::kBFloat16).requires_grad_();
     const Tensor y = norm(x);
     EXPECT_EQ(y.dtype(), torch::kBFloat16);
-    loss_of(y).backward();
+    norm_loss_of(y).backward();
     EXPECT_EQ(x.grad().dtype(), torch::kBFloat16);
     EXPECT_EQ(norm->running_mean.dtype(), torch::kFloat32);
     const auto half_batch = [](Rank rank) {
-      return (batch_of(rank, 50) + 100).to(torch::kBFloat16);
+      return (samples_of(rank, 50) + 100).to(torch::kBFloat16);
     };
     const Tensor all = torch::cat({half_batch(0), half_batch(1)}).to(torch::kFloat64);
     EXPECT_TRUE(torch::allclose(norm->running_mean.to(torch::kFloat64), all.mean({0, 2, 3}) * 0.1,
@@ -131,7 +131,7 @@ TEST(SyncBatchNorm, RanksKeepTheSameStatisticsToTheBit) {
   std::vector<Tensor> means(3);
   expect_all_fine(run_ranks(3, [&](RankContext& context) {
     SyncBatchNorm norm(torch::nn::BatchNormOptions(kChannels), context.connect()->process_group());
-    for (int i = 0; i < 5; ++i) norm(batch_of(context.rank, 3 + i, torch::kFloat32));
+    for (int i = 0; i < 5; ++i) norm(samples_of(context.rank, 3 + i, torch::kFloat32));
     means[static_cast<size_t>(context.rank)] = torch::cat({norm->running_mean, norm->running_var});
   }));
   EXPECT_TRUE(same_bits(means[0], means[1]) && same_bits(means[0], means[2]));
@@ -140,15 +140,15 @@ TEST(SyncBatchNorm, RanksKeepTheSameStatisticsToTheBit) {
 TEST(SyncBatchNorm, TooFewValuesAndSecondDerivativesAreRefusedOnEveryRank) {
   const auto reports = run_ranks(2, [&](RankContext& context) {
     SyncBatchNorm norm(torch::nn::BatchNormOptions(kChannels), context.connect()->process_group());
-    norm(batch_of(context.rank, context.rank, torch::kFloat32, {}));  // one row in all
+    norm(samples_of(context.rank, context.rank, torch::kFloat32, {}));  // one row in all
   });
   for (const auto& report : reports)
     EXPECT_THAT(report.what(), ::testing::HasSubstr("two values per channel over all ranks"));
   for (const auto& report : run_ranks(2, [&](RankContext& context) {
          SyncBatchNorm norm(torch::nn::BatchNormOptions(kChannels),
                             context.connect()->process_group());
-         const Tensor x = batch_of(context.rank, 4).requires_grad_();
-         torch::autograd::grad({loss_of(norm(x))}, {x}, {}, /*retain_graph=*/true,
+         const Tensor x = samples_of(context.rank, 4).requires_grad_();
+         torch::autograd::grad({norm_loss_of(norm(x))}, {x}, {}, /*retain_graph=*/true,
                                /*create_graph=*/true);
        }))
     EXPECT_THAT(report.what(), ::testing::HasSubstr("second derivative"));

@@ -11,6 +11,7 @@
 #include "base/printable.h"
 #include "longhaul/base/strings.h"
 #include "tests/e2e/cluster.h"
+#include "tests/e2e/json_of.h"
 #include "tests/support/processes.h"
 
 namespace longhaul::testing {
@@ -21,11 +22,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
-
-nlohmann::json json_of(Cluster& cluster, const std::vector<std::string>& arguments) {
-  EXPECT_EQ(cluster.longhaul_to_end(arguments), 0) << cluster.last().err();
-  return nlohmann::json::parse(cluster.last().out());
-}
 
 std::vector<nlohmann::json> rows_of(Cluster& cluster, int exit_code,
                                     const std::vector<std::string>& arguments) {

@@ -8,6 +8,7 @@
 
 #include "longhaul/base/strings.h"
 #include "tests/e2e/cluster.h"
+#include "tests/e2e/json_of.h"
 #include "tests/support/processes.h"
 
 namespace longhaul::testing {
@@ -26,13 +27,6 @@ std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
   for (std::string line; std::getline(stream, line);) lines.push_back(line);
   return lines;
-}
-
-nlohmann::json json_of(Cluster& cluster, const std::vector<std::string>& arguments) {
-  EXPECT_EQ(cluster.longhaul_to_end(arguments), 0);
-  nlohmann::json document = nlohmann::json::parse(cluster.last().out());
-  EXPECT_EQ(document["schema"], 1);
-  return document;
 }
 
 // --- explain and drain ---------------------------------------------------------------------------

@@ -24,6 +24,7 @@ WHOLE_HOUSE = {
     "install": {"runtime", "agent/client", "cmake"},
     "setup": {"scripts", "bench"},
     "fuzz": {"codec"},
+    "sanitize": {"base", "wire", "control/database", "control/convert", "agent/client"},
     "lint": {"everything"},
 }
 # A change there is a change of all.

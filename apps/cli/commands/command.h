@@ -21,12 +21,23 @@ using Action = std::function<int()>;
 using AfterDashes = std::optional<std::vector<std::string>>;
 
 // Every command, in the order of `longhaul --help`; the last is hidden: `longhaul __complete --
-// WORD...`, what the completion scripts ask. A new one is a file here with its add_NAME(), and a word
-// in this list.
-#define LONGHAUL_COMMANDS(COMMAND)                                                               \
-  COMMAND(run) COMMAND(map) COMMAND(results) COMMAND(ps) COMMAND(status) COMMAND(explain)        \
-  COMMAND(logs) COMMAND(stop) COMMAND(wait) COMMAND(nodes) COMMAND(drain) COMMAND(events)        \
-  COMMAND(completion) COMMAND(complete)
+// WORD...`, what the completion scripts ask. A new one is a file here with its add_NAME(), and a
+// word in this list.
+#define LONGHAUL_COMMANDS(COMMAND) \
+  COMMAND(run)                     \
+  COMMAND(map)                     \
+  COMMAND(results)                 \
+  COMMAND(ps)                      \
+  COMMAND(status)                  \
+  COMMAND(explain)                 \
+  COMMAND(logs)                    \
+  COMMAND(stop)                    \
+  COMMAND(wait)                    \
+  COMMAND(nodes)                   \
+  COMMAND(drain)                   \
+  COMMAND(events)                  \
+  COMMAND(completion)              \
+  COMMAND(complete)
 
 #define LONGHAUL_DECLARE(name) void add_##name(CLI::App& app, Action* action, const AfterDashes&);
 LONGHAUL_COMMANDS(LONGHAUL_DECLARE)
@@ -34,8 +45,7 @@ LONGHAUL_COMMANDS(LONGHAUL_DECLARE)
 
 // The program and its arguments: what CLI11 left over of the command's words and what came after
 // the dashes. Throws CLI::ExtrasError for a flag among the former: a typo.
-std::vector<std::string> program_words(const CLI::App& command,
-                                       const AfterDashes& after_dashes);
+std::vector<std::string> program_words(const CLI::App& command, const AfterDashes& after_dashes);
 
 // --master HOST:PORT, or the environment's LONGHAUL_MASTER.
 void add_master_flag(CLI::App& command, std::string* address);

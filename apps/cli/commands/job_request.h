@@ -19,8 +19,8 @@ struct JobRequest {
   std::string ranks_per_node_of;      // its "auto", "gpu" or "cpu", until somebody counted them
   std::string nodes;                  // torchrun's --nnodes: "N" or "MIN:MAX"
   // torchrun's --rdzv-*: the rendezvous is the master's.
-  std::string rdzv_id;    // the job's name, unless it has another
-  std::string rdzv_conf;  // "join_timeout=600,...": seconds
+  std::string rdzv_id;                   // the job's name, unless it has another
+  std::string rdzv_conf;                 // "join_timeout=600,...": seconds
   std::optional<int> max_node_restarts;  // default: kNodeRestarts when there are restarts at all
   std::optional<int> max_oom_restarts;   // default: kOomRestarts when there are restarts at all
   std::optional<int> max_preemptions;    // default: kPreemptions when there are restarts at all

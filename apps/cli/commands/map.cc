@@ -200,7 +200,7 @@ void add_map(CLI::App& app, Action* action, const AfterDashes& after_dashes) {
   add_name_flag(*command, &request->job);
   add_surroundings_flags(*command, &request->job, "tasks");
   add_placement_flags(*command, &request->job, "task");
-  add_seconds_flag(*command, "--time-limit", &request->job.time_limit,
+  add_seconds_flag(*command, "--time-limit", &request->job.spec.time_limit,
                    "of the whole job; then it is stopped and exits 124 (default: none)");
   command->add_flag("-d,--detach", flags->detach, "print the job's id and return");
   add_output_flag(*command, &flags->json);

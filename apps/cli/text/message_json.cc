@@ -1,7 +1,6 @@
 #include "apps/cli/text/message_json.h"
 
 #include <algorithm>
-#include <cctype>
 #include <map>
 #include <string>
 
@@ -29,8 +28,8 @@ std::string word_of(const google::protobuf::EnumValueDescriptor& value) {
   const size_t prefix = first.size() - std::min(first.size(), std::string("UNSPECIFIED").size());
   std::string word = value.name().substr(std::min(prefix, value.name().size()));
   for (char& letter : word) {
-    letter =
-        letter == '_' ? ' ' : static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
+    if (letter == '_') letter = ' ';
+    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
   }
   return word;
 }

@@ -110,9 +110,9 @@ class Model {
   TaskOptions options_;
 };
 
-class RandomLife {
+class RandomTasks {
  public:
-  explicit RandomLife(uint32_t seed)
+  explicit RandomTasks(uint32_t seed)
       : random_(seed), size_(1 + pick(40)), options_(random_options()), model_(size_, options_) {
     table_.emplace(size_, options_);
     for (const int i : {0, 1, 2}) holders_.push_back(new_holder(i));
@@ -488,7 +488,7 @@ TEST(TaskTableRandom, AgreesWithItsModelWhateverHappens) {
   std::map<std::string, int> happened;
   for (uint32_t seed = 0; seed < 10000; ++seed) {
     SCOPED_TRACE(seed);
-    RandomLife life(seed);
+    RandomTasks life(seed);
     life.live();
     for (const auto& [what, count] : life.happened) happened[what] += count;
     if (::testing::Test::HasFailure()) return;

@@ -16,8 +16,8 @@
 namespace longhaul {
 namespace {
 
-const LeaseHolder kAlice{"alice", "a1"};
-const Instant kNow{milliseconds(1'000'000)};
+const LeaseHolder kReader{"alice", "a1"};
+const Instant kShardNow{milliseconds(1'000'000)};
 
 ShardOptions sizes(uint64_t dataset, uint64_t shard, uint32_t passes = 1) {
   ShardOptions options;
@@ -42,7 +42,7 @@ TEST(ShardTable, RangesCoverTheDatasetInOrderAndTheLastIsShorter) {
   ShardTable table = make(sizes(10, 4));
   LeaseEpochs epochs(1);
   EXPECT_EQ(table.shards_per_pass(), 3u);
-  EXPECT_EQ(shards_of(table.grant(kAlice, 9, epochs, kNow)),
+  EXPECT_EQ(shards_of(table.grant(kReader, 9, epochs, kShardNow)),
             (std::vector<Shard>{{0, {0, 4}}, {0, {4, 4}}, {0, {8, 2}}}));
 }
 
@@ -80,17 +80,17 @@ TEST(ShardTable, TheShuffleIsTheOneInTheHeader) {
 TEST(ShardTable, APassBeginsWhenAllOfTheOneBeforeIsCommitted) {
   ShardTable table = make(sizes(4, 2, 2));
   LeaseEpochs epochs(1);
-  const std::vector<ShardGrant> first = table.grant(kAlice, 9, epochs, kNow);
+  const std::vector<ShardGrant> first = table.grant(kReader, 9, epochs, kShardNow);
   EXPECT_EQ(first.size(), 2u);
   table.tasks().commit(first[0].lease);
-  EXPECT_TRUE(table.grant(kAlice, 9, epochs, kNow).empty());
+  EXPECT_TRUE(table.grant(kReader, 9, epochs, kShardNow).empty());
   EXPECT_EQ(table.current_pass(), 0u);
   EXPECT_EQ(table.committed(0), 2u);
   table.tasks().commit(first[1].lease);
   EXPECT_EQ(table.current_pass(), 1u);
   EXPECT_EQ(table.committed(0), 4u);
   EXPECT_EQ(table.committed(1), 0u);
-  const std::vector<ShardGrant> second = table.grant(kAlice, 9, epochs, kNow);
+  const std::vector<ShardGrant> second = table.grant(kReader, 9, epochs, kShardNow);
   EXPECT_EQ(shards_of(second), (std::vector<Shard>{{1, {0, 2}}, {1, {2, 2}}}));
   for (const ShardGrant& grant : second) table.tasks().commit(grant.lease);
   EXPECT_TRUE(table.tasks().ended());
@@ -102,7 +102,7 @@ TEST(ShardTable, PassesMayOverlap) {
   options.pass_by_pass = false;
   ShardTable table = make(options);
   LeaseEpochs epochs(1);
-  EXPECT_EQ(table.grant(kAlice, 9, epochs, kNow).size(), 4u);
+  EXPECT_EQ(table.grant(kReader, 9, epochs, kShardNow).size(), 4u);
 }
 
 TEST(ShardTable, AShardThatNobodyCanReadIsReportedAndStopsNoPass) {
@@ -110,13 +110,13 @@ TEST(ShardTable, AShardThatNobodyCanReadIsReportedAndStopsNoPass) {
   options.tasks.budgets.application = 1;
   ShardTable table = make(options);
   LeaseEpochs epochs(1);
-  const std::vector<ShardGrant> first = table.grant(kAlice, 9, epochs, kNow);
+  const std::vector<ShardGrant> first = table.grant(kReader, 9, epochs, kShardNow);
   table.tasks().commit(first[0].lease);
-  table.tasks().fail(first[1].lease, FaultKind::kApplication, "corrupt record 3", kNow);
+  table.tasks().fail(first[1].lease, FaultKind::kApplication, "corrupt record 3", kShardNow);
   EXPECT_EQ(table.current_pass(), 1u);
   EXPECT_EQ(table.tasks().quarantined(), (std::vector<TaskIndex>{1}));
   EXPECT_EQ(table.committed(0), 2u);
-  EXPECT_EQ(table.grant(kAlice, 9, epochs, kNow).size(), 2u);
+  EXPECT_EQ(table.grant(kReader, 9, epochs, kShardNow).size(), 2u);
 }
 
 TEST(ShardTable, RefusesWhatCannotBeALedger) {
@@ -247,7 +247,7 @@ class RandomTraining {
   std::optional<ShardTable> ledger_;
   uint32_t boot_ = 1;
   LeaseEpochs epochs_{boot_};
-  Instant now_ = kNow;
+  Instant now_ = kShardNow;
   std::vector<ShardGrant> granted_;
   std::vector<ShardGrant> unacknowledged_;
   std::set<LeaseEpoch> acknowledged_;

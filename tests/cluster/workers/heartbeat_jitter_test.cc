@@ -12,7 +12,7 @@ namespace longhaul {
 namespace {
 
 constexpr milliseconds kInterval{1000};
-constexpr milliseconds kMost{5000};
+constexpr milliseconds kMostMargin{5000};
 
 Instant at(double ms) {
   return Instant(milliseconds(1'000'000 + static_cast<int64_t>(ms)));
@@ -38,9 +38,9 @@ std::vector<double> arrivals(std::mt19937& random, int count, double jitter_ms,
 
 TEST(HeartbeatJitter, NothingIsGrantedToAWorkerThatIsOnTime) {
   HeartbeatJitter jitter;
-  EXPECT_EQ(jitter.margin(kMost), milliseconds(0));
+  EXPECT_EQ(jitter.margin(kMostMargin), milliseconds(0));
   for (int beat = 0; beat < 100; ++beat) jitter.arrived(at(beat * 1000), kInterval);
-  EXPECT_EQ(jitter.margin(kMost), milliseconds(0));
+  EXPECT_EQ(jitter.margin(kMostMargin), milliseconds(0));
 }
 
 TEST(HeartbeatJitter, AQuietLinkIsNeverGrantedMoreThanEightTimesItsJitter) {
@@ -50,7 +50,7 @@ TEST(HeartbeatJitter, AQuietLinkIsNeverGrantedMoreThanEightTimesItsJitter) {
     HeartbeatJitter jitter;
     for (const double time : arrivals(random, 200, most_late, 0, 0)) {
       jitter.arrived(at(time), kInterval);
-      ASSERT_LE(jitter.margin(kMost).count(), 8 * most_late + 8) << "seed " << seed;
+      ASSERT_LE(jitter.margin(kMostMargin).count(), 8 * most_late + 8) << "seed " << seed;
     }
   }
 }
@@ -63,8 +63,8 @@ TEST(HeartbeatJitter, WhateverArrivesItStaysWithinItsBounds) {
     double time = 0;
     for (int beat = 0; beat < 200; ++beat) {
       jitter.arrived(at(time += gap(random)), kInterval);
-      ASSERT_GE(jitter.margin(kMost), milliseconds(0));
-      ASSERT_LE(jitter.margin(kMost), kMost);
+      ASSERT_GE(jitter.margin(kMostMargin), milliseconds(0));
+      ASSERT_LE(jitter.margin(kMostMargin), kMostMargin);
     }
   }
 }
@@ -73,9 +73,9 @@ TEST(HeartbeatJitter, AStallIsForgottenWhenTheLinkIsQuietAgain) {
   HeartbeatJitter jitter;
   jitter.arrived(at(0), kInterval);
   jitter.arrived(at(4500), kInterval);
-  EXPECT_GT(jitter.margin(kMost), milliseconds(1000));
+  EXPECT_GT(jitter.margin(kMostMargin), milliseconds(1000));
   for (int beat = 1; beat <= 30; ++beat) jitter.arrived(at(4500 + beat * 1000), kInterval);
-  EXPECT_LT(jitter.margin(kMost), milliseconds(50));
+  EXPECT_LT(jitter.margin(kMostMargin), milliseconds(50));
 }
 
 TEST(HeartbeatJitter, WhatTheListenerSleptThroughIsNotTheLinks) {
@@ -83,7 +83,7 @@ TEST(HeartbeatJitter, WhatTheListenerSleptThroughIsNotTheLinks) {
   jitter.arrived(at(0), kInterval);
   jitter.forgive(milliseconds(60'000));
   jitter.arrived(at(61'000), kInterval);
-  EXPECT_EQ(jitter.margin(kMost), milliseconds(0));
+  EXPECT_EQ(jitter.margin(kMostMargin), milliseconds(0));
 }
 
 // How often a worker that is there all the time is taken for unreachable and for lost.
