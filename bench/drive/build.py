@@ -1,11 +1,15 @@
 """Time to configure and build a preset: cold (empty folder and empty compiler cache, as after a fresh clone), warm
 (empty folder, filled cache) and again (nothing changed). Beside the time on the clock, that of processors: steadier where
-others use the machine too."""
+others use the machine too. Of the cold build also what each room and each folder of tests took, by the clock of its
+steps, which run side by side: a share, more than a time."""
 
+import collections
 import os
+import pathlib
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -16,6 +20,26 @@ def processor_time():
     """Of all that was started here and has ended, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def place_of(step, house):
+    """The room, the folder of tests or other programs, or the precompiled header that a step of ninja's is for."""
+    if step.endswith(".gch"):
+        return "precompiled header of " + ("torch" if "torch" in step else "gRPC")
+    path = step.split("/CMakeFiles/")[0]
+    return house.room_of(path + "/") or (path if path.startswith("tests/") else path.split("/")[0] or "others")
+
+
+def shares(folder):
+    """Seconds of each place's steps, the largest first."""
+    sys.path.insert(0, str(pathlib.Path(TOP, "tools")))
+    import house as drawing
+    house = drawing.read(pathlib.Path(TOP, drawing.DECLARATIONS).read_text())
+    took = collections.Counter()
+    for line in pathlib.Path(folder, ".ninja_log").read_text().splitlines()[1:]:
+        begun, ended, _, step, _ = line.split("\t")
+        took[place_of(step, house)] += (int(ended) - int(begun)) / 1000
+    return took.most_common()
 
 
 def build(preset, targets, folder, env):
@@ -43,6 +67,10 @@ def main():
                 clock, processors = build(preset, targets, folder, env)
                 emit("build", f"{preset} {case}", "configure and build", clock, "s")
                 emit("build", f"{preset} {case}", "processor time", processors, "s")
+                if case == "cold":
+                    for place, seconds in shares(folder):
+                        if seconds >= 1:
+                            emit("build", f"{preset} {case}", f"steps of {place}", round(seconds, 1), "s")
 
 
 if __name__ == "__main__":
