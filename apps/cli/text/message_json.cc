@@ -14,10 +14,10 @@ using google::protobuf::Message;
 using Json = nlohmann::ordered_json;
 
 std::string key_of(const FieldDescriptor& field) {
-  static const std::map<std::string, std::string> kShorter = {
+  static const std::map<std::string, std::string> shorter = {
       {"worker_id", "worker"}, {"job_id", "job"}, {"failure_class", "class"}};
-  const auto found = kShorter.find(field.name());
-  return found == kShorter.end() ? field.name() : found->second;
+  const auto found = shorter.find(field.name());
+  return found == shorter.end() ? field.name() : found->second;
 }
 
 // FAILURE_CLASS_EXIT_CODE of FailureClass is "exit code".

@@ -197,15 +197,15 @@ TEST(RoundTrip, WhatIsKeptOfAWorker) {
 
 // What nobody has said is the harmless one, and not the first that comes.
 TEST(RoundTrip, WhatWeDoNotKnowIsHarmless) {
-  const auto kUnknown = [](auto proto) { return static_cast<decltype(proto)>(9999); };
-  EXPECT_EQ(from_proto(kUnknown(v1::JOB_STATE_FAILED)), JobState::kPending);
-  EXPECT_EQ(from_proto(kUnknown(v1::FAILURE_CLASS_HANG)), FailureClass::kExitCode);
-  EXPECT_EQ(from_proto(kUnknown(v1::NODE_STATE_READY)), WorkerState::kUnreachable);
+  const auto unknown = [](auto proto) { return static_cast<decltype(proto)>(9999); };
+  EXPECT_EQ(from_proto(unknown(v1::JOB_STATE_FAILED)), JobState::kPending);
+  EXPECT_EQ(from_proto(unknown(v1::FAILURE_CLASS_HANG)), FailureClass::kExitCode);
+  EXPECT_EQ(from_proto(unknown(v1::NODE_STATE_READY)), WorkerState::kUnreachable);
   v1::Event event;
-  event.set_kind(kUnknown(v1::EVENT_KIND_JOB_ENDED));
+  event.set_kind(unknown(v1::EVENT_KIND_JOB_ENDED));
   EXPECT_EQ(from_proto(event).kind, EventKind::kOther);
   v1::StoreCall call;
-  call.mutable_request()->set_operation(kUnknown(v1::StoreRequest::SET));
+  call.mutable_request()->set_operation(unknown(v1::StoreRequest::SET));
   EXPECT_FALSE(from_proto(call));
 }
 
