@@ -9,8 +9,8 @@
 namespace longhaul {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
 using ::testing::Not;
 
 std::string refusal(std::string_view text) {
@@ -21,8 +21,9 @@ std::string refusal(std::string_view text) {
 }
 
 TEST(CodecSpecTest, EveryNameReadsBackAsItselfWithItsDefaults) {
+  // What users have in their scripts stays; a new codec may stand anywhere among these.
   ASSERT_THAT(CodecSpec::names(),
-              ElementsAre("none", "zstd", "lossless", "bf16", "fp16", "int8", "rms", "auto"));
+              IsSupersetOf({"none", "zstd", "lossless", "bf16", "fp16", "int8", "rms", "auto"}));
   for (const std::string& name : CodecSpec::names()) {
     const Result<CodecSpec> spec = CodecSpec::parse(name);
     ASSERT_TRUE(spec) << name;
@@ -85,7 +86,7 @@ TEST(CodecSpecTest, AnUnknownCodecListsAllAndSuggestsTheNearest) {
   for (const char* wrong : {"zst", "Zstd", "zstd ", "zsdt"}) {
     EXPECT_THAT(refusal(wrong), HasSubstr("did you mean 'zstd'?")) << wrong;
     EXPECT_THAT(refusal(wrong),
-                HasSubstr("codecs: none, zstd, lossless, bf16, fp16, int8, rms, auto"));
+                HasSubstr(str_cat("(codecs: ", join(CodecSpec::names(), ", "), ")")));
   }
   EXPECT_THAT(refusal("powersgd:rank=4"), HasSubstr("unknown codec 'powersgd'"));
   EXPECT_THAT(refusal("powersgd:rank=4"), Not(HasSubstr("did you mean")));

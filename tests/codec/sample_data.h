@@ -122,26 +122,16 @@ inline std::vector<uint8_t> encode_all(Codec& codec, ElementType type, ByteSpan 
 // One of every codec, stage and rounding, and the ends of the ranges.
 inline std::vector<CodecSpec> all_specs() {
   std::vector<CodecSpec> specs;
-  for (const char* text : {"none",
-                           "zstd",
-                           "lossless",
-                           "bf16",
-                           "bf16:stage=rice",
-                           "bf16:stage=huffman",
-                           "bf16:rounding=stochastic",
-                           "fp16",
-                           "fp16:stage=rice",
-                           "fp16:stage=huffman",
-                           "int8",
-                           "int8:block=64,stage=rice",
-                           "int8:block=4096,stage=huffman",
-                           "int8:rounding=stochastic",
-                           "rms",
-                           "rms:step=8,block=64",
-                           "rms:step=0.03125,block=4096",
-                           "rms:step=1,stage=packed",
-                           "rms:step=0.25,stage=huffman",
-                           "rms:step=2,rounding=stochastic"}) {
+  for (const std::string& name : CodecSpec::names()) {
+    // "auto" is a choice among the others, which no codec is made for.
+    if (name != "auto") specs.push_back(*CodecSpec::parse(name));
+  }
+  for (const char* text :
+       {"bf16:stage=rice", "bf16:stage=huffman", "bf16:rounding=stochastic", "fp16:stage=rice",
+        "fp16:stage=huffman", "int8:block=64,stage=rice", "int8:block=4096,stage=huffman",
+        "int8:rounding=stochastic", "rms:step=8,block=64", "rms:step=0.03125,block=4096",
+        "rms:step=1,stage=packed", "rms:step=0.25,stage=huffman",
+        "rms:step=2,rounding=stochastic"}) {
     specs.push_back(*CodecSpec::parse(text));
   }
   return specs;
