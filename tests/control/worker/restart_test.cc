@@ -105,6 +105,19 @@ class RestartedWorker : public ::testing::Test {
     });
   }
   std::string output(uint32_t rank = 0) { return WorkerHost::output(master.messages(), rank); }
+  struct Agent {
+    std::string address;
+    std::string token;
+  };
+  // A rank that does nothing but live; where its agent is, for a test that calls it as that rank.
+  Agent launch_with_agent() {
+    launch("echo $LONGHAUL_AGENT $LONGHAUL_AGENT_TOKEN end; exec sleep 1000");
+    EXPECT_TRUE(printed("end"));
+    std::istringstream words(output());
+    Agent agent;
+    words >> agent.address >> agent.token;
+    return agent;
+  }
   std::vector<v1::RankExited> wait_exits(size_t count) {
     (void)master.wait([count](const FakeMaster::Messages& messages) {
       return WorkerHost::exits(messages).size() >= count;
@@ -432,13 +445,8 @@ TEST_F(RestartedWorker, CleansUpWhatItCannotUnderstand) {
 
 TEST_F(RestartedWorker, AnswersTheCallsOfItsRanks) {
   start();
-  launch("echo $LONGHAUL_AGENT $LONGHAUL_AGENT_TOKEN end; exec sleep 1000");
-  ASSERT_TRUE(printed("end"));
-  std::istringstream words(output());
-  std::string address;
-  std::string token;
-  words >> address >> token;
-  AgentClient client(address, token);
+  const Agent agent = launch_with_agent();
+  AgentClient client(agent.address, agent.token);
   client.join().value_or_throw();
   EXPECT_EQ(client.store_add("count", 2).value_or_throw(), 2);
   Result<std::string> got = Failure{};
@@ -466,13 +474,8 @@ TEST_F(RestartedWorker, AnswersTheCallsOfItsRanks) {
 // The master has counted, but the worker is killed before it hears of it.
 TEST_F(RestartedWorker, HasNothingCountedTwice) {
   start();
-  launch("echo $LONGHAUL_AGENT $LONGHAUL_AGENT_TOKEN end; exec sleep 1000");
-  ASSERT_TRUE(printed("end"));
-  std::istringstream words(output());
-  std::string address;
-  std::string token;
-  words >> address >> token;
-  AgentClient client(address, token);
+  const Agent agent = launch_with_agent();
+  AgentClient client(agent.address, agent.token);
   EXPECT_EQ(client.store_add("count", 2).value_or_throw(), 2);
   master.answer_store_calls(false);
   Result<int64_t> added = Failure{};
@@ -495,13 +498,8 @@ TEST_F(RestartedWorker, HasNothingCountedTwice) {
 // The worker is killed before the master can have confirmed that it heard of the join.
 TEST_F(RestartedWorker, TellsAgainWhatItsRanksHadSaid) {
   start();
-  launch("echo $LONGHAUL_AGENT $LONGHAUL_AGENT_TOKEN end; exec sleep 1000");
-  ASSERT_TRUE(printed("end"));
-  std::istringstream words(output());
-  std::string address;
-  std::string token;
-  words >> address >> token;
-  AgentClient client(address, token);
+  const Agent agent = launch_with_agent();
+  AgentClient client(agent.address, agent.token);
   client.join().value_or_throw();
   client.report_fault({ErrorKind::kPeerLost, "rank 3 is gone", 3}).value_or_throw();
   client.leave().value_or_throw();
