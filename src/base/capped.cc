@@ -12,7 +12,8 @@ bool continues_a_character(char byte) {
   return (static_cast<unsigned char>(byte) & 0xC0U) == 0x80U;
 }
 
-// What is no UTF-8 has no such place near, and is cut anywhere.
+// The last place up to `at` where a character ends. A character of UTF-8 has at most four bytes, so
+// it is near; what is no UTF-8 may have no such place, and is cut at `at`.
 size_t end_of_a_character(const std::string& text, size_t at) {
   size_t end = at;
   while (end > 0 && at - end < 4 && continues_a_character(text[end])) --end;

@@ -17,10 +17,13 @@ namespace {
 
 constexpr int kCrashSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 constexpr int kMaxFrames = 32;
+// Of the stack that the handler, and libbacktrace in it, run on.
 constexpr size_t kStackBytes = 256 << 10;
 // Reading debug information takes long only when something is very wrong with this process.
 constexpr unsigned kPatienceSeconds = 10;
 
+// Of the process, as its signals are. Written by install(), and by the one handler that has set
+// `crashing`.
 backtrace_state* symbols = nullptr;
 std::atomic<bool> crashing = false;
 volatile sig_atomic_t crash_signal = 0;
@@ -94,6 +97,8 @@ int write_frame(void* count, uintptr_t address) {
   return *static_cast<int*>(count) >= kMaxFrames ? 1 : 0;
 }
 
+// The kernel has blocked the signal while its handler runs, so it is unblocked before it is raised
+// with its default action. A core dump then shows the crash, and the parent sees the right signal.
 [[noreturn]] void end_by(int signal_number) {
   (void)::signal(signal_number, SIG_DFL);
   sigset_t only;
@@ -115,7 +120,8 @@ void write_rest_of_stdout() {
 }
 
 void on_crash(int signal_number, siginfo_t* info, void*) {
-  // Another thread is at it and ends this one too.
+  // Another thread reports its crash already, and ends this one too. If this thread has crashed a
+  // second time, inside of this handler, it waits here for the alarm.
   while (crashing.exchange(true)) ::pause();
   crash_signal = signal_number;
   (void)::signal(SIGALRM, on_patience_over);
@@ -123,6 +129,8 @@ void on_crash(int signal_number, siginfo_t* info, void*) {
   write_rest_of_stdout();
   Line line;
   line.add(kCrashHeader).add("SIG").add(::sigabbrev_np(signal_number));
+  // Up to 0 a process has sent the signal (kill(), raise(), abort()); above, the kernel tells where
+  // the fault was.
   if (info->si_code <= 0) {
     const auto sender = static_cast<uint64_t>(info->si_pid);
     if (sender != static_cast<uint64_t>(::getpid())) line.add(" sent by pid ").add(sender);
@@ -136,6 +144,8 @@ void on_crash(int signal_number, siginfo_t* info, void*) {
   end_by(signal_number);
 }
 
+// Of the calling thread. One that the program or a sanitizer has set up stays. Never unmapped: the
+// handler may need it until the very end.
 void use_own_stack() {
   stack_t before{};
   if (::sigaltstack(nullptr, &before) != 0 || (before.ss_flags & SS_DISABLE) == 0) return;

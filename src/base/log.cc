@@ -36,6 +36,7 @@ std::shared_ptr<spdlog::logger> make_logger() {
   LogLevel level = LogLevel::kWarning;
   if (const char* text = std::getenv("LONGHAUL_LOG")) parse_log_level(text, &level);
   logger->set_level(to_spdlog(level));
+  // Every line at once: a process may be killed after any of them.
   logger->flush_on(spdlog::level::debug);
   return logger;
 }

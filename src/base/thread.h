@@ -1,5 +1,6 @@
-// A thread with a name (seen in gdb, top and /proc) that is joined when its object goes. Nothing
-// in Longhaul is detached.
+// A thread with a name (seen in gdb, top and /proc) that is joined when its object goes. Longhaul
+// detaches a thread in two places only, each with its reason: where nobody is left to wait for it
+// (operation_watch.cc), and where a dying process may leave it behind (last_words.cc).
 #pragma once
 
 #include <functional>

@@ -20,12 +20,13 @@
 namespace longhaul {
 namespace {
 
-constexpr int kSignal = SIGURG;
+constexpr int kSignal = SIGURG;  // ignored by default
 constexpr size_t kMaxFrames = 32;
 constexpr size_t kMaxNameBytes = 200;
 
-// Of the process, as its signals are. One look at a time, under `looking`; whoever takes `wanted`
-// away, the handler or the one who waited too long for it, owns the rest.
+// Of the process, as its signals are. One look at a time, under `looking`. `wanted` is the thread
+// that is looked at. Both the handler and the one who has waited too long for it try to set it back
+// to 0: whoever does so owns the variables below it, so a handler that comes late writes nothing.
 Mutex looking;
 std::atomic<pid_t> wanted = 0;
 std::array<uintptr_t, kMaxFrames> addresses;
@@ -48,6 +49,9 @@ int note_address(void*, uintptr_t address) {
   return address_count == kMaxFrames ? 1 : 0;
 }
 
+// Does only what a handler may do: install() has called symbols() before, so its static is not
+// initialized here, and sem_post() is async-signal-safe. errno belongs to the code that was
+// interrupted.
 void on_signal(int) {
   pid_t self = this_thread();
   if (!wanted.compare_exchange_strong(self, 0)) return;
@@ -67,6 +71,7 @@ bool install() {
   if (symbols() == nullptr || ::sem_init(&taken, 0, 0) != 0) return false;
   struct sigaction ours{};
   ours.sa_handler = on_signal;
+  // SA_RESTART: most of what the thread may wait for goes on waiting.
   ours.sa_flags = SA_RESTART | SA_ONSTACK;
   ::sigemptyset(&ours.sa_mask);
   return ::sigaction(kSignal, &ours, nullptr) == 0;
@@ -144,7 +149,8 @@ Result<std::vector<std::string>> stack_of(pid_t thread, milliseconds patience) {
   }
   if (!wait_until_taken(patience)) {
     const bool begun = wanted.exchange(0) != thread;
-    // It ends at once, then.
+    // The handler is running, and posts in a moment. Its post must be taken, or the next look would
+    // take it for its own.
     if (begun) wait_until_taken(std::chrono::minutes(1));
     if (!begun) return cannot(thread, "it takes no signal: blocked, or stuck in the kernel");
   }

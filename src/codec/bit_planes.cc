@@ -10,7 +10,7 @@ namespace {
 
 namespace scalar {
 
-// What every other level must give.
+// The reference: every other level must give the same bytes, and tests compare them.
 struct Group {
   std::array<uint8_t, kPlaneGroup> symbols;
 };

@@ -31,7 +31,8 @@ inline bool sound(const BlockHead& head) {
   return head.unary <= kUnaryPlanes && (!head.escaped || head.unary == kUnaryPlanes);
 }
 
-// From the sum of a block's magnitudes. One more low bit pays from a mean of 1.52 on for a Gaussian
+// From the sum of a block's magnitudes; `groups` of 64 symbols each. The thresholds are sums per
+// group. One more low bit pays from a mean of 1.52 on for a Gaussian
 // and 1.62 for a geometric distribution, the next from twice as much and a half. The first is taken
 // a little early: the blocks of a Gaussian at a step of half its RMS have a mean of 1.58 and should
 // not fall on both sides.

@@ -39,7 +39,8 @@ LONGHAUL_AVX2 inline uint32_t sum_of_quarters(__m256i sums) {
 LONGHAUL_AVX2 inline uint32_t max_of_bytes(__m256i bytes) {
   const __m128i half =
       _mm_max_epu8(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
-  // The smallest of the complements, which SSE4.1 finds among 8 words.
+  // SSE4.1 has an instruction for the smallest of 8 words and none for the largest, so it is asked
+  // for the smallest complement. The upper bytes have been merged into the lower ones before.
   const __m128i words = _mm_max_epu8(half, _mm_srli_epi16(half, 8));
   const __m128i inverted =
       _mm_xor_si128(_mm_and_si128(words, _mm_set1_epi16(0xFF)), _mm_set1_epi16(0xFF));
@@ -86,6 +87,8 @@ LONGHAUL_KERNEL inline Group magnitude(Group group) {
   return {_mm256_abs_epi8(group.first), _mm256_abs_epi8(group.second)};
 }
 
+// The bit is shifted to the top of its byte, where movemask reads it. AVX2 can only shift words of
+// 16 bits; what crosses from the lower byte into the upper one stays below that top bit.
 LONGHAUL_KERNEL inline uint64_t bit_plane(Group group, uint32_t bit) {
   const __m128i up = _mm_cvtsi32_si128(static_cast<int>(7 - bit));
   return top_bits(_mm256_sll_epi16(group.first, up), _mm256_sll_epi16(group.second, up));
@@ -96,13 +99,15 @@ LONGHAUL_KERNEL inline uint64_t not_zero(Group group) {
   return ~top_bits(_mm256_cmpeq_epi8(group.first, zero), _mm256_cmpeq_epi8(group.second, zero));
 }
 
+// AVX2 compares signed bytes only. Unsigned, x >= t where max(x, t) == x.
 LONGHAUL_KERNEL inline uint64_t at_least(Group group, uint32_t threshold) {
   const __m256i least = _mm256_set1_epi8(static_cast<char>(threshold));
   return top_bits(_mm256_cmpeq_epi8(_mm256_max_epu8(group.first, least), group.first),
                   _mm256_cmpeq_epi8(_mm256_max_epu8(group.second, least), group.second));
 }
 
-// 0xFF in each byte whose bit is set.
+// 0xFF in each byte whose bit is set: the plane's byte goes to all eight bytes that its bits are
+// for, and each of these keeps its own bit.
 LONGHAUL_KERNEL inline __m256i bytes_of(uint32_t plane) {
   const __m256i source = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2,
                                           2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
@@ -123,6 +128,8 @@ LONGHAUL_KERNEL inline Group add_where(uint64_t plane, Group group, uint8_t valu
           _mm256_add_epi8(group.second, _mm256_and_si256(mask.second, values))};
 }
 
+// Two's complement: inverting all bits (mask 0xFF) and subtracting -1 negates; with mask 0 nothing
+// changes.
 LONGHAUL_KERNEL inline Group negate_where(uint64_t plane, Group group) {
   const Group mask = mask_of(plane);
   return {_mm256_sub_epi8(_mm256_xor_si256(group.first, mask.first), mask.first),

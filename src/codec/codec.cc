@@ -38,7 +38,7 @@ std::string_view to_string(ElementType type) {
 }
 
 Result<void> check_supports(const CodecSpec& spec, ElementType type) {
-  // A cast to two bytes has nothing to give to the other type of two bytes but harm.
+  // Casting one type of two bytes to the other saves nothing and loses range or precision.
   const bool refused = (spec.kind == CodecSpec::Kind::kBf16 && type == ElementType::kFloat16) ||
                        (spec.kind == CodecSpec::Kind::kFp16 && type == ElementType::kBFloat16);
   if (!refused) return {};

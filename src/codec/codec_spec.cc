@@ -16,8 +16,8 @@ using Kind = CodecSpec::Kind;
 using Stage = CodecSpec::Stage;
 using Rounding = CodecSpec::Rounding;
 
-constexpr uint32_t kMinBlock = 64;
-constexpr uint32_t kMaxBlock = 4096;
+constexpr uint32_t kMinBlock = 64;    // the quantizer's lanes (quantize.h)
+constexpr uint32_t kMaxBlock = 4096;  // its largest block
 constexpr float kMinStep = 1.0F / 32;
 constexpr float kMaxStep = 8;
 
@@ -69,6 +69,7 @@ std::string did_you_mean(std::string_view text, const std::vector<std::string>& 
   return near.empty() ? "" : str_cat(", did you mean '", near, "'?");
 }
 
+// The shortest text that reads back as the same float.
 std::string number(float value) {
   std::array<char, 32> text{};
   const auto end = std::to_chars(text.data(), text.data() + text.size(), value);
@@ -157,6 +158,7 @@ Result<CodecSpec> parse_options(const Row& row, std::string_view text) {
         set_option(row, name, std::string_view(option).substr(equals + 1), spec);
     if (!set) return set.failure();
   }
+  // "as the first leg" has one form, so that equal specs compare equal.
   if (spec.result == spec.step) spec.result = 0;
   return spec;
 }

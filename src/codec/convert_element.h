@@ -19,12 +19,16 @@ LONGHAUL_HOST_DEVICE inline float float_of_bfloat16(uint16_t bits) {
   return std::bit_cast<float>(uint32_t{bits} << 16);
 }
 
+// To nearest, ties to even: half a unit less one is added, and one more where the result would be
+// odd. A carry into the exponent is right, up to Inf. A NaN is made quiet instead, because the cut
+// could take all of its mantissa and leave an Inf.
 LONGHAUL_HOST_DEVICE inline uint16_t bfloat16_of(float value) {
   const auto bits = std::bit_cast<uint32_t>(value);
   if (is_nan(bits)) return static_cast<uint16_t>(bits >> 16 | 0x40);
   return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
+// Adding 16 random bits to the 16 that are cut carries with the probability of what is cut off.
 LONGHAUL_HOST_DEVICE inline uint16_t bfloat16_stochastic(float value, uint32_t random) {
   const auto bits = std::bit_cast<uint32_t>(value);
   if (is_nan(bits)) return static_cast<uint16_t>(bits >> 16 | 0x40);
@@ -58,6 +62,7 @@ LONGHAUL_HOST_DEVICE inline uint16_t float16_of(float value) {
     const float shifted = std::bit_cast<float>(magnitude) + 0.5F;
     return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3F000000));
   }
+  // As in bfloat16_of(): 13 bits are cut; then the exponent's bias goes from 127 to 15.
   const uint32_t rounded = magnitude + 0xFFF + (magnitude >> 13 & 1);
   return static_cast<uint16_t>(sign | (rounded - (uint32_t{127 - 15} << 23)) >> 13);
 }

@@ -71,9 +71,12 @@ Result<void> check_payload(const PayloadShape& shape, ByteSpan payload) {
     return corrupt("payload: ", payload.size(), " bytes, its header alone has ",
                    kPayloadHeaderBytes);
   }
+  // First: from here on the number of elements is the caller's, so no loop below is as long as a
+  // payload wishes.
   const Result<void> header = check_header(shape, payload.data());
   if (!header) return header;
   if (payload.size() < shape.head_bytes()) return corrupt("payload: ", "cut in its directory");
+  // Entries have 32 bits and the sum 64, so it cannot wrap around.
   uint64_t total = shape.head_bytes();
   for (size_t tile = 0; tile < shape.tiles(); ++tile) {
     const size_t bytes = stored_tile_bytes(tile, payload);

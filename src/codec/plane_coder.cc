@@ -51,8 +51,9 @@ PlaneCoder::PlaneCoder(Skewed skewed, SimdLevel level)
       scratch_(kMaxPlanes * kPlaneTileElements),
       decoded_(kMaxPlanes * kPlaneTileElements) {}
 
-// Raw planes up to the first coded one are written where they stay; the others pass through
-// scratch.
+// The lowest planes are mostly raw. Their size is known, so splitting writes them straight into the
+// payload, up to the first plane that is to be coded; that one and those behind it pass through
+// scratch, because where they begin depends on what coding makes of the ones before.
 size_t PlaneCoder::encode(const EncodeContext& /*context*/, ElementType type, ByteSpan elements,
                           MutableByteSpan to) {
   const size_t width = element_bytes(type);
@@ -87,6 +88,8 @@ size_t PlaneCoder::encode_plane(const Plan& plan, ByteSpan plane, const void* so
   } else if (plan.choice != PlaneChoice::kRaw) {
     coded = zstd_.encode(plan.choice, plane, to);
   }
+  // A sample can be wrong. What is raw after all overwrites the coded bytes, so no more than one
+  // plane at a time takes more room than its elements (most_coded_bytes() in tile_coder.h).
   if (coded && *coded < most_stored_bytes(plane.size())) {
     store(descriptor_at, descriptor(format, *coded));
     return *coded;
@@ -96,6 +99,9 @@ size_t PlaneCoder::encode_plane(const Plan& plan, ByteSpan plane, const void* so
   return plane.size();
 }
 
+// The sample is split into planes by the same function as the tile, in scratch that is free until
+// the planes of the tile itself are made. A tile of less than a piece gives an empty sample, and
+// raw planes.
 void PlaneCoder::choose_planes(ElementType type, ByteSpan tile) {
   const size_t width = element_bytes(type);
   const size_t count = tile.size() / width;
@@ -154,6 +160,7 @@ Result<const uint8_t*> PlaneCoder::decode_plane(size_t index, uint32_t descripto
   const MutableByteSpan plane = scratch_plane(index, count);
   switch (static_cast<PlaneFormat>(descriptor >> 30)) {
     case PlaneFormat::kRaw:
+      // Merged from where it stands, without a copy.
       if (stored.size() == count) return stored.data();
       return corrupt("plane ", index, " has ", stored.size(), " of ", count, " bytes");
     case PlaneFormat::kZstd:

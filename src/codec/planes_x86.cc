@@ -55,6 +55,8 @@ LONGHAUL_AVX2 inline __m256i swap_middle_quarters(__m256i v) {
 // For 8-byte elements: the 2-byte words of a lane's two halves, interleaved.
 constexpr Lane kInterleaveWords = {0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15};
 
+// Each member that returns a size_t returns how many elements it did, from the first;
+// split_planes() and merge_planes() do the rest, fewer than a vector holds, one by one.
 template <size_t kWidth>
 struct Avx2 {
   static constexpr size_t kGroup = sizeof(__m256i) / kWidth;
@@ -75,6 +77,11 @@ struct Avx2 {
     }
   }
 
+  // The bytes of each plane side by side, plane 0 first. The first shuffle groups them within each
+  // lane. Then a plane's bytes in the two lanes are brought together: they are halves of a lane for
+  // elements of 2 bytes, words of 4 bytes for 4, and words of 2 bytes for 8. These last are finer
+  // than the permutations across lanes, so halves cross first and a second shuffle interleaves the
+  // words.
   LONGHAUL_AVX2 static __m256i group(__m256i v) {
     v = shuffle_lanes(rotate_left<kLeft>(v), kGather);
     if constexpr (kWidth == 4) {
@@ -232,14 +239,17 @@ struct Avx512 {
 
   static constexpr size_t kLine = 4 * kGroup;
 
-  // Elements from a step's first that bring `address` to a cache line when each moves it by
-  // `stride`. The step after the first may overlap it: what is stored twice is the same.
+  // By how many elements the first step should advance, so that later stores begin at a cache line:
+  // those that cross lines cost twice. `address` is where the first store goes, and each element
+  // moves it by `stride`. The first step still does kLine elements, so the second may do some of
+  // them again; it stores the same bytes.
   static size_t to_next_line(const uint8_t* address, size_t stride) {
     const size_t off = reinterpret_cast<uintptr_t>(address) % sizeof(__m512i);
     return off == 0 || off % stride != 0 ? kLine : (sizeof(__m512i) - off) / stride;
   }
 
-  // Four vectors of 4-byte elements fill a whole vector of each plane.
+  // For elements of 4 bytes: one vector gives 16 bytes of each plane, so four of them fill a whole
+  // vector of each plane, and planes are written in whole cache lines.
   LONGHAUL_AVX512 static size_t split_lines(const uint8_t* elements, size_t count,
                                             const PlanePointers& planes) {
     const __m512i gather = _mm512_loadu_si512(kGather.data());

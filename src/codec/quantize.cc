@@ -10,7 +10,7 @@ namespace {
 
 namespace scalar {
 
-// What every other level must give.
+// The reference: every other level must give the same bytes, and tests compare them.
 BlockStatistics block_statistics(const uint8_t* x, size_t n) {
   float lanes[kSumLanes] = {};
   uint32_t largest = 0;

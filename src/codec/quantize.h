@@ -57,6 +57,9 @@ struct QuantizeRule {
   RoundingKey key;
 };
 
+// Magnitudes are compared as the integers that their bits are. Their order is that of the numbers,
+// and Inf and NaN lie above all finite ones, so that one comparison finds blocks that must travel
+// raw.
 struct BlockStatistics {
   float squares = 0;
   uint32_t largest_bits = 0;
@@ -74,6 +77,8 @@ LONGHAUL_HOST_DEVICE inline uint16_t choose_step(const QuantizeRule& rule, size_
     const float wanted = rule.step * std::sqrt(seen.squares / static_cast<float>(count));
     step = wanted > step ? wanted : step;
   }
+  // Up, not to nearest: with a smaller step the largest element would need a code above 127. The
+  // sum cannot reach Inf, because larger blocks are raw.
   const uint32_t up = (std::bit_cast<uint32_t>(step) + 0xFFFF) >> 16;
   return up < kSmallestStep ? kSmallestStep : static_cast<uint16_t>(up);
 }
@@ -87,6 +92,7 @@ LONGHAUL_HOST_DEVICE inline int8_t nearest_code(float element, float inverse) {
   return clamped_code(std::nearbyint(element * inverse));
 }
 LONGHAUL_HOST_DEVICE inline int8_t stochastic_code(float element, float inverse, uint32_t random) {
+  // 24 bits are what a float holds exactly, so the fraction is below 1 and evenly spread.
   const float fraction = static_cast<float>(random >> 8) * 0x1p-24F;
   return clamped_code(std::floor(element * inverse + fraction));
 }

@@ -19,7 +19,7 @@
 namespace longhaul {
 namespace {
 
-// The last 8 lanes of a sum, halved three times.
+// The last 8 lanes of a sum, halved three times: the order of additions that quantize.h prescribes.
 LONGHAUL_AVX2 inline float sum_of_lanes(__m256 lanes) {
   __m128 four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps(lanes, 1));
   four = _mm_add_ps(four, _mm_movehl_ps(four, four));
@@ -55,6 +55,7 @@ LONGHAUL_KERNEL inline BlockStatistics block_statistics(const uint8_t* x, size_t
 #pragma GCC unroll 8
     for (size_t v = 0; v < kVectors; ++v) {
       const __m256 value = elements_at(x, i + v * 8);
+      // Two vectors are one cache line.
       if (v % 2 == 0) prefetch(x + (i + v * 8) * sizeof(float), kReadAheadBytes);
       sums[v] = _mm256_add_ps(sums[v], _mm256_mul_ps(value, value));
       largest[v % 2] =
@@ -69,7 +70,9 @@ LONGHAUL_KERNEL inline BlockStatistics block_statistics(const uint8_t* x, size_t
   return {sum_of_lanes(sums[0]), max_of_lanes(_mm256_max_epu32(largest[0], largest[1]))};
 }
 
-// 32 codes of four vectors of whole numbers.
+// 32 codes of four vectors of whole numbers. Packing saturates to -128, which is no code, so that
+// is raised to -127. Numbers are never far beyond 127, because a step is at least the largest
+// magnitude / 127. Packing works within lanes; the permutation puts the codes back in order.
 LONGHAUL_KERNEL inline void store_codes(const __m256i* whole, int8_t* codes) {
   const __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(whole[0], whole[1]),
                                             _mm256_packs_epi32(whole[2], whole[3]));
@@ -166,6 +169,8 @@ LONGHAUL_KERNEL inline BlockStatistics block_statistics(const uint8_t* x, size_t
           _mm512_max_epu32(largest[v], _mm512_and_si512(_mm512_castps_si512(value), magnitude));
     }
   }
+  // Lanes 32-63 to lanes 0-31, then 16-31 to 0-15: the prescribed order. For maxima any order will
+  // do.
   const __m512 sum =
       _mm512_add_ps(_mm512_add_ps(sums[0], sums[2]), _mm512_add_ps(sums[1], sums[3]));
   const __m512i most = _mm512_max_epu32(_mm512_max_epu32(largest[0], largest[1]),
@@ -175,7 +180,7 @@ LONGHAUL_KERNEL inline BlockStatistics block_statistics(const uint8_t* x, size_t
               _mm256_max_epu32(_mm512_castsi512_si256(most), _mm512_extracti64x4_epi64(most, 1)))};
 }
 
-// 64 codes of four vectors of whole numbers.
+// 64 codes of four vectors of whole numbers, as above.
 LONGHAUL_KERNEL inline void store_codes(const __m512i* whole, int8_t* codes) {
   const __m512i packed = _mm512_packs_epi16(_mm512_packs_epi32(whole[0], whole[1]),
                                             _mm512_packs_epi32(whole[2], whole[3]));

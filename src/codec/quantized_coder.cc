@@ -47,11 +47,13 @@ size_t QuantizedCoder::encode(const EncodeContext& context, ElementType type, By
     std::copy_n(elements.data() + first * width, here * width, to.data() + written);
     written += here * width;
   });
-  // The next tile's elements, if there is one.
+  // The next tile's elements. Where there is none the address is only prefetched, which does no
+  // harm. `soon` means 4 bytes a symbol, so it fits fp32 alone.
   const void* soon = type == ElementType::kFloat32 ? elements.data() + elements.size() : nullptr;
   return written + write_codes(count, soon, to.data(), to.subspan(written));
 }
 
+// A stage that saves nothing is given up for packed codes. That bounds what a tile takes.
 size_t QuantizedCoder::write_codes(size_t count, const void* soon, uint8_t* format,
                                    MutableByteSpan to) {
   const auto* symbols = codes_.get();
@@ -84,6 +86,8 @@ size_t QuantizedCoder::write_packed(size_t count, uint8_t* to) const {
 
 Result<QuantizedCoder::Tile> QuantizedCoder::read(ElementType type, ByteSpan stored, size_t count,
                                                   const void* soon) {
+  // `count` is the caller's, so steps_ has room for them. Every step is checked here: from now on a
+  // block has a step, is raw, or is zero.
   const size_t step_bytes = blocks(count) * sizeof(uint16_t);
   if (stored.size() < 1 + step_bytes) return corrupt("cut in its steps");
   std::memcpy(steps_, stored.data() + 1, step_bytes);

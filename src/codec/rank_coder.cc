@@ -9,7 +9,8 @@
 namespace longhaul {
 namespace {
 
-// Fills in what is not listed: by distance from the commonest byte, the lower of two first.
+// Fills in what is not listed: by distance from the commonest byte, the lower of two first. Both
+// sides do this, so the order is part of the format (docs/wire.md).
 void complete(RankTable& table) {
   const int centre = table.by_rank[0];
   std::array<bool, 256> listed{};
@@ -25,7 +26,8 @@ void complete(RankTable& table) {
   }
 }
 
-// Bytes of a Rice code of `rank`: k low bits and a unary rest, at most 8 planes and 8 - k bits.
+// Bits of a Rice code of `rank`: k low bits and a unary rest, or 8 unary planes and then the
+// quotient itself in 8 - k bits.
 uint32_t rice_bits(uint32_t rank, uint32_t k) {
   const uint32_t unary = rank >> k;
   return unary < kUnaryPlanes ? k + unary + 1 : k + kUnaryPlanes + (8 - k);
@@ -52,11 +54,14 @@ RankTable make_rank_table(const ByteCounts& counts) {
   std::sort(table.by_rank.begin(), table.by_rank.begin() + table.listed, [&](uint8_t a, uint8_t b) {
     return counts[a] != counts[b] ? counts[a] > counts[b] : a < b;
   });
+  // Their number travels in one byte. The 256th needs no place in a list: it is the one left over.
   table.listed = std::min<size_t>(table.listed, 255);
   complete(table);
   return table;
 }
 
+// An estimate: with the one k that is best for the whole sample, while the coder chooses k for each
+// block.
 float rank_coded_bits(const ByteCounts& counts, const RankTable& table) {
   uint32_t total = 0;
   for (const uint16_t count : counts) total += count;
@@ -90,6 +95,7 @@ size_t RankCoder::encode(const RankTable& table, ByteSpan plane, uint8_t* to, co
 }
 
 bool RankCoder::decode(ByteSpan stored, MutableByteSpan plane, const void* soon) {
+  // A byte listed twice would leave another one without a rank.
   if (stored.empty() || stored[0] == 0 || stored.size() < 1U + stored[0]) return false;
   RankTable table;
   table.listed = stored[0];

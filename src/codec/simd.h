@@ -21,7 +21,9 @@ std::string_view to_string(SimdLevel level);
 }  // namespace longhaul
 
 // Marks functions that may use a level's instructions; only where best_simd_level() reaches it may
-// they be called.
+// they be called. This room is compiled with -ffp-contract=off: AVX-512 brings fused multiply-add
+// with it, and a compiler that fused a product with a sum would give other bits than the scalar
+// reference.
 #define LONGHAUL_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt,f16c")))
 #define LONGHAUL_AVX512                                                      \
   __attribute__((                                                            \

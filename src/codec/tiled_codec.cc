@@ -8,7 +8,7 @@
 namespace longhaul {
 namespace {
 
-constexpr size_t kWidestElement = 8;
+constexpr size_t kWidestElement = 8;  // fp64
 
 Failure in_tile(size_t tile, const Failure& failure) {
   return {failure.kind, str_cat("tile ", tile, ": ", failure.message)};
@@ -17,6 +17,8 @@ Failure in_tile(size_t tile, const Failure& failure) {
 // Calls one(stored, first element, elements) for each tile of a checked payload.
 template <typename One>
 Result<void> for_each_tile(const PayloadShape& shape, ByteSpan payload, const One& one) {
+  // After this check the directory adds up to the payload's size, so no tile reaches beyond it, and
+  // every tile has a format byte.
   const Result<void> checked = check_payload(shape, payload);
   if (!checked) return checked;
   size_t at = shape.head_bytes();
@@ -74,7 +76,10 @@ size_t TiledCodec::encode(ElementType type, ByteSpan elements, MutableByteSpan p
   return written;
 }
 
-// Coded in place where there is room for the worst, else beside and copied when it proves short.
+// A coder may write more than the tile will take in the end, because it finds out only afterwards
+// that its codes are longer than the elements. So it writes into the payload only where that has
+// room for the worst case, which may spill into the room of later tiles; near the payload's end it
+// writes into overflow_, and what proves short enough is copied.
 size_t TiledCodec::encode_tile(const EncodeContext& context, ElementType type, ByteSpan elements,
                                MutableByteSpan room) {
   const size_t width = element_bytes(type);

@@ -14,6 +14,7 @@ namespace longhaul {
 namespace {
 
 void set_parameter(ZSTD_CCtx* context, ZSTD_cParameter parameter, int value) {
+  // Compared as text, so that a check that fails prints zstd's own words.
   const size_t code = ZSTD_CCtx_setParameter(context, parameter, value);
   LONGHAUL_CHECK(std::string_view(ZSTD_getErrorName(code)) == "No error detected");
 }
@@ -68,6 +69,7 @@ std::optional<size_t> ZstdCoder::encode(PlaneChoice choice, ByteSpan plane, Muta
   return written;
 }
 
+// zstd never writes beyond plane.size(), whatever size a frame declares.
 bool ZstdCoder::decode(ByteSpan frame, MutableByteSpan plane) {
   const size_t written = ZSTD_decompressDCtx(decompressor_.get(), plane.data(), plane.size(),
                                              frame.data(), frame.size());

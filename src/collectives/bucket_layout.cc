@@ -8,11 +8,14 @@ namespace {
 // The largest block of a codec: a boundary inside one would cost a short block. It also keeps
 // chunks on cache lines.
 constexpr size_t kBlockElements = 4096;
+// Where one round is cheaper than two (docs/compression.md): it sends (n-1)(n-2)/n times a piece
+// more, and saves a latency.
 constexpr size_t kOneRoundBytes = size_t{32} << 10;
 constexpr int kOneRoundRanks = 4;
 
-// The start of share `index` of `shares` of so many elements; whole share and remainder apart, so
-// that nothing overflows.
+// The start of share `index` of `shares` of so many elements. Quotient and remainder are scaled
+// apart: count * index could overflow. Boundaries are moved down to those of blocks only where
+// every share has at least four blocks, so that shares stay nearly even.
 size_t share_start(size_t count, size_t shares, size_t index) {
   if (index == shares) return count;
   const size_t exact = count / shares * index + count % shares * index / shares;

@@ -11,6 +11,8 @@ namespace {
 
 using Tensors = std::vector<at::Tensor>;
 
+// For messages and counts only. A sparse tensor's bytes are not known without its indices and
+// values; it counts as 0.
 uint64_t bytes_of(const at::Tensor& tensor) {
   return tensor.is_sparse() ? 0 : static_cast<uint64_t>(tensor.numel() * tensor.element_size());
 }
@@ -27,15 +29,18 @@ uint64_t bytes_of(const std::vector<Tensors>& lists) {
   return bytes;
 }
 
-// A call that the backend refused outright (wrong dtype, empty list): the caller's mistake, of no
-// concern to the other ranks.
+// A call that the backend refused outright (wrong dtype, empty list). Gloo checks arguments with
+// TORCH_CHECK before it sends anything, so a c10::Error out of the call itself is the caller's
+// mistake: the world does not fail, and the other ranks are not told.
 CollectiveError refused(const std::string& what, const c10::Error& error) {
   return {ErrorKind::kInvalid, str_cat(what, " was refused: ", error.what_without_backtrace()), -1};
 }
 
 }  // namespace
 
-// Operations inside the wrapped backend that have not ended: it cannot be destroyed before.
+// Operations inside the wrapped backend that have not ended: it cannot be destroyed before. Shared,
+// because a callback of such an operation may come after this backend is gone, when the wrapped one
+// was left behind.
 struct CheckedBackend::Outstanding {
   Mutex mutex;
   CondVar changed;
@@ -58,8 +63,8 @@ struct CheckedBackend::Outstanding {
 
 namespace {
 
-// A collective of Gloo's worker threads. Its future ends with the inner one, or earlier by
-// give_up().
+// A collective that runs on Gloo's worker threads. Its future ends with the inner one, or earlier
+// by give_up(), when the inner operation is still running and may still write into its tensors.
 class CheckedWork final : public AbortableWork {
  public:
   CheckedWork(c10::intrusive_ptr<c10d::Work> inner, std::string what,
@@ -70,12 +75,16 @@ class CheckedWork final : public AbortableWork {
         watch_(std::move(watch)),
         future_(c10::make_intrusive<c10::ivalue::Future>(inner_->getFuture()->elementType())) {}
 
-  // Once, right after construction.
+  // Once, right after construction. The callback runs on a worker thread of Gloo's, or here when
+  // the operation has ended already. It keeps this object until then, also when the caller has
+  // dropped it.
   void start(uint64_t id, std::function<void()> on_inner_end) {
     id_ = id;
     auto self = c10::intrusive_ptr<CheckedWork>::reclaim_copy(this);
     inner_->getFuture()->addCallback(
         [self, on_inner_end = std::move(on_inner_end)](c10::ivalue::Future& inner) {
+          // First: end() runs callbacks of others, who may destroy the backend, and its destructor
+          // waits for this count.
           on_inner_end();
           if (inner.hasError()) {
             self->end(self->watch_->translate(inner.exception_ptr(), self->what_), {});
@@ -88,6 +97,9 @@ class CheckedWork final : public AbortableWork {
   bool wait(std::chrono::milliseconds timeout) override {
     std::unique_lock<std::mutex> lock(mutex_);
     const auto done = [this] { return completed_; };
+    // Without a time-out of its own this still ends: Gloo's operation has one, and a fault ends it
+    // earlier. A time-out given here is the caller's alone: the operation goes on, and the world
+    // has not failed.
     if (timeout == kNoTimeout) {
       cv_.wait(lock, done);
     } else if (!cv_.wait_for(lock, timeout, done)) {
@@ -108,6 +120,8 @@ class CheckedWork final : public AbortableWork {
   uint64_t getSequencenumber() const override { return inner_->getSequencenumber(); }
 
  private:
+  // Called by Gloo's thread, and by the monitor's for give_up(): whichever comes first counts. The
+  // future is completed before wait() returns, so that whoever has waited finds its value.
   void end(const std::exception_ptr& error, const c10::IValue& value) {
     if (ended_.exchange(true)) return;
     watch_->remove(id_);
@@ -128,8 +142,8 @@ class CheckedWork final : public AbortableWork {
   uint64_t id_ = 0;
 };
 
-// A send, a receive, or one of Gloo's composed operations (reduce-scatter), which has no future: it
-// ends inside wait(), and another thread can cut a transfer short by abort().
+// A send, a receive, or one of Gloo's composed operations (reduce-scatter). They have no future and
+// end inside wait(). Another thread can end a transfer's wait() by abort().
 class WaitedWork final : public AbortableWork {
  public:
   WaitedWork(c10::intrusive_ptr<c10d::Work> inner, std::string what,
@@ -151,6 +165,7 @@ class WaitedWork final : public AbortableWork {
     } catch (...) {
       error = watch_->translate(std::current_exception(), what_);
     }
+    // Gloo's wait() returns false when it was ended by abort(). It does not throw then.
     if (!done && !error) {
       error = watch_->translate(std::make_exception_ptr(std::runtime_error("aborted")), what_);
     }
@@ -160,7 +175,9 @@ class WaitedWork final : public AbortableWork {
     return true;
   }
 
-  // Composed operations wait for others of Gloo's, which end when the connections are severed.
+  // Aborting wakes the thread inside wait(), and any thread may do it. Composed operations cannot
+  // be aborted; they wait for other operations of Gloo's, which end when the connections are
+  // severed.
   void wake() override {
     if (transfer_) inner_->abort();
   }
@@ -176,7 +193,7 @@ class WaitedWork final : public AbortableWork {
   uint64_t id_ = 0;
 };
 
-// Gloo's composed operations throw instead of giving one.
+// Gloo's composed operations throw from getFuture() instead of giving one.
 bool has_future(c10d::Work& work) {
   try {
     work.getFuture();
@@ -204,8 +221,9 @@ CheckedBackend::~CheckedBackend() {
   if (links_) links_->sever();
   if (outstanding_->wait_for_none(std::chrono::seconds(1))) return;
   // Gloo does not wake an operation whose connection broke in the middle of a message before its
-  // time-out, and its destructor waits for that. We do not: the group is left to the end of the
-  // process.
+  // time-out, and the destructor of its group waits for that operation. We do not wait: the last
+  // reference to the group is dropped without being counted down, so that it lives until the
+  // process ends.
   log(LogLevel::kInfo, "collectives", "rank ", getRank(),
       " leaves a broken group behind: an operation in it ends only by its time-out");
   c10::intrusive_ptr<c10d::Backend> left_behind = inner_;
@@ -232,6 +250,7 @@ Mutex& flight_recorder_mutex() {
 
 template <typename Call>
 CheckedBackend::WorkPtr CheckedBackend::collective(const std::string& what, const Call& call) {
+  // After a failure nothing is started any more: the other ranks may be anywhere in their programs.
   watch_->check(what);
   watch_->traffic().begin_operation(what);
   WorkPtr inner;
@@ -262,7 +281,8 @@ CheckedBackend::WorkPtr CheckedBackend::point_to_point(const std::string& what, 
   try {
     auto work = c10::make_intrusive<WaitedWork>(call(), what, watch_, true);
     work->start(watch_->add(work));
-    // A fault in between has not seen it.
+    // A fault that came between check() and add() has not seen this work, and nobody else would
+    // wake it before the monitor's next beat.
     if (watch_->failed()) work->wake();
     return work;
   } catch (const c10::Error& error) {
@@ -281,6 +301,9 @@ CheckedBackend::WorkPtr CheckedBackend::broadcast(Tensors& tensors,
 CheckedBackend::WorkPtr CheckedBackend::allreduce(Tensors& tensors,
                                                   const c10d::AllreduceOptions& options) {
   const uint64_t bytes = bytes_of(tensors);
+  // Counted as a bucket of the step, for messages. DDP's all-reduces are its buckets, in their
+  // order; others within a step (SyncBatchNorm's, or the program's own) count too and move the
+  // number.
   WorkPtr work = collective(watch_->describe("all-reduce", bytes, true),
                             [&] { return inner_->allreduce(tensors, options); });
   // Gloo's ring: n-1 chunks of 1/n to reduce, n-1 to gather.

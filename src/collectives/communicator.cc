@@ -70,8 +70,10 @@ std::string lost_store(const CommunicatorOptions& options, const std::string& re
 }
 
 // One meeting of all ranks. A store may see several, one after the other: of this process, or of
-// programs that one rank runs in turn. A rank's first belongs to the others' first, its second to
-// their second; each has keys of its own, so that none finds what another one has left behind.
+// programs that one rank runs in turn. A rank's first meeting belongs to the others' first, its
+// second to their second. So each rank counts its own meetings in the store (where the count
+// outlives the program), and the number is part of all keys: none finds what another has left
+// behind.
 class Meeting {
  public:
   Meeting(const StorePtr& store, const CommunicatorOptions& options, milliseconds patience)
@@ -87,7 +89,8 @@ class Meeting {
       come();
       return keys_;
     } catch (const Error& error) {
-      // Our own stores say what they know: the job is failing, and why.
+      // CoordinatorStore says what it knows: the job is failing, and why. Only of a deadline is
+      // more to be found out, below.
       if (error.kind() != ErrorKind::kDeadline) {
         throw CollectiveError(error.kind(), error.what(), -1);
       }
@@ -113,7 +116,8 @@ class Meeting {
     keys_->set(names_[static_cast<size_t>(options_.rank)], std::string("1"));
     keys_->wait(names_, patience_);
   }
-  // Those that never came, rather than those that came, waited as long and have just given up.
+  // Ranks that have just given up look missing too, because they have taken their key back. They
+  // left another key that says so; those that never came are named in preference to them.
   std::vector<Rank> who_is_to_blame() {
     const std::vector<Rank> missing = missing_ranks(keys_, names_);
     std::vector<Rank> never_came;
@@ -122,7 +126,8 @@ class Meeting {
     }
     return never_came.empty() ? missing : never_came;
   }
-  // Nothing has come of it: when this rank tries again it is this same meeting that it wants.
+  // Nothing has come of this meeting: when this rank tries again, it wants the same one. It says
+  // that it has tried before it takes its key back, so that nobody ever sees neither of the two.
   void withdraw() {
     keys_->set(tried_[static_cast<size_t>(options_.rank)], std::string("1"));
     keys_->deleteKey(names_[static_cast<size_t>(options_.rank)]);
@@ -138,6 +143,8 @@ class Meeting {
   StorePtr keys_;
 };
 
+// The monitors' secret, told through the store. Whoever can read the store is trusted; a process
+// that merely finds a monitor's port does not know it.
 Token share_token(const StorePtr& store, const CommunicatorOptions& options) {
   Token token;
   if (options.rank == 0) {
@@ -154,7 +161,7 @@ Token share_token(const StorePtr& store, const CommunicatorOptions& options) {
   return token;
 }
 
-// "port address" of every rank.
+// "port address" of every rank. Waits for each in turn; all ranks have met, so all keys come soon.
 std::vector<PeerMonitor::Endpoint> share_endpoints(const StorePtr& store,
                                                    const CommunicatorOptions& options,
                                                    const PeerMonitor::Endpoint& own) {
@@ -181,7 +188,8 @@ void start_monitor(const StorePtr& store, const std::string& host_address,
   monitor_options.generation = options.generation;
   monitor_options.token = share_token(store, options);
   monitor_options.address = host_address;
-  // A short time-out needs to know sooner who is silent.
+  // A beat a second costs nothing. With a short time-out beats are closer, so that a silent rank is
+  // known as silent (after three beats) well before operations run out of time.
   monitor_options.beat_interval =
       std::clamp(options.timeout / 10, milliseconds(50), milliseconds(1000));
   monitor_options.silence_limit = 3 * monitor_options.beat_interval;
@@ -207,7 +215,8 @@ class CommunicatorImpl final : public WatchedCommunicator {
         group_(std::move(group)) {}
 
   ~CommunicatorImpl() override {
-    // Goodbye comes before our connections close, or it looks like a crash.
+    // The goodbye must come before the connections of group_ close (a member, so after this body),
+    // or the others would take our end for a crash.
     watch_->leave();
   }
 
@@ -234,11 +243,12 @@ class CommunicatorImpl final : public WatchedCommunicator {
   Traffic& traffic() override { return watch_->traffic(); }
 
  private:
-  const StorePtr store_;
-  const StorePtr prefixed_;
+  const StorePtr store_;     // as it was given
+  const StorePtr prefixed_;  // of this meeting alone
   const std::string host_address_;
   const std::shared_ptr<OperationWatch> watch_;
   const GroupPtr group_;
+  // How often each name was used. Ranks make groups in the same order, so their counts agree.
   std::map<std::string, int> groups_made_;
   LinkMeter meter_;
 };
@@ -258,6 +268,7 @@ std::shared_ptr<Communicator> create_communicator(c10::intrusive_ptr<c10d::Store
   const std::string host_address = host_address_of(options).value_or_throw();
   auto watch = std::make_shared<OperationWatch>(options);
   StorePtr prefixed = store;
+  // The monitor comes before the groups: it knows which rank has died when they cannot connect.
   if (options.size > 1) {
     prefixed = Meeting(store, options, patience).meet();
     start_monitor(prefixed, host_address, watch);

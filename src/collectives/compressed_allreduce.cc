@@ -29,6 +29,7 @@ namespace {
 
 using FuturePtr = c10::intrusive_ptr<c10::ivalue::Future>;
 
+// The legs, as in a frame's label.
 constexpr int kToOwner = 0;
 constexpr int kFromOwner = 1;
 
@@ -54,14 +55,17 @@ MutableByteSpan memory_of(const at::Tensor& tensor) {
           static_cast<size_t>(tensor.numel() * tensor.element_size())};
 }
 
-// Where a device tensor is copied from and to the host. On the default stream, which this thread
-// has from the start, a copy would wait for all of backward that is queued there by now.
+// The stream on which a device tensor is copied from and to the host. The stages' threads start
+// with the default stream as their current one; a copy there would wait for all work that backward
+// has queued on it by now. Copies are synchronous, and a Bucket keeps its tensor until they are
+// done, so the caching allocator need not be told of the stream.
 c10::Stream copy_stream(const at::Tensor& tensor) {
   return c10::impl::VirtualGuardImpl(tensor.device().type())
       .getStreamFromGlobalPool(tensor.device());
 }
 
-// Counts the processor time of the thread while it lives: what coding costs, whatever else runs.
+// Adds the processor time that this thread uses while the object lives. Wall time would also count
+// what other threads and processes take from the same core.
 class CodecClock {
  public:
   explicit CodecClock(Traffic& traffic) : traffic_(traffic), start_(now()) {}
@@ -99,8 +103,9 @@ struct Bucket {
   }
 };
 
-// A piece of a bucket on its way. It goes from stage to stage, each a thread, so that only one of
-// them has it at a time.
+// A piece of a bucket on its way. It is moved from stage to stage through queues, so only one
+// thread has it at a time and its fields need no lock. Pieces of one bucket touch different
+// elements of the shared tensors.
 struct Flight {
   std::shared_ptr<Bucket> bucket;  // its pieces share it; the last one's end completes the future
   ElementRange piece;
@@ -130,7 +135,8 @@ struct Flight {
   MutableByteSpan bytes_of_host() const { return memory_of(bucket->host); }
 };
 
-// A payload that does not decode is its sender's.
+// A payload that passed the frame's checksum and still does not decode was made wrong: its sender
+// is named.
 void check_decoded(const Result<void>& decoded, Rank sender_rank) {
   if (decoded) return;
   throw CollectiveError(decoded.failure().kind,
@@ -142,8 +148,9 @@ MutableByteSpan bytes_of(std::span<float> floats) {
   return {reinterpret_cast<uint8_t*>(floats.data()), floats.size_bytes()};
 }
 
-// What was dropped where `said` came of `meant`, times the factor; 0 where that is NaN or Inf. All
-// may overlap whole.
+// What encoding dropped of `meant` when the payload decodes to `said`, times the factor. It is 0
+// where it is NaN or Inf, which would otherwise stay in the residual for good. The spans may be the
+// same memory, because each element is read before it is written.
 void write_residual(std::span<const float> meant, std::span<const float> said, float factor,
                     std::span<float> residual) {
   for (size_t i = 0; i < residual.size(); ++i) {
@@ -159,11 +166,22 @@ void write_residual(std::span<const float> meant, std::span<const float> said, f
 //   reduce    the owner adds what it decodes, in rank order, and sends the result to everybody
 //   apply     decodes the results into the tensor and completes the future
 // So one flight's latency and arithmetic hide behind those of others.
+//
+// Why this cannot deadlock: all ranks take flights in the same order, and a flight's receives are
+// posted before its first send. So the oldest flight that is not complete on every rank can always
+// go on: each rank has an exchange for it, each reduce stage comes to it next and waits for its
+// first leg only, and each apply stage for its second.
+//
+// A failure of any stage is kept in `failure`. From then on the stages pass flights on without
+// touching the network, so that every future is completed, with that failure.
 struct CompressedAllreduce::State {
-  // So many raw bytes are under way at most, which bounds memory and still fills a long fat link.
+  // Flights under way at most. With pieces of 2 MiB that is 64 MiB of elements, which bounds memory
+  // and still fills a link whose bandwidth times latency is large.
   static constexpr size_t kFlights = 32;
 
-  // One codec of a kind for each stage; what one encodes, all decode.
+  // A codec object may be used by one thread at a time, so each stage has its own. `reduce` encodes
+  // the second leg and may have another step for that; a step does not matter to a decoder, so all
+  // three decode what any of them encodes.
   struct Codecs {
     std::unique_ptr<Codec> send, reduce, apply;
   };
@@ -236,26 +254,30 @@ struct CompressedAllreduce::State {
   const c10::intrusive_ptr<c10d::ProcessGroup> group;
   std::vector<Codecs> codecs;
 
-  // Of the send stage.
+  // Used by the send stage alone. Every rank counts alike, so a number means the same flight
+  // everywhere; Gloo's tags are made of it.
   uint64_t operations = 0;
-  // Of the reduce stage.
+  // Used by the reduce stage alone.
   RankSum sum;
 
+  // Exchanges without a flight. Waiting for one is what keeps the send stage from running ahead.
   Queue<std::unique_ptr<FrameExchange>> idle_exchanges;
-  Queue<std::shared_ptr<Bucket>> asked;
-  Queue<Flight> sent;
-  Queue<Flight> reduced;
+  Queue<std::shared_ptr<Bucket>> asked;  // from start() to the send stage
+  Queue<Flight> sent;                    // from the send stage to the reduce stage
+  Queue<Flight> reduced;                 // from the reduce stage to the apply stage
 
   mutable Mutex mutex;
   std::exception_ptr failure LONGHAUL_GUARDED_BY(mutex);  // the first one
 
-  // Last, because they use all of the above.
+  // Last, because they use all of the above: they are joined before anything else is destroyed.
   Thread sender;
   Thread reducer;
   Thread applier;
 };
 
-// Every rank says its codec; all of them see the same answers and fail with the same words.
+// Every rank says its codec; all of them see the same answers and fail with the same words. Without
+// this check frames of another codec would be refused as corrupt, which hides the cause. An
+// all-gather needs tensors of one size, so names travel in a fixed one, with zeros behind them.
 void CompressedAllreduce::State::check_codecs() {
   constexpr int64_t kMaxSpecBytes = 1024;
   std::vector<std::string> names;
@@ -315,6 +337,8 @@ void CompressedAllreduce::State::attempt(Flight& flight, void (State::*stage)(Fl
   try {
     return (this->*stage)(flight);
   } catch (const CollectiveError& error) {
+    // fail() also ends what the other two stages wait for: it raises a fault at the monitor, and a
+    // fault wakes all operations that are pending.
     const CollectiveError named(error.kind(), str_cat(what, ": ", error.what()), error.peer());
     watch->fail(named);
     caught = std::make_exception_ptr(named);
@@ -325,7 +349,9 @@ void CompressedAllreduce::State::attempt(Flight& flight, void (State::*stage)(Fl
   if (!failure) failure = caught;
 }
 
-// Cuts a bucket into flights and sends each on its way, as exchanges come free.
+// Cuts a bucket into flights and sends each on its way, as exchanges come free. After a failure
+// exchanges still come back, because flights still pass through all stages; so this never waits for
+// good.
 void CompressedAllreduce::State::take_off(const std::shared_ptr<Bucket>& bucket) {
   const BucketLayout cut = layout(*bucket);
   watch->traffic().begin_operation(bucket->describe());
@@ -345,6 +371,8 @@ void CompressedAllreduce::State::take_off(const std::shared_ptr<Bucket>& bucket)
 
 void CompressedAllreduce::State::send(Flight& flight) {
   Bucket& bucket = *flight.bucket;
+  // The first piece's turn copies the whole bucket to the host. Later pieces come to this thread
+  // after it, and to the other stages through queues, so all of them see the copy.
   if (flight.piece_index == 0) {
     bucket.host = bucket.tensor;
     if (!bucket.tensor.is_cpu()) {
@@ -386,19 +414,24 @@ void CompressedAllreduce::State::apply(Flight& flight) {
     }
   }
   watch->traffic().add_bytes(flight.raw_bytes, flight.exchange->bytes_sent());
+  // Waits until the sends are done: their buffers are used again by the next flight of this
+  // exchange.
   flight.exchange->finish();
   if (!flight.last) return;
   const at::Tensor& tensor = flight.bucket->tensor;
   if (tensor.is_cpu()) return;
   const c10::StreamGuard beside_backward(copy_stream(tensor));
-  tensor.copy_(flight.bucket->host);  // has arrived when this returns
+  // A blocking copy: the data has arrived when this returns, whatever stream the reader of the
+  // future is on.
+  tensor.copy_(flight.bucket->host);
 }
 
-// The end of a flight, good or bad.
+// The end of a flight, good or bad. A bucket fails when any flight has failed by now, be it of
+// another bucket: this world is over, and ranks may differ in which flights still got through.
 void CompressedAllreduce::State::land(Flight& flight) {
   const std::exception_ptr error = failed();
-  // After a failure Gloo may still hold the buffers; nothing flies any more, and they stay as they
-  // are until the groups go.
+  // After a failure Gloo may still use the buffers of this exchange. That is harmless, because no
+  // later flight touches them: all of them are passed on as they are.
   idle_exchanges.push(std::move(flight.exchange));
   if (!flight.last) return;
   watch->traffic().end_operation();
@@ -409,6 +442,9 @@ void CompressedAllreduce::State::land(Flight& flight) {
   }
 }
 
+// What frames of a flight are called. Sender and receiver make the label on their own; a receiver
+// refuses every frame that has another one. The number of the chunk counts over all pieces of the
+// bucket, so that no two frames of a bucket have the same label.
 FrameLabel CompressedAllreduce::State::label(const Flight& flight, Rank sender_rank, Rank owner,
                                              int leg, size_t count) const {
   FrameLabel made;
@@ -424,7 +460,9 @@ FrameLabel CompressedAllreduce::State::label(const Flight& flight, Rank sender_r
   return made;
 }
 
-// Leaves the sealed frame in outgoing(leg, buffer_rank); returns its bytes.
+// Leaves the sealed frame in outgoing(leg, buffer_rank); returns its bytes. No two encodings of a
+// bucket share random numbers of stochastic rounding, which are keyed by rank and element: in the
+// first leg a rank encodes every chunk but its own, and in the second its own alone.
 size_t CompressedAllreduce::State::encode_frame(Flight& flight, Codec& codec,
                                                 const FrameLabel& frame_label, Rank buffer_rank,
                                                 const ElementRange& range) {
@@ -456,11 +494,13 @@ void CompressedAllreduce::State::add_residual(Flight& flight) {
   const std::span<float> residual = flight.residual(flight.piece);
   const std::span<float> elements = flight.floats(flight.piece);
   for (size_t i = 0; i < residual.size(); ++i) elements[i] += residual[i];
-  // Only what is encoded loses something.
+  // Zero until something is encoded: a rank's own chunk of a two-shot is added as it is and loses
+  // nothing in the first leg.
   std::fill(residual.begin(), residual.end(), 0.0F);
 }
 
-// What the payload of a range, as it was sent, says less than its elements.
+// Sets the residual of a range to what its payload, as it was sent, lacks of the elements. A
+// payload of our own that does not decode is a bug, or memory that has changed; this rank is named.
 void CompressedAllreduce::State::keep_residual(Flight& flight, Codec& codec,
                                                const ElementRange& range, ByteSpan payload) {
   const std::span<float> residual = flight.residual(range);
@@ -470,7 +510,8 @@ void CompressedAllreduce::State::keep_residual(Flight& flight, Codec& codec,
   write_residual(flight.floats(range), residual, 1.0F, residual);
 }
 
-// One round: the same frame to every rank, and all of theirs back.
+// One round: the same frame to every rank, and all of theirs back. Receives are posted before the
+// first send, as FrameExchange asks.
 void CompressedAllreduce::State::send_to_everybody(Flight& flight) {
   FrameExchange& exchange = *flight.exchange;
   for (int hop = 1; hop < size(); ++hop) {
@@ -486,8 +527,9 @@ void CompressedAllreduce::State::send_to_everybody(Flight& flight) {
   }
 }
 
-// Every rank adds everything, in rank order; so does a world of one. Of its own elements each adds
-// what the others decode.
+// Every rank adds everything, in rank order; so does a world of one. Of its own elements a rank
+// adds what the others decode from its frame, or its sum would differ from theirs. A lossless codec
+// decodes to the elements themselves, so they are added directly.
 void CompressedAllreduce::State::reduce_one_round(Flight& flight) {
   const MutableByteSpan own = flight.elements(flight.piece);
   const bool exact = size() == 1 || codecs_of(flight).reduce->spec().lossless();
@@ -520,6 +562,7 @@ void CompressedAllreduce::State::send_to_owners(Flight& flight) {
     const ElementRange theirs = chunk(flight, owner);
     const FrameLabel to = label(flight, self(), owner, kToOwner, theirs.count);
     const size_t frame_bytes = encode_frame(flight, *codecs_of(flight).send, to, owner, theirs);
+    // Sent first: the residual is decoded while the frame travels. Both only read it.
     exchange.send(kToOwner, owner, owner, frame_bytes);
     keep_residual(flight, *codecs_of(flight).send, theirs,
                   own_payload(flight, kToOwner, owner, frame_bytes));
@@ -551,13 +594,15 @@ void CompressedAllreduce::State::reduce_own_chunk(Flight& flight) {
     flight.exchange->send(kFromOwner, self(), (self() + hop) % size(), frame_bytes);
     flight.raw_bytes += own.size();
   }
+  // A lossless payload decodes to what is in `own` already.
   if (codec.spec().lossless()) return;
   const ByteSpan payload = own_payload(flight, kFromOwner, self(), frame_bytes);
   const std::span<float> residual = flight.residual(range);
   std::copy_n(flight.floats(range).begin(), residual.size(), residual.begin());
   const CodecClock clock(watch->traffic());
   check_decoded(codec.decode(flight.type, payload, own), self());
-  // In units of the next step's contribution, which will be scaled too.
+  // The result is scaled and contributions are not. Divided by the scale, what was dropped can be
+  // added to this rank's next contribution, and comes out of the scaling as it was dropped.
   write_residual(residual, flight.floats(range), static_cast<float>(1 / flight.bucket->scale),
                  residual);
 }
@@ -569,6 +614,8 @@ CompressedAllreduce::CompressedAllreduce(std::shared_ptr<Communicator> communica
   state_->start_threads();
 }
 
+// Each stage closes the queue to the next when it has emptied its own, so the stages end one after
+// the other, and all that was asked for is finished or failed. ~State joins them.
 CompressedAllreduce::~CompressedAllreduce() {
   state_->asked.close();
 }
@@ -594,6 +641,8 @@ c10::intrusive_ptr<c10::ivalue::Future> CompressedAllreduce::start(at::Tensor te
   std::vector<c10::Device> devices;
   if (!tensor.is_cpu()) {
     devices.push_back(tensor.device());
+    // The work that writes the tensor may still be queued on the caller's stream. The send stage
+    // waits for this event, on the host, before it copies.
     const c10::impl::VirtualGuardImpl guard(tensor.device().type());
     bucket_asked->ready = std::make_unique<c10::Event>(tensor.device().type());
     bucket_asked->ready->record(guard.getStream(tensor.device()));

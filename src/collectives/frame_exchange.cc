@@ -9,8 +9,9 @@
 namespace longhaul {
 namespace {
 
-// The most that a frame's body can be, whatever the bucket, the codec and the sender's mistake:
-// what Codec::max_payload_bytes() promises of the largest share.
+// The most that a frame's body can be, whatever bucket and codec its sender means by mistake: the
+// bound of Codec::max_payload_bytes() (0.2 % and 64 bytes more than the elements) for the largest
+// share of any bucket.
 size_t most_body_bytes(int ranks) {
   const size_t elements = most_elements_bytes(ranks);
   return elements + elements / 500 + 64;
@@ -42,10 +43,12 @@ MutableByteSpan FrameExchange::outgoing(int leg, Rank rank, size_t body_capacity
 
 void FrameExchange::post_receive(int leg, Rank sender, size_t body_capacity) {
   Lane& from = lane(leg, sender);
-  // Gloo ends the process when a message is longer than its receive. So a frame of any other bucket
-  // fits too, and is refused by what it says of itself.
+  // Gloo ends the process when a message is longer than its receive. With room for the largest
+  // frame of this world a frame of another bucket is received too, and then refused because of its
+  // label.
   from.capacity = kFrameHeaderBytes + std::max(body_capacity, most_body_bytes_);
-  // What an earlier frame left here must not pass for the header of one that was cut.
+  // The header of an earlier frame in this buffer must not pass for that of a message that is
+  // shorter than a header: nobody tells how long the message was that Gloo received.
   std::memset(from.in.room(from.capacity).data(), 0, kFrameHeaderBytes);
   std::vector<at::Tensor> tensors{from.in.tensor(from.capacity)};
   from.receiving = group_->recv(tensors, sender, tag(leg));
@@ -70,6 +73,8 @@ ByteSpan FrameExchange::receive(int leg, Rank sender, const FrameLabel& expected
   from.receiving.reset();
   const Result<ByteSpan> body = open_frame(expected, from.in.room(0).first(from.capacity));
   if (!body) {
+    // The caller puts the name of its operation before what is thrown: "... of step 17): it
+    // failed".
     watch_->settle_notes("it");
     throw CollectiveError(body.failure().kind, body.failure().message, sender);
   }

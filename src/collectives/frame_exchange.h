@@ -55,12 +55,15 @@ class FrameExchange {
  private:
   static constexpr int kLegs = 2;
 
+  // What goes to and comes from one rank in one leg.
   struct Lane {
     FrameBuffer in;
     FrameBuffer out;
     size_t capacity = 0;
     c10::intrusive_ptr<c10d::Work> receiving;
   };
+  // Gloo matches messages by sender and tag. 30 bits are enough: of one group only a few operations
+  // are under way at once, so numbers that wrap around do not meet.
   int tag(int leg) const { return static_cast<int>((operation_ * kLegs + leg) & 0x3fffffff); }
   Lane& lane(int leg, Rank rank) {
     return lanes_[static_cast<size_t>(leg) * lanes_.size() / kLegs + static_cast<size_t>(rank)];

@@ -65,7 +65,9 @@ std::set<uint16_t> listening_ports() {
 
 GlooDevice make_gloo_device(
     const std::function<std::shared_ptr<::gloo::transport::Device>()>& make) {
-  static Mutex mutex;  // of the process, as the table of descriptors is
+  // Of the process, as the table of descriptors is: two devices made at once could not be told
+  // apart.
+  static Mutex mutex;
   const MutexLock lock(mutex);
   const std::set<uint16_t> before = listening_ports();
   GlooDevice made;
@@ -83,7 +85,8 @@ void GlooLinks::for_each(const std::function<void(int fd)>& visit) const {
   // Ranks that are threads of this process have their ends here too; those are theirs to cut.
   const std::set<uint16_t> local = listening_ports();
   for (const int open : open_descriptors()) {
-    // A copy cannot be closed and reused by others between the look and the visit.
+    // Looked at and visited through a copy: its owner may close the descriptor at any time, and the
+    // number could then be another file's.
     const UniqueFd fd(fcntl(open, F_DUPFD_CLOEXEC, 0));
     if (!fd.valid() || !socket_option_is(fd.get(), SO_TYPE, SOCK_STREAM)) continue;
     const uint16_t peer = port_of(fd.get(), getpeername);
@@ -94,6 +97,8 @@ void GlooLinks::for_each(const std::function<void(int fd)>& visit) const {
   }
 }
 
+// shutdown() acts on the connection, not on the descriptor: Gloo's threads see its end, and Gloo
+// still owns the descriptor and closes it.
 void GlooLinks::sever() {
   for_each([](int fd) { shutdown(fd, SHUT_RDWR); });
 }

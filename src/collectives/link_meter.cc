@@ -15,7 +15,7 @@ namespace {
 // Less than this says more about latency than about rate.
 constexpr uint64_t kEnoughBytes = 64 << 10;
 constexpr double kEnoughSeconds = 5e-3;
-// Two witnesses that are further apart than this do not speak of the same thing.
+// A factor. Rates of two kinds that differ by more do not describe the same thing, see update().
 constexpr double kAgreement = 10;
 constexpr int kTcpLevel = IPPROTO_TCP;
 
@@ -54,10 +54,12 @@ std::optional<ConnectionReading> read_connection(int fd) {
   struct stat status{};
   if (fstat(fd, &status) != 0) return std::nullopt;
   ConnectionReading reading;
+  // A socket's inode is its own as long as it lives; a descriptor's number is that of a copy.
   reading.id = status.st_ino;
   reading.bytes_acked = info.tcpi_bytes_acked;
   // Without the receiver's pauses, in which it had no room for more.
   reading.busy_seconds = static_cast<double>(info.tcpi_busy_time - info.tcpi_rwnd_limited) / 1e6;
+  // Microseconds. All bits are set as long as there was no sample.
   reading.min_round_trip_seconds = info.tcpi_min_rtt == ~0U ? 0 : info.tcpi_min_rtt / 1e6;
   // A sample in which the sender ran out of data says how little was sent, and nothing of the link.
   if (info.tcpi_delivery_rate_app_limited == 0) {
@@ -87,6 +89,7 @@ double LinkMeter::update(const std::vector<ConnectionReading>& readings, uint64_
     fastest = std::max(fastest, reading.delivery_bytes_per_second);
     together += reading.delivery_bytes_per_second;
   }
+  // Too little is not thrown away: last_ stays, so it counts at the next call.
   if (bytes < kEnoughBytes || busy < kEnoughSeconds) return estimate_;
   for (const ConnectionReading& reading : readings) last_[reading.id] = reading;
   const double flowing = std::max(busy - round_trip * static_cast<double>(bursts), busy / 4);

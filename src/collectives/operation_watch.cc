@@ -10,13 +10,14 @@
 namespace longhaul {
 namespace {
 
-// How long a failing rank waits to learn who is gone.
+// How long a failing rank waits to learn who is gone: Gloo's error may come a moment before the
+// monitor's connection to the same rank closes.
 constexpr milliseconds kPatience(500);
 // How long severed operations get to end by themselves, so that nothing writes into their tensors
 // any more when the error is reported.
 constexpr milliseconds kGrace(1000);
 
-// Whether this thread is a monitor's, inside one of its callbacks.
+// Whether this thread is a monitor's, inside of a callback that OperationWatch has given it.
 thread_local bool in_callback = false;
 
 class CallbackMark {
@@ -30,8 +31,10 @@ class CallbackMark {
   const bool before_ = std::exchange(in_callback, true);  // one may call the other
 };
 
-// A callback on the monitor's own thread may be the last to hold it: an operation that it has ended
-// held this world, and the world the monitor. No thread can wait for itself, so another one does.
+// Destroys a monitor, whose destructor joins its thread. A callback on that very thread may drop
+// the last reference: it ends an operation, the operation's callbacks held the last reference to
+// this world, and the world owns the monitor. A thread cannot join itself, so another one does; it
+// is detached because nobody is left to wait for it.
 void end_monitor(PeerMonitor* monitor) {
   if (!in_callback) {
     delete monitor;
@@ -56,7 +59,9 @@ std::string text_of(const std::exception_ptr& error) {
 
 Result<std::shared_ptr<PeerMonitor>> OperationWatch::start_monitor(
     const PeerMonitor::Options& options) {
-  // In each callback the mark outlives the reference.
+  // The callbacks hold weak references, because the watch owns the monitor that holds them. In each
+  // the mark is declared before the locked reference, so it is still set when that reference goes
+  // and, being the last one, takes the monitor with it.
   PeerMonitor::Options ours = options;
   ours.progress = [weak = weak_from_this()]() -> uint64_t {
     const CallbackMark mark;
@@ -99,6 +104,7 @@ bool OperationWatch::await_notes(uint64_t number, const std::string& operation) 
     case StepNotes::Outcome::kChangesDiffer:
       return false;
     case StepNotes::Outcome::kGivenUp:
+      // Throws: whoever gives notes up has set failure_ before.
       throw_failure(operation + " failed: ");
       break;
     case StepNotes::Outcome::kTimeOut:
@@ -114,10 +120,11 @@ std::shared_ptr<PeerMonitor> OperationWatch::monitor() const {
 }
 
 void OperationWatch::leave() {
+  // Declared before the lock, so it is destroyed after the lock is released: its destructor joins
+  // the monitor's thread, which may be waiting for this mutex.
   std::shared_ptr<PeerMonitor> monitor;
   MutexLock lock(mutex_);
   monitor.swap(monitor_);
-  // Declared before the lock, so its thread, which may want the lock, is joined after it.
 }
 
 void OperationWatch::begin_step(uint64_t step) {
@@ -135,6 +142,8 @@ std::string OperationWatch::describe(const char* name, uint64_t bytes, bool is_b
   return str_cat(what, " (bucket ", next_bucket_++, " of step ", step_, ")");
 }
 
+// A frame that is not the expected one may come from a rank that is at another step, whose note is
+// still on its way: the monitor's connection is another one than Gloo's.
 void OperationWatch::settle_notes(const std::string& operation) {
   notes_.settle(std::chrono::steady_clock::now() + kPatience);
   throw_failure(operation + " failed: ");
@@ -155,8 +164,9 @@ std::exception_ptr OperationWatch::translate(const std::exception_ptr& error,
   try {
     std::rethrow_exception(error);
   } catch (const CollectiveError&) {
-    return error;
+    return error;  // judged already
   } catch (...) {
+    // Judged below.
   }
   Evidence evidence;
   evidence.backend_text = text_of(error);
@@ -173,6 +183,8 @@ std::exception_ptr OperationWatch::translate(const std::exception_ptr& error,
   return std::make_exception_ptr(judged);
 }
 
+// The first failure stands: later ones are mostly its consequences. The monitor tells the other
+// ranks and then calls on_fault() here, which ends everything that is pending.
 void OperationWatch::fail(const CollectiveError& error) {
   std::shared_ptr<PeerMonitor> monitor;
   {
@@ -222,6 +234,8 @@ std::vector<ConnectionReading> OperationWatch::read_links() const {
   return all;
 }
 
+// Strong references, so that the works can be called without the lock: they call remove(), which
+// takes it.
 std::vector<c10::intrusive_ptr<AbortableWork>> OperationWatch::pending() const {
   MutexLock lock(mutex_);
   std::vector<c10::intrusive_ptr<AbortableWork>> alive;
@@ -231,8 +245,10 @@ std::vector<c10::intrusive_ptr<AbortableWork>> OperationWatch::pending() const {
   return alive;
 }
 
-// On the monitor's thread: at once when a fault is known, then about every beat, so that also what
-// was started in the meantime ends.
+// On the monitor's thread: at once when a fault is known, and then about every beat. The repetition
+// ends operations that had passed check() before the fault and were added after it. In this order:
+// severed connections let most operations end by themselves, with nothing more writing into their
+// tensors; only those that have not ended after kGrace are given up.
 void OperationWatch::on_fault(const PeerFault& fault) {
   const Instant now = std::chrono::steady_clock::now();
   bool first = false;

@@ -30,9 +30,11 @@ namespace longhaul {
 class AbortableWork : public c10d::Work {
  public:
   using c10d::Work::Work;
-  // Called as soon as the world is known to have failed: wake whoever can be woken safely.
+  // Called as soon as the world is known to have failed, and again later: wake whoever can be woken
+  // safely. On the monitor's thread, without a lock of OperationWatch.
   virtual void wake() {}
-  // Called when the operation did not end by itself soon after: complete it with an error.
+  // Called, likewise, when the operation did not end by itself soon after: complete it with an
+  // error, although the backend may still be at it.
   virtual void give_up() {}
 };
 
@@ -115,10 +117,12 @@ class OperationWatch : public std::enable_shared_from_this<OperationWatch> {
   bool in_step_ LONGHAUL_GUARDED_BY(mutex_) = false;
   uint32_t next_bucket_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   uint64_t next_id_ LONGHAUL_GUARDED_BY(mutex_) = 0;
+  // Weak references: whoever started a work owns it, and it removes itself when it ends.
   std::unordered_map<uint64_t, c10::weak_intrusive_ptr<AbortableWork>> works_
       LONGHAUL_GUARDED_BY(mutex_);
   std::vector<std::weak_ptr<GroupLinks>> links_ LONGHAUL_GUARDED_BY(mutex_);
-  std::optional<CollectiveError> failure_ LONGHAUL_GUARDED_BY(mutex_);
+  std::optional<CollectiveError> failure_ LONGHAUL_GUARDED_BY(mutex_);  // the first one
+  // When on_fault() came first; operations are given up some time after.
   std::optional<Instant> fault_seen_ LONGHAUL_GUARDED_BY(mutex_);
 };
 

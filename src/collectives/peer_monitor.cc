@@ -22,12 +22,14 @@ constexpr uint32_t kMagic = 0x314d484c;  // "LHM1"
 constexpr size_t kHelloBytes = 32;
 constexpr size_t kRecordBytes = 8;
 constexpr size_t kMaxTextBytes = 1024;
-// More strangers than this at once and the oldest is dropped.
+// Connections that have not said hello. Beyond so many the oldest is dropped, so that nobody can
+// use up this process's descriptors.
 constexpr size_t kMaxStrangers = 64;
 
 enum class RecordType : uint8_t { kBeat = 1, kGoodbye = 2, kFault = 3, kNote = 4 };
 
-// One that a newer version knows and we do not is heard as well as we can.
+// A kind that a newer version knows and this one does not is taken for an internal error: the fault
+// itself must not be lost.
 ErrorKind kind_of(uint8_t number) {
   constexpr auto kLast = static_cast<uint8_t>(ErrorKind::kDenied);
   return number <= kLast ? static_cast<ErrorKind>(number) : ErrorKind::kInternal;
@@ -101,6 +103,9 @@ void PeerMonitor::wake() const {
   [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof(one));
 }
 
+// A rank connects to all lower ones and is connected to by all higher ones, so every pair has one
+// connection. Connecting does not wait for the other side's program: its monitor listens since
+// before it told its address. The thread says hello; this one waits until all have been greeted.
 Result<void> PeerMonitor::connect(const std::vector<Endpoint>& endpoints, Instant deadline) {
   for (Rank rank = 0; rank < options_.rank; ++rank) {
     const auto left =
@@ -178,6 +183,7 @@ Rank PeerMonitor::silent() const {
 }
 
 std::optional<PeerMonitor::Laggard> PeerMonitor::laggard() const {
+  // Asked before the lock is taken: the callback takes locks of its owner.
   const uint64_t own = options_.progress ? options_.progress() : 0;
   std::optional<Laggard> last;
   MutexLock lock(mutex_);
@@ -195,6 +201,9 @@ Rank PeerMonitor::suspect() const {
   return left_ >= 0 ? left_ : silent_;
 }
 
+// At the end every peer gets a goodbye, once and without waiting. One whose buffer is full does not
+// get it and sees a lost rank instead. What was announced or said before is sent first, by
+// take_commands().
 void PeerMonitor::run() {
   while (!stopping_) poll_once();
   for (Peer& peer : peers_) {
@@ -221,10 +230,12 @@ void PeerMonitor::poll_once() {
   const auto left = std::chrono::duration_cast<milliseconds>(next_beat_ - now);
   poll(polled.data(), polled.size(), static_cast<int>(std::max<int64_t>(left.count() + 1, 1)));
 
+  // Fails with EAGAIN when nobody has called wake(); nothing is lost then.
   uint64_t count;
   [[maybe_unused]] const ssize_t drained = ::read(wake_.get(), &count, sizeof(count));
-  // What ranks said is heard before what their silence means: a victim's last words name the
-  // culprit.
+  // All connections are read before a closed one counts as a lost rank. A victim says because of
+  // whom it fails before it closes its connection, and both may be seen in the same round: what it
+  // said names the culprit.
   std::vector<PeerFault> closed;
   for (size_t i = 0; i < peers_.size(); ++i) {
     if (polled[i + 2].revents & (POLLIN | POLLHUP | POLLERR)) read_from(peers_[i], &closed);
@@ -254,11 +265,14 @@ void PeerMonitor::take_commands() {
     send_hello(peer);
     peers_.push_back(std::move(peer));
   }
+  // Every rank has been greeted, so nobody else may come; strangers that are left are none of ours.
   if (complete && listening_.valid()) {
     listening_.reset();
     std::erase_if(peers_, [](const Peer& peer) { return !peer.greeted; });
   }
   send_notes(notes);
+  // Sent before it is raised here: raising ends this rank's operations, and the program may end
+  // with them.
   for (const PeerFault& fault : announcements) {
     for (Peer& peer : peers_) {
       if (!peer.greeted || !peer.fd.valid()) continue;
@@ -306,6 +320,8 @@ void PeerMonitor::read_from(Peer& peer, std::vector<PeerFault>* closed) {
     peer.in.insert(peer.in.end(), buffer, buffer + got);
     open = parse(peer);
   }
+  // The connection is closed, or this side closes it. A rank that said goodbye may do that, and a
+  // stranger's end is of no interest.
   peer.fd.reset();
   if (peer.greeted && !peer.left) {
     closed->push_back({ErrorKind::kPeerLost, peer.rank,
@@ -314,6 +330,9 @@ void PeerMonitor::read_from(Peer& peer, std::vector<PeerFault>* closed) {
   }
 }
 
+// Takes all whole records off the buffer. False when the bytes make no sense; the connection is
+// closed then, because nobody knows where the next record begins. So no peer can make the buffer
+// grow beyond a record and one read.
 bool PeerMonitor::parse(Peer& peer) {
   if (!peer.greeted) {
     if (peer.in.size() < kHelloBytes) return true;
@@ -356,7 +375,9 @@ bool PeerMonitor::parse(Peer& peer) {
   return true;
 }
 
-// Hello: magic u32, rank u32, generation u64, token 16 bytes.
+// Hello: magic u32, rank u32, generation u64, token 16 bytes. The side that connects says it first;
+// the other one answers only a hello that is right, so a stranger that connects never learns the
+// token.
 void PeerMonitor::send_hello(Peer& peer) {
   uint8_t hello[kHelloBytes];
   store<uint32_t>(hello, kMagic);
@@ -375,6 +396,7 @@ bool PeerMonitor::parse_hello(Peer& peer) {
       rank >= options_.size) {
     return false;
   }
+  // Only higher ranks connect to this one, each once.
   if (peer.accepted) {
     MutexLock lock(mutex_);
     if (rank <= options_.rank || present_[rank]) return false;
@@ -390,6 +412,8 @@ bool PeerMonitor::parse_hello(Peer& peer) {
   return true;
 }
 
+// Sends as much as the socket takes; never waits, or one rank that does not read would keep the
+// thread from all others.
 void PeerMonitor::write_to(Peer& peer) {
   while (!peer.out.empty()) {
     const ssize_t put =
@@ -397,7 +421,8 @@ void PeerMonitor::write_to(Peer& peer) {
     if (put < 0 && errno == EINTR) continue;
     if (put < 0 && errno == EAGAIN) return;  // the rest when poll() says so
     if (put < 0) {
-      peer.out.clear();  // reading will find out why
+      // The connection is broken. Reading finds that out too, and tells it.
+      peer.out.clear();
       return;
     }
     peer.out.erase(peer.out.begin(), peer.out.begin() + put);
@@ -408,11 +433,13 @@ void PeerMonitor::send_beats(Instant now) {
   if (now < next_beat_) return;
   next_beat_ = now + options_.beat_interval;
   for (Peer& peer : peers_) {
-    // A rank that does not read gets no more beats: one is enough when it wakes.
+    // A rank that does not read gets no more beats, so they do not pile up; the one that waits for
+    // it is enough when it goes on.
     if (!peer.greeted || !peer.out.empty()) continue;
     append_beat(peer.out, options_.progress ? options_.progress() : 0);
     write_to(peer);
   }
+  // Told again with every beat: operations may have been started since (operation_watch.cc).
   const std::optional<PeerFault> known = fault();
   if (known && listener_) listener_(*known);
 }
@@ -430,6 +457,8 @@ void PeerMonitor::raise(const PeerFault& fault) {
   if (listener_) listener_(fault);
 }
 
+// A silent rank is only remembered, for suspect() and silent(). It may be stopped or just busy, and
+// nothing is ended because of it.
 void PeerMonitor::notice_silence(Instant now) {
   Rank silent = -1;
   Instant longest = now - options_.silence_limit;

@@ -3,10 +3,9 @@
 // on which they say "I am here" and nothing else, and one thread watches them all:
 //   - a connection that closes without a goodbye: that rank is gone; the first one is the culprit;
 //   - a rank that failed says because of whom before it stops (a fault), and everybody stops at
-//   once;
+//     once;
 //   - a rank that leaves in order says goodbye: no failure in itself, but the likely reason if
-//   others
-//     then fail for want of it;
+//     others then fail for want of it;
 //   - a rank that is silent for long is a suspect, no more: silence is not failure.
 // It also carries notes from rank to rank (step_notes.h), in order, without looking into them.
 // The monitor only knows and tells; it ends nothing and nobody.
@@ -106,12 +105,12 @@ class PeerMonitor {
   struct Peer {
     UniqueFd fd;
     Rank rank = -1;         // -1: said no hello yet
-    bool accepted = false;  // it owes us a hello first, then gets ours
+    bool accepted = false;  // it connected to us: it says hello first, then gets ours
     bool greeted = false;   // its hello was right
     std::vector<uint8_t> in;
     std::vector<uint8_t> out;
     Instant last_heard;
-    bool left = false;
+    bool left = false;  // it said goodbye
   };
 
   PeerMonitor(const Options& options, FaultListener listener, UniqueFd listening, UniqueFd wake,
@@ -139,7 +138,8 @@ class PeerMonitor {
   UniqueFd listening_;
   UniqueFd wake_;
 
-  // Of the thread.
+  // Used by the thread alone, as are the sockets: other threads leave what they want in the fields
+  // below and wake it.
   std::vector<Peer> peers_;
   Instant next_beat_;
   bool stopping_ = false;
@@ -156,7 +156,7 @@ class PeerMonitor {
   Rank left_ LONGHAUL_GUARDED_BY(mutex_) = -1;
   Rank silent_ LONGHAUL_GUARDED_BY(mutex_) = -1;
 
-  Thread thread_;
+  Thread thread_;  // last: it uses all of the above
 };
 
 }  // namespace longhaul

@@ -95,6 +95,8 @@ c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const c10::intrusive_ptr<c10
         std::make_shared<GlooLinks>(device.port, exchange_ports(store, device.port, options));
     auto gloo_options = c10d::ProcessGroupGloo::Options::create();
     gloo_options->devices.push_back(device.device);
+    // The time-out in the options limits how long connecting takes; that of operations is set
+    // below.
     gloo_options->timeout = std::min(options.timeout, kConnectLimit);
     auto gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(store, options.rank, options.size,
                                                             gloo_options);
@@ -121,13 +123,14 @@ Result<std::string> host_address_of(const CommunicatorOptions& options) {
   if (const std::string interface = interface_wanted(); !interface.empty()) {
     const Result<std::vector<std::string>> addresses = addresses_of_interface(interface);
     if (!addresses) return addresses.failure();
-    // An interface may have several, and this is the one that the others were told.
+    // An interface may have several addresses. If host_address is one of them it is taken, because
+    // it is the one that the other ranks were told.
     const bool has_own = std::count(addresses->begin(), addresses->end(), options.host_address) > 0;
     return has_own ? options.host_address : addresses->front();
   }
   if (!options.host_address.empty()) return options.host_address;
   if (!options.rendezvous_address.empty()) {
-    // Any port: nothing is sent.
+    // The route to a host does not depend on the port, and nothing is sent; 9 is "discard".
     const Result<std::string> towards = local_address_towards(options.rendezvous_address, 9);
     if (towards) return towards;
   }

@@ -22,6 +22,8 @@ void accumulate(ByteSpan elements, std::vector<Sum>& sums) {
   for (size_t i = 0; i < sums.size(); ++i) sums[i] += static_cast<Sum>(from[i]);
 }
 
+// One multiplication and one rounding to the element's type. For fp32 and fp64 the cast back
+// changes nothing.
 template <typename Element, typename Sum>
 void round_scaled(const std::vector<Sum>& sums, double scale, MutableByteSpan elements) {
   auto* to = reinterpret_cast<Element*>(elements.data());
@@ -59,6 +61,7 @@ void RankSum::add(ByteSpan elements) {
   }
 }
 
+// decode_add() adds in fp32, which would round fp64; so those are decoded first and added here.
 Result<void> RankSum::add_encoded(Codec& codec, ByteSpan payload) {
   if (type_ != ElementType::kFloat64) return codec.decode_add(type_, payload, narrow_, 1.0F);
   incoming_.resize(count_);

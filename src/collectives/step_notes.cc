@@ -14,7 +14,8 @@ namespace {
 using Phase = StepNote::Phase;
 
 constexpr size_t kFixedBytes = 1 + 4 + 3 * 8;
-// A rank waits for the others in every step; more notes ahead of them than this is a bug.
+// A rank waits for the others in every step, so it is ahead of them by a few notes only. Beyond so
+// many it is broken, and its notes are refused before they take more memory.
 constexpr size_t kMaxAhead = 4096;
 
 auto what_must_agree(const StepNote& note) {
@@ -87,6 +88,7 @@ std::string encode(const StepNote& note) {
   store<uint64_t>(bytes + 5, note.step);
   store<uint64_t>(bytes + 13, note.layout);
   store<uint64_t>(bytes + 21, note.changes);
+  // Cut, so that a note fits into one record of the monitor (1,024 bytes of text).
   return text + note.why.substr(0, 512);
 }
 
@@ -104,6 +106,8 @@ std::optional<StepNote> decode_note(std::string_view text) {
   return note;
 }
 
+// The most telling difference first, because one mostly brings others with it: ranks in different
+// models are at different steps too. What is left when model, step and phase agree is the layout.
 std::optional<std::string> explain_difference(std::span<const StepNote> notes) {
   const auto step = [](const StepNote& note) { return note.step; };
   const auto place = [](const StepNote& note) { return std::make_pair(note.step, note.phase); };
@@ -140,6 +144,8 @@ std::optional<std::string> explain_difference(std::span<const StepNote> notes) {
          list(notes, what_must_agree, describe);
 }
 
+// Without a majority (of two ranks, say) the rank that is furthest ahead is named: one that left
+// out a backward pass, or made a forward pass too many, is ahead of the others.
 Rank odd_one_out(std::span<const StepNote> notes) {
   std::map<decltype(what_must_agree(notes[0])), size_t> votes;
   for (const StepNote& note : notes) ++votes[what_must_agree(note)];
@@ -165,7 +171,8 @@ void StepNotes::connect(Sender sender, Complaint complaint) {
 }
 
 uint64_t StepNotes::post(const StepNote& note) {
-  // First on its way, then compared: the others wait for it.
+  // Sent first and compared here afterwards, because the others wait for it. No lock is held while
+  // it is handed to the monitor.
   if (sender_) sender_(encode(note));
   std::optional<std::pair<std::string, Rank>> difference;
   uint64_t number = 0;
@@ -194,6 +201,9 @@ bool StepNotes::hear(Rank rank, std::string_view text) {
   return true;
 }
 
+// Each rank's notes come in order, so the n-th round is complete when every rank's queue has a
+// note. All ranks compare the same notes and come to the same verdict. After a difference nothing
+// is compared any more: later notes would differ only because of the first.
 std::optional<std::pair<std::string, Rank>> StepNotes::compare() {
   const auto waits = [](const std::deque<StepNote>& notes) { return notes.empty(); };
   while (!differ_ && std::none_of(notes_.begin(), notes_.end(), waits)) {
@@ -215,6 +225,8 @@ std::optional<std::pair<std::string, Rank>> StepNotes::compare() {
   return std::nullopt;
 }
 
+// Called without the lock: the complaint makes the world fail, which calls give_up() here. Waiters
+// are woken after it, so that they find the failure when they look for the reason.
 void StepNotes::complain(const std::optional<std::pair<std::string, Rank>>& difference) {
   if (!difference) return;
   if (complaint_) complaint_(difference->first, difference->second);
@@ -239,7 +251,8 @@ StepNotes::Outcome StepNotes::await(uint64_t number, Instant deadline) {
     if (given_up_) return Outcome::kGivenUp;
     if (!changed_.wait_until(mutex_, deadline)) return Outcome::kTimeOut;
   }
-  // That of this number stays: it may be awaited again.
+  // Entries of earlier numbers are never asked for again. That of this number stays, because it may
+  // be awaited a second time.
   changes_differ_.erase(changes_differ_.begin(), changes_differ_.lower_bound(number));
   return changes_differ_.contains(number) ? Outcome::kChangesDiffer : Outcome::kAgreed;
 }

@@ -4,6 +4,7 @@
 
 namespace longhaul {
 
+// "imed out" is part of "Timed out" and of "timed out".
 bool speaks_of_timeout(const std::string& backend_text) {
   for (const char* word : {"imed out", "timeout", "Timeout"}) {
     if (backend_text.find(word) != std::string::npos) return true;
@@ -13,12 +14,15 @@ bool speaks_of_timeout(const std::string& backend_text) {
 
 CollectiveError judge(Rank self, const std::string& operation, const Evidence& evidence) {
   const std::string where = str_cat(operation, " failed on rank ", self, ": ");
+  // What the monitor saw itself or was told comes first: it alone knows who went first.
   if (evidence.fault) {
     return {evidence.fault->kind, where + evidence.fault->message, evidence.fault->culprit};
   }
   if (speaks_of_timeout(evidence.backend_text)) {
     const std::string late =
         str_cat(where, "not done within ", format_seconds(evidence.timeout.count() / 1000.0));
+    // A silent rank explains a time-out best; then one that left; then one that is behind, which
+    // may itself only wait for somebody else.
     if (evidence.silent >= 0) {
       return {ErrorKind::kDeadline,
               str_cat(late, "; rank ", evidence.silent, " is silent: stopped, or cut off"),

@@ -19,8 +19,8 @@
 namespace longhaul {
 namespace {
 
-constexpr uint64_t kLongestInterval = 16;
-constexpr double kSlowLink = 1e9 / 8;  // bytes per second
+constexpr uint64_t kLongestInterval = 16;  // steps from one survey to the next
+constexpr double kSlowLink = 1e9 / 8;      // bytes per second: 1 Gbit/s
 constexpr size_t kSampleElements = size_t{256} << 10;
 // Where errors are large, only the first leg's are: those of the second reach every rank alike, and
 // cost far more of the loss (docs/benchmarks.md, learning).
@@ -55,6 +55,8 @@ CodecCandidate both_legs(const CodecSpec& spec, const CodecCandidate& first,
   return both;
 }
 
+// The same on every rank (a fixed seed): ratios and errors come of them, decide which candidates
+// there are and in which order, and are not agreed upon over the wire as speeds are.
 std::vector<float> made_up_gradients() {
   std::mt19937 random(1);
   std::normal_distribution<float> normal(0, 1e-3F);
@@ -69,7 +71,8 @@ double seconds_of(const std::function<void()>& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// The best of three, as the first one pays for cold memory.
+// The best of three, as the first one pays for cold memory. Decoding is timed as decode_add(),
+// which is what the first leg does.
 CodecCandidate time_codec(const CodecSpec& spec, const std::vector<float>& gradients) {
   const std::unique_ptr<Codec> codec = make_codec(spec);
   const ByteSpan elements{reinterpret_cast<const uint8_t*>(gradients.data()),
@@ -102,7 +105,8 @@ CodecCandidate time_codec(const CodecSpec& spec, const std::vector<float>& gradi
           bytes / decode};
 }
 
-// The most exact first.
+// The most exact first, as plan_codecs() wants them. Those of equal error (the exact ones) stay in
+// the order of kCandidates, so "none" is the first of all.
 std::vector<CodecCandidate> time_candidates(double allowed_error, int ranks) {
   const std::vector<float> gradients = made_up_gradients();
   std::vector<CodecCandidate> candidates;
@@ -126,7 +130,8 @@ std::vector<double> to_vector(const at::Tensor& numbers) {
 
 }  // namespace
 
-// Numbers that every rank says, and all of them see.
+// Numbers that every rank says, and all of them see. All ranks must say as many. It is made in one
+// step and read in a later one, so that nobody waits for it.
 struct AutoCodec::Survey {
   Survey(c10d::ProcessGroup& group, const std::vector<double>& mine, StepDemand step_before = {})
       : step(std::move(step_before)), all(1), input{at::tensor(mine, at::kDouble)} {
@@ -135,7 +140,9 @@ struct AutoCodec::Survey {
     }
     work = group.allgather(all, input);
   }
-  // All wait until all have answered.
+  // Each of these waits until all ranks have answered. All of them see the same numbers and get the
+  // same result.
+
   // Of one number, leaving out those who do not know (0).
   double smallest_known(int64_t index) {
     double smallest = 0;
@@ -165,19 +172,22 @@ AutoCodec::AutoCodec(std::shared_ptr<Communicator> communicator, const CodecSpec
     : communicator_(std::move(communicator)),
       group_(communicator_->new_process_group("auto-codec")),
       candidates_(time_candidates(spec.error, communicator_->size())) {
+  // What the links have carried so far is mostly the broadcast of the parameters, one burst.
   std::vector<double> mine = {communicator_->measure_links(1)};
   for (const CodecCandidate& candidate : candidates_) {
     mine.push_back(candidate.encode_bytes_per_second);
     mine.push_back(candidate.decode_bytes_per_second);
   }
   Survey survey(*group_, mine);
+  // The slowest rank's speed counts, because all wait for it; and all plan with the same numbers.
   const std::vector<double> agreed = survey.smallest();
   for (size_t i = 0; i < candidates_.size(); ++i) {
     candidates_[i].encode_bytes_per_second = agreed[2 * i + 1];
     candidates_[i].decode_bytes_per_second = agreed[2 * i + 2];
   }
-  // Neither buckets nor the time of a step are known yet: only a slow link is a reason to begin
-  // with an error, and there a bucket of any size tells the fastest codec.
+  // Neither buckets nor the time of a step are known yet. So only a slow link is a reason to begin
+  // with an error; there the fastest codec is the same for every size of bucket, so one made-up
+  // bucket will do.
   const double rate = survey.smallest_known(0);
   adopt({{{kSampleElements * sizeof(float), 0}}, 0}, {rate < kSlowLink ? rate : 0});
 }
@@ -197,6 +207,7 @@ size_t AutoCodec::choose(uint64_t step, uint64_t bucket_bytes, at::ScalarType ty
     step_ = step;
     begin_step(end_step(now));
   }
+  // Buckets are numbered by how many this step has had: every rank asks in the same order.
   const size_t choice = plan_.choice(buckets_.size());
   buckets_.push_back({static_cast<double>(bucket_bytes), seconds_between(step_began_, now)});
   // The one pair that does not go together; the first candidate takes everything.
@@ -213,6 +224,8 @@ StepDemand AutoCodec::end_step(Instant now) {
   return {std::exchange(buckets_, {}), std::max(seconds - waited_in_step, 0.0)};
 }
 
+// Steps are counted alike on all ranks, so all start a survey in the same step and read it in the
+// next. In between other buckets go over other groups; the survey has a group of its own.
 void AutoCodec::begin_step(StepDemand last) {
   if (survey_) {
     plan();
@@ -228,6 +241,7 @@ void AutoCodec::begin_step(StepDemand last) {
   ++steps_seen_;
 }
 
+// Sizes of buckets are the same on all ranks; times are not, so their means are taken.
 void AutoCodec::plan() {
   StepDemand step = std::move(survey_->step);
   const std::vector<double> mean = survey_->mean();

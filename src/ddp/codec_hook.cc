@@ -24,7 +24,9 @@ CodecHook::CodecHook(const std::shared_ptr<Communicator>& communicator, const Co
   if (!auto_codec_) communicator->traffic().set_codec(spec.str());
 }
 
-// With a hook the Reducer does not divide by the world size: the scale does.
+// With a hook the Reducer does not divide by the world size: the scale does. In a backward pass
+// this runs on a thread of the autograd engine with the Reducer's lock held, bucket after bucket in
+// order; so it only queues the work and returns.
 c10::intrusive_ptr<c10::ivalue::Future> CodecHook::runHook(c10d::GradBucket& bucket) {
   const at::Tensor& buffer = bucket.getBufferRef();
   const uint64_t step = step_.load();

@@ -16,7 +16,8 @@ namespace longhaul {
 
 class CodecHook final : public c10d::CommHookInterface {
  public:
-  // `step` is read when a bucket is ready; the owner of both keeps it alive.
+  // `step` is read when a bucket is ready. It belongs to the owner of the Reducer that this hook is
+  // registered at, and lives longer than both.
   CodecHook(const std::shared_ptr<Communicator>& communicator, const CodecSpec& spec,
             const std::atomic<uint64_t>& step, std::shared_ptr<ErrorFeedback> error_feedback);
 

@@ -46,6 +46,8 @@ double error_of(std::span<const CodecCandidate> candidates, std::span<const Buck
 
 }  // namespace
 
+// Encoding counts once for the whole bucket: a rank encodes its n-1 chunks for the others and the
+// result of its own. What it decodes is as much as it receives.
 double bucket_seconds(const CodecCandidate& candidate, double bucket_bytes, int ranks,
                       const LinkEstimate& link) {
   if (ranks < 2) return 0;
@@ -55,6 +57,8 @@ double bucket_seconds(const CodecCandidate& candidate, double bucket_bytes, int 
           1 / candidate.encode_bytes_per_second + exchanged / candidate.decode_bytes_per_second);
 }
 
+// Buckets are served one after the other: each begins when it is ready and the one before is
+// through.
 double exposed_seconds(std::span<const CodecCandidate> candidates,
                        std::span<const BucketDemand> buckets, const CodecPlan& plan, int ranks,
                        const LinkEstimate& link) {
@@ -89,7 +93,8 @@ CodecPlan plan_codecs(std::span<const CodecCandidate> candidates, const StepDema
                          [&](const auto& a, const auto& b) { return seconds(a) < seconds(b); });
     best.choices.push_back(static_cast<size_t>(fastest - candidates.begin()));
   }
-  // ... and then the most exact that is no slower in the end.
+  // ... and then, first bucket first, the most exact with which the step still ends within
+  // `allowed`. Early buckets come first because most of their time hides behind backward.
   const double unnoticed = kOfCompute * step.compute_seconds;
   const double allowed = exposed(best) * (1 + kOfExposed) + unnoticed;
   for (size_t& choice : best.choices) {

@@ -32,6 +32,13 @@ void throw_if(const PassOrder::Problem& problem) {
   if (problem) throw Error(ErrorKind::kInvalid, *problem);
 }
 
+// Threads: everything is called by the thread that trains, but for the part below "called in a
+// backward pass", which the autograd engine runs. The two never run at the same time, because
+// backward() returns only when its tasks have ended.
+//
+// Locks: order_mutex_ is held while the Reducer and the notes are asked or told something, so it
+// comes before their locks. The Reducer calls our communication hook with its own lock held;
+// therefore no hook takes order_mutex_, and nothing here waits for other ranks while it holds it.
 class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from_this<DdpCoreImpl> {
  public:
   DdpCoreImpl(std::shared_ptr<Communicator> communicator, std::shared_ptr<Module> module,
@@ -42,7 +49,10 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
         module_(std::move(module)),
         options_(options) {}
 
-  // Once, right after construction.
+  // Once, right after construction: callbacks need weak_from_this(), which a constructor does not
+  // have. Every rank takes these steps in this order, because most of them communicate.
+  // Models are compared before anything is broadcast: a broadcast between models that differ would
+  // hang or end the process inside Gloo.
   void start() {
     const TrainedParameters trained = bucket_parameters();
     agree(trained);
@@ -57,11 +67,14 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
 
   void before_forward() override {
     check_not_spent();
+    // First, because ranks without inputs wait for it to learn what this pass will exchange.
     if (join_ && reduction_) announce_forward();
     if (!reduction_) return;
     if (!at::GradMode::is_enabled()) return exchange();
     check_order();
     follow_changes();
+    // As in Python, only for a pass that reduces: prepare_for_forward() counts the iterations, and
+    // the Reducer learns a static graph in the first one.
     if (reduces_now()) {
       reduction_->logger->set_runtime_stats_and_log();
       reduction_->reducer->prepare_for_forward();
@@ -79,6 +92,7 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     communicator_->begin_step(++step_);
     if (!reduction_) return;
     clock_armed_ = true;
+    // From here on the Reducer takes the gradient of every parameter for one of this step.
     if (uses_sink()) {
       check_outputs_are_known(outputs);
       search_and_sink(outputs.tensors);
@@ -96,6 +110,7 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
       at::Tensor& gradient = parameter.mutable_grad();
       if (!gradient.defined()) continue;
       if (reduction_ && options_.gradient_as_bucket_view) {
+        // The gradient is a view into its bucket. One made anew would have to be copied there.
         gradient.zero_();
       } else {
         gradient.reset();
@@ -147,7 +162,9 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     broadcast(*communicator_, parameters_of(*module_, ignored()), from);
     if (options_.broadcast_buffers)
       broadcast(*communicator_, buffers_of(*module_, ignored()), from);
-    if (reduction_) reduction_->parameters.count_changes();  // all ranks are alike again
+    // Ranks of a Join took different numbers of optimizer steps until now. Their values are equal
+    // again, so what the next note says of changes starts from here.
+    if (reduction_) reduction_->parameters.count_changes();
   }
 
  private:
@@ -168,7 +185,8 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
       throw Error(ErrorKind::kInvalid,
                   "a rank without inputs cannot know what the others leave out: a Join takes no "
                   "skip_all_reduce_unused_params");
-    // Who divides by the ranks that still have inputs is the Reducer.
+    // Only the Reducer itself can divide by the number of ranks that still have inputs. Our hooks
+    // and DelayedReduction divide by the size of the world.
     const bool plain = options_.codec.kind == CodecSpec::Kind::kNone && !comm_hook_ &&
                        !options_.reduce_dtype && !delayed_;
     if (join != nullptr && !join->options().divide_by_initial_world_size && !plain)
@@ -177,7 +195,8 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
                   "reduce_dtype and no delay_all_reduce");
   }
 
-  // As before_forward() and after_forward() of the others.
+  // Takes the part of a rank without inputs in what before_forward() and after_forward() of the
+  // others exchange. Its notes are of phase kShadow, which agree with whatever the others say.
   void shadow_forward(const JoinedPass& pass) {
     if (pass.learns_graph)
       throw Error(ErrorKind::kInvalid,
@@ -187,6 +206,7 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     if (pass.reduces) communicator_->begin_step(++step_);
   }
 
+  // The collectives come in the order of a backward pass: the buckets, then the delayed gradients.
   void shadow_backward() {
     say(Phase::kShadow, step_, 0, "");
     reduction_->reduce_zeros(*communicator_, options_);
@@ -206,8 +226,12 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
   bool reduces_now() const {
     return sync_gradients_ && !trains_nothing_ && at::GradMode::is_enabled();
   }
-  // A static graph is learned in the first backward pass that reduces.
+  // A static graph is learned in the first backward pass that reduces; from then on the Reducer
+  // knows how many gradients each parameter gets in a step.
   bool learns_graph() const { return options_.static_graph && !delayed_allreduce_queued_; }
+  // Whether outputs pass through a node of ours (output_sink.h). It makes backward reach all of
+  // them, those that the loss does not use with undefined gradients, so that the parameters behind
+  // them report to the Reducer; and it is where a static graph's first backward pass is noticed.
   bool uses_sink() const {
     return options_.static_graph ? learns_graph() : options_.find_unused_parameters;
   }
@@ -215,7 +239,9 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     return reduction_ ? reduction_->error_feedback.get() : nullptr;
   }
 
-  // Throws unless this rank can start and, with init_sync, all ranks wrapped the same model.
+  // Throws unless this rank can start and, with init_sync, all ranks wrapped the same model. A
+  // problem of this rank alone is sent with its signature before it is thrown: the others would
+  // wait in check_same_model() for a rank that has given up.
   void agree(const TrainedParameters& trained) {
     const std::string problem = find_problem(
         *module_, trained, options_, communicator_->options().device, communicator_->size());
@@ -227,9 +253,13 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     if (!problem.empty()) throw Error(ErrorKind::kInvalid, problem);
   }
 
+  // Makes a new Reducer and what belongs to it. The old one is destroyed before, because both would
+  // hold a copy of all gradients and have hooks on the same parameters; only its residuals are kept
+  // until the new one has taken them over. If the constructor throws, there is no reduction_ any
+  // more, and check_not_spent() says so in every later pass.
   void hook(const TrainedParameters& trained) {
     const std::shared_ptr<ErrorFeedback> before = reduction_ ? reduction_->error_feedback : nullptr;
-    reduction_.reset();  // its memory and its hooks go first
+    reduction_.reset();
     delayed_allreduce_queued_ = false;
     reduction_ = std::make_unique<Reduction>(
         *module_, trained, communicator_, options_, step_,
@@ -252,11 +282,17 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
   }
 
   // Hooks the model's parameters anew when they are not those that were hooked. All ranks must do
-  // so at the same step.
+  // so before the same step: the notes are compared before the first collective, so when
+  // await_others() returns, every rank is here and runs the same collectives. Most tensors are
+  // usually equal on all ranks, because each loaded the same checkpoint; so hashes are compared,
+  // and only what differs is broadcast.
   void follow_changes() {
     const auto change = reduction_->parameters.change(*module_);
     trains_nothing_ = change && change->trains_nothing;
+    // Where nothing is trained, the old hooks stay and are not called. Ranks may thaw the
+    // parameters again and go on.
     if (!change || trains_nothing_) return;
+    // A rank without inputs runs no forward pass in which it could notice the change.
     if (join_) throw Error(ErrorKind::kInvalid, "the model changed within a Join: " + change->what);
     say(Phase::kRehook, step_ + 1, 0, change->what);
     await_others(str_cat("hooking the changed model before step ", step_ + 1));
@@ -275,24 +311,29 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
 
   void exchange() { exchange(Phase::kForward, join_ ? authority_ : 0, at::GradMode::is_enabled()); }
 
-  // What ranks do together before a forward pass: once they rebuild buckets, and they set buffers.
-  // An evaluation that sets buffers rebuilds buckets too: another rank may meet it with a forward
-  // pass that has gradients.
+  // What ranks do together before a forward pass: after the first step they rebuild the buckets,
+  // and before every pass they set the buffers to those of rank `from`. Rebuilding broadcasts rank
+  // 0's order of gradients, so all ranks must do it in the same pass. An evaluation that sets
+  // buffers rebuilds them too, because the same note may meet a forward pass with gradients on
+  // another rank.
   void exchange(Phase phase, Rank from, bool with_gradients) {
     const NamedTensors buffers = buffers_to_set();
+    // Not in the middle of a reduction, which the Reducer refuses.
     const bool rebuilds = reduction_->reducer->is_to_rebuild_buckets() && !order_reduces();
     if (buffers.empty() && !(rebuilds && with_gradients)) return;
     say(phase, step_ + 1, layout_hash(buffers), "");
-    // Waited for: a rank that does something else would let the others wait for the time-out, and
-    // Gloo ends the process of one that gets more bytes than it expects.
+    // The notes of all ranks are awaited before the first collective. Otherwise a rank that does
+    // something else would make the others wait until the time-out, and Gloo ends the process of a
+    // rank that receives more bytes than it expects.
     await_others(str_cat("the forward pass after step ", step_));
     if (rebuilds) reduction_->reducer->rebuild_buckets();
     torch::NoGradGuard no_grad;
     broadcast_quietly(*communicator_, buffers, from);
   }
 
-  // Collected anew: modules may replace them. As in PyTorch, only the first of several forward
-  // passes without gradients (an evaluation) communicates.
+  // The buffers are collected each time, because modules may replace them. As in PyTorch, only the
+  // first of several forward passes without gradients (an evaluation) communicates: its
+  // after_forward() clears forward_syncs_.
   NamedTensors buffers_to_set() const {
     if (!forward_syncs_ || !options_.broadcast_buffers) return {};
     NamedTensors buffers = buffers_of(*module_, ignored());
@@ -315,8 +356,10 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
                         "(longhaul/ddp/for_each_tensor.h)"));
   }
 
-  // In the first step of a static graph all buckets wait until every gradient is there (only then
-  // it is known how often each is used): a callback at the end of that backward pass reduces them.
+  // In the first step of a static graph all buckets wait for the end of the backward pass, because
+  // only then it is known how many gradients each parameter gets; a callback at that end reduces
+  // them. In all other cases the Reducer walks the graph from the outputs to find the parameters
+  // that they do not depend on.
   void search_and_sink(const std::vector<at::Tensor*>& outputs) {
     if (options_.static_graph) {
       reduction_->reducer->prepare_for_backward({});
@@ -329,7 +372,8 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     pass_through_sink(outputs, {});
   }
 
-  // Outputs of a pass in no_sync() may be the first that a backward pass which reduces comes from.
+  // The first backward pass that reduces may go through outputs of a pass in no_sync() only, so
+  // those pass through the sink too until the graph is learned.
   void pass_first_outputs(const detail::FoundTensors& outputs) {
     if (reduction_ && at::GradMode::is_enabled() && learns_graph())
       sink_first_outputs(outputs.tensors);
@@ -352,8 +396,10 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     });
   }
 
-  // A pass that brought no gradient (autograd::grad() of an input, for a penalty) was not the one
-  // to learn from: Python's class reduces nothing there, and its ranks drift apart from then on.
+  // At the end of the backward pass. One that brought no gradient of a parameter (autograd::grad()
+  // of an input, for a gradient penalty) is not the pass to learn from, so the flag is taken back
+  // and the next pass tries again. Python's class takes it for the first one, reduces nothing in
+  // it, and its ranks drift apart from then on.
   void delay_all_reduce() {
     {
       const MutexLock lock(order_mutex_);
@@ -362,6 +408,8 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     if (delayed_allreduce_queued_) reduction_->reducer->delay_all_reduce();
   }
 
+  // Comes after the sink, whose outputs are those that backward begins at. The hooks hold this
+  // step's number: a second backward pass through an earlier step's outputs is recognised by it.
   void watch_backward(const detail::FoundTensors& outputs) {
     bool all = outputs.opaque == nullptr;
     const auto on_backward = [core = weak_from_this(), step = step_.load()](size_t output) {
@@ -372,7 +420,8 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     reduction_->order.forward_ends(step_, watched, all, reduction_->reducer->unused_parameters());
   }
 
-  // Below: called in a backward pass, on threads of the autograd engine.
+  // Below: called in a backward pass, on threads of the autograd engine (for CPU tensors that is
+  // the thread that called backward()). What is thrown here comes out of backward().
 
   void on_output(uint64_t step, size_t output) {
     const int task = current_backward_task();
@@ -380,15 +429,20 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     if (reduction_->order.output_reached(task, step, output)) call_at_end(task);
   }
 
+  // Our hook on a parameter runs before the Reducer's (gradient_watch.h), so at a step's first
+  // gradient no bucket has been sent yet, and what ranks must agree on before the first one is can
+  // still be agreed on here.
   void on_gradient(size_t parameter) {
     if (!takes_gradient(parameter)) return;
     if (join_) join_->announce_backward(number_in_join_);
-    // Gloo ends the process of a rank that gets another bucket than it expects.
+    // The notes say which buckets are left out, and are compared before the first one is sent: Gloo
+    // ends the process of a rank that receives a longer bucket than it expects.
     if (options_.skip_all_reduce_unused_params)
       await_others(str_cat("the backward pass of step ", step_));
   }
 
-  // Whether it is the first of those that will be reduced.
+  // Whether it is the first gradient of a step that will be reduced. Outside of the lock, the
+  // caller then talks to the other ranks.
   bool takes_gradient(size_t parameter) {
     const int task = current_backward_task();
     const MutexLock lock(order_mutex_);
@@ -401,6 +455,10 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     return true;
   }
 
+  // Posts the note of this backward pass, and does not wait: it travels while backward computes,
+  // and on_reduced() awaits the others' notes at its end. So notes cost no time, and the step
+  // counts only when all agree. check_cleared_within_window() comes first, or the others would be
+  // told of a pass that fails here.
   void say_backward() LONGHAUL_REQUIRES(order_mutex_) {
     uint64_t layout = 0;
     std::string why;
@@ -415,8 +473,9 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     say(Phase::kBackward, step_, layout, std::move(why), reduction_->parameters.count_changes());
   }
 
-  // The Reducer remembers that a pass in no_sync() used a parameter, takes the gradient that is not
-  // there any more for a fault of its own, and says no more than that.
+  // The Reducer remembers over passes in no_sync() which parameters were used. When such a
+  // parameter's gradient has been cleared since, the Reducer takes that for a bug in DDP and names
+  // no parameter; this check says what happened.
   void check_cleared_within_window() const LONGHAUL_REQUIRES(order_mutex_) {
     if (!options_.find_unused_parameters || options_.static_graph) return;
     const auto cleared = [&](size_t parameter) {
@@ -428,8 +487,9 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
                    "window, or set gradients to zero instead of removing them");
   }
 
-  // What passes in no_sync() added up is this rank's own until it is reduced. Python's class skips
-  // it, and its ranks drift apart.
+  // What passes in no_sync() added up is this rank's own until it is reduced. When its bucket is
+  // left out, it would reach this rank's optimizer alone. Python's class lets that happen, and its
+  // ranks drift apart.
   void check_accumulated_is_sent(const std::vector<size_t>& skipped) const
       LONGHAUL_REQUIRES(order_mutex_) {
     const auto is_something = [&](size_t parameter) {
@@ -457,6 +517,10 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
                   str_cat("step ", step_, ": ", reduction_->order.names_of(found), what));
   }
 
+  // Both callbacks run at the end of the task, on the same thread, one after the other; so
+  // computed_ needs no lock. The Reducer queues its own callback when its last bucket is ready,
+  // which is later than this call: it runs between the two, and the time between them is counted as
+  // waiting for communication.
   void call_at_end(int task) {
     at_end_of_backward(
         [core = weak_from_this()] {
@@ -467,7 +531,8 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
         });
   }
 
-  // The Reducer had its turn.
+  // The Reducer's callback has run: if it had all gradients, it has waited for all buckets and
+  // copied them back into the gradients.
   void on_backward_end(int task) {
     const bool finished = !reduction_->reducer->expects_gradients();
     bool reduced = false;
@@ -481,6 +546,8 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     throw_if(problem);
   }
 
+  // All gradients are averages now. The notes say whether they are averages of the same step: they
+  // have usually arrived long before, because each rank posted its own at its first gradient.
   void on_reduced() {
     if (delayed_) delayed_->reduce(delayed_parameters());
     const bool same_changes = await_others(str_cat("the backward pass of step ", step_));
@@ -489,8 +556,10 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
     check_values_unless(same_changes);
   }
 
-  // A load on some ranks only leaves different parameters behind: looked at where ranks changed
-  // theirs differently.
+  // Values are compared only when the notes differ in how often parameters were written to. That
+  // happens when a checkpoint was loaded on some ranks only, and may be harmless, because some
+  // ranks may have written what was there already. Ranks that all write equally often, but
+  // different values, are not noticed.
   void check_values_unless(bool same_changes) {
     if (!same_changes) check_same_values(*communicator_, parameters_of(*module_, ignored()), step_);
   }
@@ -505,24 +574,27 @@ class DdpCoreImpl final : public detail::DdpCore, public std::enable_shared_from
 
   const std::shared_ptr<Communicator> communicator_;
   const std::shared_ptr<OperationWatch> watch_;
-  const uint32_t wrapper_;  // by order of construction
+  const uint32_t wrapper_;  // which wrapped model of the world, by order of construction
   const std::shared_ptr<Module> module_;
   const DistributedDataParallelOptions options_;
   std::atomic<uint64_t> step_ = 0;  // read by the hook, on a thread of the autograd engine
   bool sync_gradients_ = true;
-  bool forward_syncs_ = true;  // PyTorch's require_forward_param_sync
-  bool trains_nothing_ = false;
+  // Whether the next forward pass sets buffers: PyTorch's require_forward_param_sync.
+  bool forward_syncs_ = true;
+  bool trains_nothing_ = false;  // all parameters are frozen
+  // Of a static graph: the pass that learns it has been found.
   bool delayed_allreduce_queued_ = false;
   std::atomic<bool> clock_armed_ = false;      // the next backward pass is to be measured
   Instant computed_;                           // when its last gradient was there
-  std::optional<uint64_t> last_note_;          // its number
+  std::optional<uint64_t> last_note_;          // number of the note that was posted last
   Mutex order_mutex_;                          // guards reduction_->order
   CommHook comm_hook_;                         // empty: none
   std::unique_ptr<DelayedReduction> delayed_;  // null: not asked for
   std::shared_ptr<JoinGroup> join_;            // null: within none
   size_t number_in_join_ = 0;
   Rank authority_ = 0;  // within a Join: whose buffers hold in this pass
-  // None in a world of one, but for one with a hook.
+  // Null in a world of one without a communication hook, and after hook() failed. Last, because its
+  // hooks read step_ and what stands above.
   std::unique_ptr<Reduction> reduction_;
 };
 

@@ -47,6 +47,7 @@ void DelayedReduction::reduce_zeros(const std::vector<at::Tensor>& parameters) {
 }
 
 // Divides before it adds, as the Reducer does. One all-reduce per type, and one of who has what.
+// The types are keys of a std::map, so that all ranks go through them in the same order.
 std::vector<at::Tensor> DelayedReduction::sum(const std::vector<at::Tensor>& parameters,
                                               const std::vector<at::Tensor>& gradients) {
   at::Tensor used = at::zeros({static_cast<int64_t>(parameters.size())}, at::kLong);

@@ -15,6 +15,9 @@ ErrorFeedback::ErrorFeedback(const std::vector<at::Tensor>& parameters,
   }
 }
 
+// Residuals of a bucket's parameters are views of one flat tensor, so that one span covers the
+// bucket. When buckets were rebuilt, they lie in other tensors, and are copied together once; from
+// then on the same flat tensor is given again and again.
 at::Tensor ErrorFeedback::residual(const std::vector<at::Tensor>& bucket_parameters) {
   std::vector<at::Tensor> parts;
   int64_t total = 0;

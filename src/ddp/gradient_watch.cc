@@ -33,7 +33,9 @@ int current_backward_task() {
   return torch::autograd::get_current_graph_task_id();
 }
 
-// Callbacks run in the order they were queued, and one that is queued by another comes last.
+// The engine runs callbacks in the order in which they were queued, those too that are queued by
+// callbacks. So `before` runs before all that are queued later in this task (the Reducer's among
+// them), and `after`, which it queues, behind them.
 void at_end_of_backward(std::function<void()> before_others, std::function<void()> after_others) {
   Engine::get_default_engine().queue_callback(
       [before = std::move(before_others), after = std::move(after_others)] {
@@ -48,7 +50,7 @@ size_t watch_outputs(const std::vector<at::Tensor*>& outputs,
   for (const at::Tensor* output : outputs) {
     if (!output->defined() || !output->requires_grad()) continue;
     if (!output->grad_fn()) {
-      *all = false;  // a hook on a leaf would stay there for good
+      *all = false;  // a leaf: a hook on it would stay there for good
       continue;
     }
     output->register_hook([on_backward, i = watched](const at::Tensor&) { on_backward(i); });

@@ -35,7 +35,11 @@ void Join::finish() {
   if (!group_) return;
   const std::shared_ptr<JoinGroup> group = group_;
   const auto cores = cores_;
+  // The models are detached before the first exchange, so whatever is thrown below leaves none of
+  // them within a Join that is over.
   leave();
+  // The exchange in which no rank is active is the last one on all ranks. Those for which it is
+  // also the first one were through last, and have the model that holds.
   bool came_last = true;
   for (JoinedPass pass = group->follow(); pass.active > 0; pass = group->follow()) {
     came_last = false;

@@ -10,6 +10,7 @@
 namespace longhaul {
 namespace {
 
+// What a rank says before a pass, in one number. 0: it has no more inputs.
 constexpr int64_t kActive = 1;
 constexpr int64_t kWithGradients = 2;
 constexpr int64_t kReduces = 4;
@@ -28,7 +29,8 @@ std::string name_of(bool backward, size_t model) {
   return str_cat(backward ? "backward" : "forward", " pass of model number ", model + 1);
 }
 
-// Done from the start.
+// The Reducer takes the number of ranks to divide by from the result of a Work, which in Python is
+// an all-reduce. Here it is known already, so this Work is done from the start.
 class Count final : public c10d::Work {
  public:
   explicit Count(int ranks) : ranks_(at::full({1}, ranks, at::kLong)) {}
@@ -77,6 +79,7 @@ Rank JoinGroup::agree_on_last(bool came_last) {
   return static_cast<Rank>(last.rend() - highest) - 1;
 }
 
+// Every rank computes the pass from the same numbers, so all agree on it, or throw the same.
 JoinedPass JoinGroup::exchange(int64_t flags) {
   JoinedPass pass;
   const std::vector<int64_t> of_ranks = gather(flags);

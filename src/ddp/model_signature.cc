@@ -53,6 +53,7 @@ std::string text_of(const SignatureEntry& entry) {
 }
 
 // Every rank's signature, as text. Two rounds: hashes and sizes first, texts only when they differ.
+// So the usual start exchanges 16 bytes a rank, and an all-gather of texts knows the longest one.
 std::vector<std::string> exchange_texts(Communicator& communicator, const std::string& mine) {
   at::Tensor head = at::empty({2}, at::kLong);
   head.mutable_data_ptr<int64_t>()[0] = static_cast<int64_t>(hash_of(mine));
@@ -162,6 +163,7 @@ void check_same_model(Communicator& communicator, const ModelSignature& mine) {
   std::vector<ModelSignature> signatures;
   for (const std::string& text : exchange_texts(communicator, encode(mine)))
     signatures.push_back(decode_signature(text));
+  // A problem that all ranks have is nobody's difference: each throws it as its own.
   const bool same_problem = std::all_of(
       signatures.begin(), signatures.end(),
       [&](const ModelSignature& signature) { return signature.problem == mine.problem; });

@@ -35,7 +35,10 @@ NamedTensors each_once(const torch::OrderedDict<std::string, at::Tensor>& named,
   return tensors;
 }
 
-// FNV-1a over words: the same on every machine.
+// FNV-1a over words of 8 bytes instead of bytes: the same on every machine (all are little-endian,
+// bytes.h). A multiplication carries only upwards, so the high bits are mixed into the low ones
+// after each; else a difference in a word's top bit would stay there, where another one can cancel
+// it.
 uint64_t hash_bytes(const void* data, size_t bytes, uint64_t hash) {
   const auto* at = static_cast<const uint8_t*>(data);
   for (; bytes >= sizeof(uint64_t); bytes -= sizeof(uint64_t), at += sizeof(uint64_t)) {
@@ -53,7 +56,9 @@ uint64_t hash_of_values(const at::Tensor& tensor) {
   return hash_bytes(flat.const_data_ptr(), flat.nbytes(), kHashStart);
 }
 
-// By rank: a hash of each tensor's values.
+// By rank: a hash of each tensor's values. Every rank calls it with as many tensors; that the
+// models have the same ones was checked before (agree() in ddp_core.cc). Equal hashes count as
+// equal values: with 64 bits a false match is not to be expected.
 std::vector<at::Tensor> gather_hashes(Communicator& communicator, const NamedTensors& tensors) {
   at::Tensor mine = at::empty({static_cast<int64_t>(tensors.size())}, at::kLong);
   for (size_t i = 0; i < tensors.size(); ++i)
@@ -75,6 +80,7 @@ std::optional<Rank> first_to_differ(const std::vector<at::Tensor>& hashes, size_
   return std::nullopt;
 }
 
+// The types that Gloo's collectives are instantiated for, and bool, which is sent as bytes.
 bool has_gloo_type(at::ScalarType type) {
   switch (type) {
     case at::kFloat:
@@ -126,7 +132,9 @@ void broadcast(Communicator& communicator, const NamedTensors& tensors, Rank fro
     c10d::broadcast_coalesced(communicator.process_group(), states, kBroadcastBytes, from);
 }
 
-// variable_data() has a version counter of its own, which is where a change would show.
+// Autograd compares the version of a tensor that was saved for backward with its version in
+// backward, and fails when they differ. variable_data() shares the memory and has a version counter
+// of its own, so the write is not counted on the buffer.
 void broadcast_quietly(Communicator& communicator, const NamedTensors& tensors, Rank from) {
   NamedTensors quiet;
   quiet.reserve(tensors.size());

@@ -22,8 +22,13 @@ struct Sink : torch::autograd::Function<Sink> {
   static variable_list forward(AutogradContext* context,
                                const c10::intrusive_ptr<BackwardCallback>& callback,
                                at::TensorList inputs) {
+    // Outputs that the loss does not use get undefined gradients instead of zeros. These go on
+    // through the model's graph without being computed with, and still make the hooks of parameters
+    // run.
     context->set_materialize_grads(false);
     context->saved_data["callback"] = c10::IValue::make_capsule(callback);
+    // Copies, as Python's class makes them: autograd refuses to change in place what a Function
+    // hands through as it is, and a program may well change an output of its model.
     variable_list outputs;
     for (const Variable& input : inputs) outputs.push_back(input.clone());
     return outputs;

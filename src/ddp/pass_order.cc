@@ -8,7 +8,8 @@
 namespace longhaul {
 namespace {
 
-// Beyond so many forward passes without a backward pass the oldest are forgotten.
+// Beyond so many forward passes without a backward pass the oldest are forgotten, or a program that
+// never calls backward() would fill memory.
 constexpr size_t kMaxPasses = 64;
 constexpr size_t kNamesShown = 8;
 
@@ -33,7 +34,9 @@ PassOrder::Problem PassOrder::forward_begins() {
                    " was left by an exception before its gradients were reduced, and this "
                    "DistributedDataParallel cannot go on: make a new one");
   }
-  tasks_.clear();  // left by an exception before they touched anything of ours
+  // The tasks that are left were ended by an exception before they brought the Reducer a gradient,
+  // so backward_ends() never came; they do no harm.
+  tasks_.clear();
   if (reduces()) return unfinished();
   return std::nullopt;
 }
@@ -42,9 +45,13 @@ void PassOrder::forward_ends(uint64_t step, size_t outputs, bool all_watched,
                              const std::vector<size_t>& unused) {
   if (passes_.size() >= kMaxPasses) {
     passes_.erase(passes_.begin());
+    // Backward may still come to outputs of the forgotten pass, so that all outputs had their turn
+    // must not be concluded any more.
     passes_.front().all_watched = false;
   }
   passes_.push_back({step, std::vector<bool>(outputs), all_watched});
+  // As prepare_for_backward() does in the Reducer: what has arrived so far does not count for this
+  // pass. forward_begins() has refused the pass if a reduction was under way.
   awaiting_ = true;
   arrivals_ = 0;
   std::fill(arrived_.begin(), arrived_.end(), 0);
@@ -72,12 +79,15 @@ bool PassOrder::output_reached(int task, uint64_t step, size_t output) {
 
 PassOrder::Problem PassOrder::gradient(int task, size_t parameter, bool* first_of_task) {
   Task& of = task_of(task, first_of_task);
+  // A task may go through a finished pass and an open one (a loss that keeps an earlier output).
+  // Then it may well be the one that brings the open pass its gradients.
   if (of.of_finished && !of.of_open_pass) {
     return str_cat("a second backward pass through the outputs of step ", *of.of_finished,
                    ", whose gradients were reduced already: what it adds would stay on this rank; ",
                    kOneBackward);
   }
   if (!awaiting_) {
+    // The Reducer ignores it, so it only accumulates on this rank until the next reduction.
     local_[parameter] = true;
     if (!static_graph_ || learned_) return std::nullopt;
     return std::string(
@@ -119,10 +129,13 @@ PassOrder::Problem PassOrder::backward_ends(int task, bool finished) {
   tasks_.erase(found);
   if (!reduces()) return std::nullopt;
   if (finished) return finish();
-  // Another task may bring the rest, but not when every output had its turn.
+  // Another backward pass may bring the gradients that are missing, unless backward has come to
+  // every output already: then none can.
   return may_be_last && everything_reached() ? unfinished() : std::nullopt;
 }
 
+// All passes since the last reduction are finished, those too whose outputs backward never came to:
+// the Reducer reduces once for all of them.
 PassOrder::Problem PassOrder::finish() {
   if (!learned_) learned_ = arrived_;
   finished_step_ = step();
@@ -140,6 +153,7 @@ bool PassOrder::everything_reached() const {
   });
 }
 
+// In the first pass of a static graph nothing is expected: what it brings is what will be.
 std::vector<size_t> PassOrder::missing() const {
   std::vector<size_t> missing;
   for (size_t i = 0; i < names_.size(); ++i) {

@@ -18,6 +18,7 @@ namespace {
 using Indices = std::vector<std::vector<size_t>>;
 using Names = std::unordered_map<size_t, std::string>;
 
+// PyTorch's, by whose names they go: its "MB" are MiB.
 constexpr double kBytesPerMb = 1024 * 1024;
 constexpr double kDefaultBucketMb = 25;
 constexpr double kDefaultFirstBucketMb = 1;
@@ -33,9 +34,10 @@ int64_t bytes_of(double mb) {
   return static_cast<int64_t>(mb * kBytesPerMb);
 }
 
-// DistributedDataParallel.__init__ and _ddp_init_helper. Before the first backward pass the order
-// in which gradients come is unknown; then one bucket of everything cannot hold anything up, unless
-// parameters may be unused.
+// As in Python's DistributedDataParallel.__init__ and _ddp_init_helper. The Reducer rebuilds its
+// buckets after the first backward pass, in the order in which gradients came; until then one
+// bucket of everything is as good as any. With find_unused_parameters it never rebuilds them
+// (unless the graph is static), so they have their final sizes from the start.
 BucketCaps bucket_caps(const DistributedDataParallelOptions& options) {
   BucketCaps caps;
   if (!options.bucket_cap_mb_list.empty()) {
@@ -93,7 +95,8 @@ std::shared_ptr<Reducer> construct(const TrainedParameters& parameters, Indices 
 
 }  // namespace
 
-// As Reducer::should_skip_all_reduce_bucket(), which is private.
+// As Reducer::should_skip_all_reduce_bucket(), which is private: a bucket is left out when all of
+// its parameters are unused.
 std::vector<size_t> WatchedReducer::skipped_parameters() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   const std::unordered_set<size_t> unused(unused_parameters_.begin(), unused_parameters_.end());
@@ -114,7 +117,8 @@ std::shared_ptr<WatchedReducer> make_reducer(
   const BucketCaps caps = bucket_caps(options);
   Indices buckets = std::get<0>(c10d::compute_bucket_assignment_by_size(
       parameters.tensors, caps.at_first, parameters.expect_sparse));
-  // Gradients come about in the reverse order of the forward pass.
+  // Gradients come about in the reverse order of the forward pass, and the Reducer reduces buckets
+  // strictly by their index: one that is ready before its turn waits.
   std::reverse(buckets.begin(), buckets.end());
   Names names;
   for (size_t i = 0; i < parameters.names.size(); ++i) names[i] = parameters.names[i];
@@ -125,6 +129,7 @@ std::shared_ptr<WatchedReducer> make_reducer(
 std::shared_ptr<c10d::Logger> make_logger(const std::shared_ptr<WatchedReducer>& reducer,
                                           const torch::nn::Module& module,
                                           const DistributedDataParallelOptions& options) {
+  // These only appear in PyTorch's log, where nothing depends on them.
   constexpr int kNoOutputDevice = -1;
   constexpr bool kHasSyncBatchNorm = false;
   auto logger = std::make_shared<c10d::Logger>(reducer);

@@ -18,7 +18,8 @@ class Module;
 
 namespace longhaul {
 
-// A Reducer that says how far it is.
+// A Reducer that says how far it is. Its methods take the Reducer's lock, all but gradient_of(); so
+// they must not be called from a communication hook, which runs under that lock.
 class WatchedReducer final : public c10d::Reducer {
  public:
   using c10d::Reducer::Reducer;

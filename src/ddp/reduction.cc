@@ -31,6 +31,7 @@ Reduction::Reduction(const torch::nn::Module& module, const TrainedParameters& t
       parameters(module, joined(options.params_and_buffers_to_ignore, options.delay_all_reduce)),
       order(trained.names, options.static_graph, step),
       error_feedback(make_error_feedback(trained, options, before)) {
+  // Before the first forward pass, as the Reducer asks.
   if (options.static_graph) reducer->set_static_graph();
   if (options.codec.kind != CodecSpec::Kind::kNone) {
     reducer->register_comm_hook(
@@ -44,8 +45,10 @@ Reduction::Reduction(const torch::nn::Module& module, const TrainedParameters& t
   }
 }
 
-// As Python's _DDPJoinHook, but for the map of used parameters, which it sends as the last step
-// left it.
+// The same collectives in the same order as the backward pass of a rank with inputs: every bucket,
+// then the map of used parameters. Python's _DDPJoinHook does so too, but sends that map as its
+// last step left it. The last call lets a rank that never had a backward pass take part when
+// buckets are rebuilt: it notes some order of parameters, and all ranks then take rank 0's.
 void Reduction::reduce_zeros(Communicator& communicator,
                              const DistributedDataParallelOptions& options) {
   std::vector<c10d::GradBucket> buckets = reducer->get_grad_buckets(/*return_zero_tensors=*/true);

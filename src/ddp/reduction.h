@@ -30,7 +30,10 @@ struct Reduction {
   // What a backward pass exchanges, from a rank that has no gradients. Collective.
   void reduce_zeros(Communicator& communicator, const DistributedDataParallelOptions& options);
 
-  // In this order: our hooks come before the Reducer's, and its Logger goes before it.
+  // The order of these members matters. Hooks on a parameter run in the order in which they were
+  // added, and ours must run before the Reducer's, so `watch` is made first. The Logger is
+  // destroyed before its Reducer. HookedParameters notes gradient accumulators, which live only
+  // because `watch` and the Reducer hold them.
   GradientWatch watch;
   std::shared_ptr<WatchedReducer> reducer;
   std::shared_ptr<c10d::Logger> logger;

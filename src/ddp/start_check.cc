@@ -31,7 +31,8 @@ std::string find_feedback_problem(const DistributedDataParallelOptions& options)
   if (options.codec.lossless())
     return str_cat("codec ", options.codec.str(),
                    " loses nothing that error_feedback could add: leave it off");
-  // Above it nothing of a block may be sent, step after step, while its residual grows.
+  // With larger steps all elements of a block may be rounded to 0, step after step, while its
+  // residual grows.
   constexpr float kLargestStep = 2;
   if (std::max(options.codec.step, options.codec.result) > kLargestStep)
     return str_cat("error_feedback takes steps up to ", kLargestStep, ", not codec ",
@@ -39,6 +40,7 @@ std::string find_feedback_problem(const DistributedDataParallelOptions& options)
   return "";
 }
 
+// Written so that NaN is refused too.
 std::string find_cap_problem(const DistributedDataParallelOptions& options) {
   for (const double mb :
        {options.bucket_cap_mb.value_or(1), options.first_bucket_cap_mb.value_or(1)})
@@ -116,7 +118,9 @@ std::string find_reduce_dtype_problem(const TrainedParameters& trained,
   return "";
 }
 
-// What init_sync could not set to rank 0's.
+// What could not be set to rank 0's: with init_sync parameters, with broadcast_buffers buffers. It
+// is looked for before the first broadcast, which would fail on this rank and leave the others
+// waiting.
 std::string find_state_problem(const torch::nn::Module& module,
                                const DistributedDataParallelOptions& options) {
   if (options.init_sync) {

@@ -39,12 +39,15 @@ Tensor spread(const Tensor& per_channel, const Tensor& x) {
   return per_channel.view(shape);
 }
 
+// The type that batches are summed and normalized in: at least fp32, as in PyTorch.
 at::ScalarType statistics_type(at::ScalarType type) {
   return type == at::kHalf || type == at::kBFloat16 ? at::kFloat : type;
 }
 
-// Count, mean and sum of squared deviations of one rank's batch, [1 + 2 channels], in fp64 so that
-// counts are exact.
+// Count, mean and sum of squared deviations of one rank's batch, [1 + 2 channels]. They travel in
+// one tensor of fp64, in which counts are exact up to 2^53 and merging loses next to nothing. An
+// empty batch has a count of 0 and takes part all the same, because the all-gather needs every
+// rank; the mean of nothing would be NaN.
 Tensor local_statistics(const Tensor& x) {
   const int64_t channels = x.size(1);
   Tensor packed = at::zeros({1 + 2 * channels}, x.options().dtype(at::kDouble));
@@ -64,7 +67,9 @@ struct Statistics {
   Tensor deviations;  // sum of squares
 };
 
-// In rank order, so that all ranks get the same bits.
+// Two batches at a time, by the formulae of Chan, Golub and LeVeque: sums of squares would cancel
+// where the mean is large against the deviation. In rank order, so that all ranks get the same
+// bits.
 Statistics merge(const std::vector<Tensor>& of_ranks, int64_t channels) {
   Statistics all;
   for (const Tensor& packed : of_ranks) {
@@ -108,6 +113,8 @@ struct Normalize : torch::autograd::Function<Normalize> {
                         const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
                         const Tensor& mean, const Tensor& inverse_deviation, double count,
                         const Group& group) {
+    // What backward needs is saved, the count of all ranks' values and the group among it. A
+    // capsule is how saved_data holds an object that is no tensor.
     context->save_for_backward({input, weight.value_or(Tensor()), mean, inverse_deviation});
     context->saved_data["count"] = count;
     context->saved_data["group"] = c10::IValue::make_capsule(group);
@@ -118,6 +125,7 @@ struct Normalize : torch::autograd::Function<Normalize> {
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    // The engine enables it in backward for create_graph alone.
     if (at::GradMode::is_enabled())
       throw Error(ErrorKind::kInvalid,
                   "SyncBatchNorm has no second derivative: leave create_graph off");
@@ -131,15 +139,21 @@ struct Normalize : torch::autograd::Function<Normalize> {
     const Tensor sum_dy = dy.sum(dimensions);
     const Tensor sum_dy_deviation = (dy * deviation).sum(dimensions);
 
-    variable_list result(7);
+    // Gradients of weight and bias are those of this rank's batch: DDP averages them as it does all
+    // others.
+    variable_list result(7);  // one per argument of forward()
     if (saved[1].defined()) {
       result[1] = (sum_dy_deviation * inverse_deviation).to(saved[1].scalar_type());
       result[2] = sum_dy.to(saved[1].scalar_type());
     }
+    // Nobody needs the input's gradient when this is the first layer. That is so on every rank,
+    // because all have the same model: all skip the all-reduce or none.
     if (!context->needs_input_grad(0)) return result;
     const double count = context->saved_data["count"].toDouble();
     const auto group = c10::static_intrusive_pointer_cast<c10d::ProcessGroup>(
         context->saved_data["group"].toCapsule());
+    // Every value of the batch moves mean and variance of all ranks, so the input's gradient needs
+    // the sums over all ranks. The formula is that of batch norm, with means over all values.
     std::vector<Tensor> sums = {at::cat({sum_dy, sum_dy_deviation})};
     group->allreduce(sums)->wait();
     const Tensor means = sums[0] / count;
@@ -235,6 +249,9 @@ Tensor SyncBatchNormImpl::forward(const Tensor& input) {
                         at::globalContext().userEnabledCuDNN());
 }
 
+// The tensors themselves are taken over, not copies, so an optimizer that holds the parameters goes
+// on with them. Buffers keep their registered tensor, whose memory becomes that of the other
+// layer's.
 void SyncBatchNormImpl::share(Tensor weight, Tensor bias, const Tensor& running_mean,
                               const Tensor& running_var, const Tensor& num_batches_tracked) {
   parameters_["weight"] = this->weight = std::move(weight);
@@ -255,6 +272,8 @@ void SyncBatchNormImpl::_check_input_dim(const Tensor& input) {
                                              ", ...], not ", input.sizes()));
 }
 
+// Without a momentum the running statistics are the plain mean over all batches, as in PyTorch: the
+// n-th batch moves them by 1 / n.
 double SyncBatchNormImpl::count_batch() {
   if (!is_training() || !num_batches_tracked.defined()) return options.momentum().value_or(0);
   num_batches_tracked += 1;
@@ -271,6 +290,7 @@ Tensor SyncBatchNormImpl::normalize_together(const Tensor& input, double momentu
     count = all.count;
     mean = all.mean.to(type);
     inverse_deviation = (all.deviations / count + options.eps()).rsqrt().to(type);
+    // The running variance is the unbiased one, as in PyTorch; what normalizes this batch is not.
     if (running_mean.defined()) {
       running_mean.mul_(1 - momentum).add_(mean, momentum);
       running_var.mul_(1 - momentum).add_((all.deviations / (count - 1)).to(type), momentum);
@@ -282,6 +302,7 @@ Tensor SyncBatchNormImpl::normalize_together(const Tensor& input, double momentu
 
 void convert_sync_batch_norm(torch::nn::Module& model,
                              const std::shared_ptr<Communicator>& communicator) {
+  // All is checked before anything is replaced.
   check_convertible(model);
   const Group group = communicator->new_process_group("sync_batch_norm");
   std::map<torch::nn::Module*, std::shared_ptr<SyncBatchNormImpl>> known;

@@ -72,6 +72,7 @@ HookedParameters::HookedParameters(const Module& root, const std::vector<std::st
                          });
 }
 
+// Inference tensors have no version.
 uint32_t HookedParameters::version_of(const at::Tensor& tensor) {
   return tensor.is_inference() ? 0 : static_cast<uint32_t>(tensor._version());
 }
@@ -114,6 +115,9 @@ std::optional<HookedParameters::Change> HookedParameters::change(const Module& r
         parameter.is_same(before.tensor) && parameter.requires_grad() == before.trained &&
         parameter.dtype() == before.options.dtype() &&
         parameter.device() == before.options.device() && parameter.sizes() == before.sizes;
+    // Hooks hang on the gradient accumulator. A tensor that was given another one (by set_data() of
+    // another type, say) is the same tensor without hooks. Ours is held by the hooks, so no new one
+    // can have its address.
     const bool hooked =
         !before.trained ||
         torch::autograd::impl::try_get_grad_accumulator(parameter).get() == before.accumulator;
@@ -125,6 +129,9 @@ std::optional<HookedParameters::Change> HookedParameters::change(const Module& r
   return Change{*what, !trains};
 }
 
+// Versions count in-place writes and do not tell that a tensor's memory was replaced (by
+// set_data()); so that counts on its own, in a unit that no number of writes between two calls
+// reaches. Addresses themselves differ between ranks and are not part of the number.
 uint64_t HookedParameters::count_changes() {
   constexpr uint64_t kReplaced = uint64_t{1} << 32;
   uint64_t changes = 0;

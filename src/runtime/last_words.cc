@@ -18,8 +18,10 @@
 namespace longhaul {
 namespace {
 
+// How long a dying process waits for its worker to hear it.
 constexpr std::chrono::seconds kPatience{2};
 
+// Weak references: a World owns its speaker, and one that is gone has nothing to say any more.
 Mutex speaker_mutex;
 std::vector<std::weak_ptr<Speaker>> speakers LONGHAUL_GUARDED_BY(speaker_mutex);
 std::terminate_handler handler_before = nullptr;
@@ -55,7 +57,8 @@ bool is_ours(const std::exception_ptr& exception) {
   }
 }
 
-// A CollectiveError may not know who is to blame where the communicator does by now.
+// A CollectiveError may not know who is to blame because it was thrown before the monitor's
+// connection to that rank closed. By now the communicator may know.
 RankFault with_suspect(RankFault fault, const Speaker& speaker) {
   if (fault.kind == ErrorKind::kPeerLost && fault.peer < 0 && speaker.communicator)
     fault.peer = speaker.communicator->suspect();
@@ -67,6 +70,8 @@ RankFault with_suspect(RankFault fault, const Speaker& speaker) {
   const std::shared_ptr<Speaker> speaker = current_speaker();
   if (exception && speaker) {
     const bool ours = is_ours(exception);
+    // Written before the worker is told, which may take 2 s: whoever stops this process meanwhile
+    // should not take the line away. For others' exceptions the handler before this one speaks.
     if (ours) {
       const std::string line =
           str_cat("rank ", speaker->rank, ": ", describe_exception(exception), "\n");
@@ -74,6 +79,7 @@ RankFault with_suspect(RankFault fault, const Speaker& speaker) {
       std::fputs(line.c_str(), stderr);
     }
     report_fault_briefly(*speaker, with_suspect(fault_of(exception, speaker->rank), *speaker));
+    // Without static destructors and atexit(): other threads still run and use what those destroy.
     if (ours) {
       std::fflush(nullptr);
       _exit(1);
@@ -115,9 +121,11 @@ std::string describe_exception(const std::exception_ptr& exception) {
 
 void report_fault_briefly(Speaker& speaker, const RankFault& fault) {
   if (!speaker.coordinator || speaker.has_spoken.exchange(true)) return;
+  // A thread that can be left behind when the worker does not answer. It owns all that it uses.
   auto told = std::make_shared<std::promise<void>>();
   std::future<void> done = told->get_future();
   std::thread([coordinator = speaker.coordinator, fault, told] {
+    // Nobody is left to be told that it was not heard.
     (void)coordinator->report_fault(fault);
     told->set_value();
   }).detach();

@@ -8,6 +8,7 @@
 namespace longhaul {
 namespace {
 
+// How long the training thread may take to note its stack.
 constexpr milliseconds kStackPatience{2'000};
 
 }  // namespace
@@ -52,6 +53,7 @@ void ProgressReporter::update(const TrainingProgress& progress) {
 void ProgressReporter::run() {
   bool closed = false;
   while (!closed) {
+    // A stack that the worker asks for is sent at once: it asks because nothing moves.
     if (send()) send(look());
     const Instant next = std::chrono::steady_clock::now() + interval_;
     MutexLock lock(mutex_);

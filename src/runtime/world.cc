@@ -32,6 +32,7 @@ namespace {
 
 using StorePtr = c10::intrusive_ptr<c10d::Store>;
 
+// Also this rank's sign of life.
 constexpr milliseconds kReportInterval{1000};
 
 // Where this process stands, and the store it meets the others through.
@@ -114,6 +115,7 @@ Rendezvous from_environment(const LaunchEnvironment& environment, milliseconds t
   if (environment.placement.world_size == 1) return rendezvous;
   const std::string address = address_of(environment);
   rendezvous.store = KeptStores::instance().find(address);
+  // Its server could not listen at the same port a second time.
   if (rendezvous.store) {
     rendezvous.store->setTimeout(timeout);
     return rendezvous;
@@ -137,7 +139,8 @@ c10::Device choose_device(const InitOptions& options, int local_rank) {
   if (!any_cuda && (!has_nccl() || !torch::cuda::is_available()))
     return c10::Device(c10::DeviceType::CPU);
   const auto count = static_cast<int>(torch::cuda::device_count());
-  // Granted by our worker: this process sees its own GPUs alone.
+  // Our worker has granted this rank its GPUs, and CUDA shows no others to the process: the first
+  // one is its own.
   if (std::getenv("LONGHAUL_GPUS") != nullptr) local_rank = 0;
   if (local_rank >= count)
     throw Error(ErrorKind::kInvalid, str_cat("local rank ", local_rank,
@@ -156,6 +159,7 @@ std::shared_ptr<Communicator> connect(const Rendezvous& rendezvous, const InitOp
       options.host_address.empty() ? rendezvous.placement.host_address : options.host_address;
   communicator.rendezvous_address = rendezvous.address;
   communicator.timeout = options.timeout;
+  // The current device of this thread, which NCCL and tensors made without an index go by.
   if (communicator.device.has_index())
     c10::impl::VirtualGuardImpl(communicator.device.type()).setDevice(communicator.device);
   return create_communicator(rendezvous.store, communicator, patience);
@@ -166,8 +170,10 @@ milliseconds until(Instant deadline) {
   return std::max(milliseconds(1), std::chrono::duration_cast<milliseconds>(left));
 }
 
-// Meets the others at MASTER_ADDR:MASTER_PORT. Who answers there may be rank 0's program before
-// this one, about to end and its store with it: then this rank comes again.
+// Meets the others at MASTER_ADDR:MASTER_PORT. The store that answers there may still be that of
+// the program which rank 0 ran before this one. It goes away when that program ends, which shows as
+// kUnavailable: then this rank connects anew, until its time is over. Connecting itself waits for a
+// server, so there is no pause between attempts.
 std::shared_ptr<Communicator> connect(const LaunchEnvironment& environment,
                                       const InitOptions& options) {
   const Instant deadline = std::chrono::steady_clock::now() + options.timeout;
@@ -185,14 +191,16 @@ std::shared_ptr<Communicator> connect(const LaunchEnvironment& environment,
 }  // namespace
 
 struct World::State {
-  const LiveWorld live;
+  const LiveWorld live;  // read by the reporter's thread; first, so that it is destroyed last
   Placement placement;
   const std::shared_ptr<Speaker> speaker = std::make_shared<Speaker>();
   std::unique_ptr<ProgressReporter> reporter;  // null without a worker
   std::atomic<bool> agreed_to_stop = false;
+  // If there are more in the destructor, an exception is passing through the World's scope.
   const int exceptions_at_start = std::uncaught_exceptions();
 
   ~State() {
+    // Sends a last report, which should not come after the goodbye.
     reporter.reset();
     // With another World the program goes on, and the others still need this rank.
     if (!speaker->coordinator || !live.is_only()) return;
@@ -205,10 +213,12 @@ struct World::State {
 
   void say_goodbye() const {
     const Result<void> left = speaker->coordinator->leave();
+    // Not an error: the worker may be gone, and it sees this process's end in any case.
     if (!left) log(LogLevel::kDebug, "world", "goodbye not heard: ", left.failure().message);
   }
 
-  // The exception itself cannot be seen from here, but whether a peer is gone can.
+  // While the stack unwinds nobody can ask which exception it is. Whether a peer is gone can be
+  // asked, and tells a victim from a culprit.
   void report_unwinding() const {
     const Rank suspect = speaker->communicator ? speaker->communicator->suspect() : -1;
     RankFault fault{ErrorKind::kInternal, "stopped by an exception that the program caught", -1};
@@ -264,6 +274,8 @@ bool World::should_stop() const {
 }
 
 bool World::agree_to_stop() {
+  // Every rank has got the same answer in the same call, so all of them skip the all-reduce from
+  // then on.
   if (state_->agreed_to_stop) return true;
   bool stop = should_stop();
   if (size() > 1) {
@@ -283,7 +295,9 @@ World init(const InitOptions& options) {
   show_lines_as_they_come();
   auto state = std::make_unique<World::State>();
   Speaker& speaker = *state->speaker;
-  speak_at_terminate(state->speaker);  // also of an environment that cannot be right
+  // Before anything below can throw, so that a wrong environment too ends the program with one
+  // line.
+  speak_at_terminate(state->speaker);
   speaker.coordinator = agent_from_environment();
   try {
     if (speaker.coordinator) {
@@ -299,12 +313,15 @@ World init(const InitOptions& options) {
       speaker.communicator = connect(Rendezvous(), options, options.timeout);
     }
   } catch (...) {
+    // The program may catch it and exit as it likes; the worker should know the reason even so.
     report_fault_briefly(speaker, fault_of(std::current_exception(), speaker.rank));
     throw;
   }
   if (speaker.coordinator) {
     state->reporter = std::make_unique<ProgressReporter>(
         speaker.coordinator, speaker.communicator, kReportInterval,
+        // State moves with the World by its pointer, so the reference stays right; ~State ends the
+        // reporter first.
         [&live = state->live] { return live.is_newest(); });
   }
   return World(std::move(state));

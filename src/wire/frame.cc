@@ -70,6 +70,8 @@ Failure corrupt(const FrameLabel& expected, const Args&... what) {
   return {ErrorKind::kCorrupt, str_cat("frame from ", expected.str(), ": ", what...)};
 }
 
+// An older generation is told apart, because nothing is broken then: a rank of a world that is over
+// is still sending.
 Result<void> check_label(const FrameLabel& expected, const FrameLabel& seen) {
   if (seen.generation < expected.generation) {
     return Failure{ErrorKind::kStale,
@@ -105,6 +107,9 @@ size_t seal_frame(const FrameLabel& label, size_t body_bytes, MutableByteSpan fr
   return kFrameHeaderBytes + body_bytes;
 }
 
+// The order of the checks is part of what they mean. The size of the body is compared with the
+// buffer before the checksum reads it. The checksum comes before the label: a label that differs is
+// then what the sender wrote, and not damage.
 Result<ByteSpan> open_frame(const FrameLabel& expected, ByteSpan frame) {
   if (frame.size() < kFrameHeaderBytes) {
     return corrupt(expected, frame.size(), " bytes, a header alone has ", kFrameHeaderBytes);

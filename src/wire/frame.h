@@ -18,7 +18,7 @@ struct FrameLabel {
   uint64_t generation = 0;
   uint64_t step = 0;
   uint32_t bucket = 0;
-  uint32_t chunk = 0;  // the rank that owns this part of the bucket
+  uint32_t chunk = 0;  // piece of the bucket * ranks + the rank that owns this part of the piece
   uint8_t leg = 0;     // 0: to the owner, 1: the reduced result
   uint8_t codec = 0;   // CodecSpec::Kind
   uint8_t element_type = 0;

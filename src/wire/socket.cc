@@ -56,7 +56,8 @@ UniqueFd open_socket(const addrinfo& address) {
                            address.ai_protocol));
 }
 
-// Waits for `events`; false when the deadline passed first.
+// Waits for `events`, in spite of signals; false when the deadline passed first. Readiness is only
+// a hint: callers try again without blocking, and wait again.
 bool wait_for(int fd, short events, Instant deadline) {
   for (;;) {
     const auto left = std::chrono::ceil<milliseconds>(deadline - std::chrono::steady_clock::now());
@@ -74,6 +75,8 @@ bool wait_for(int fd, short events, Instant deadline) {
 int listen_on(const addrinfo& address, UniqueFd* listener) {
   UniqueFd fd = open_socket(address);
   if (!fd.valid()) return errno;
+  // A daemon that starts again must get its port although connections of its last life are still in
+  // TIME_WAIT.
   const int on = 1;
   ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
   if (::bind(fd.get(), address.ai_addr, address.ai_addrlen) != 0) return errno;
@@ -86,6 +89,7 @@ int connect_to(const addrinfo& address, Instant deadline, UniqueFd* connection) 
   UniqueFd fd = open_socket(address);
   if (!fd.valid()) return errno;
   if (::connect(fd.get(), address.ai_addr, address.ai_addrlen) != 0) {
+    // Interrupted or not, the kernel goes on connecting; how it ended is asked of SO_ERROR.
     if (errno != EINPROGRESS && errno != EINTR) return errno;
     if (!wait_for(fd.get(), POLLOUT, deadline)) return ETIMEDOUT;
     int error = 0;
@@ -197,6 +201,8 @@ Result<std::string> local_address_towards(const std::string& host, uint16_t port
                  str_cat("no route to ", endpoint(host, port), ": ", errno_text(error))};
 }
 
+// MSG_NOSIGNAL: a peer that is gone is an error of this call, not a SIGPIPE for the process.
+// MSG_DONTWAIT: also on a blocking descriptor nothing waits but wait_for(), which has a deadline.
 Result<void> write_all(int fd, ByteSpan bytes, Instant deadline) {
   size_t done = 0;
   while (done < bytes.size()) {
