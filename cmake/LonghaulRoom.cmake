@@ -124,13 +124,12 @@ function(longhaul_library)
   endif()
 endfunction()
 
-# With LONGHAUL_UNITY (the default, and how the tests are built) the files of TARGET are compiled several at a time:
-# the first build takes about half as long, one that follows a change longer. Names at the top of a file must be its
-# room's alone then. For targets whose many small files spend their time in
-# large headers.
+# With LONGHAUL_UNITY (the default, and how the tests are built) the files of TARGET are compiled LONGHAUL_UNITY_BATCH at
+# a time: the first build takes about half as long, one that follows a change longer. Names at the top of a file must be
+# its room's alone then. For targets whose many small files spend their time in large headers.
 function(longhaul_compile_together target)
   if(LONGHAUL_UNITY)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${LONGHAUL_UNITY_BATCH})
     # A type of an unnamed namespace in a class is wrong in a header, which each file then looks like.
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
   endif()

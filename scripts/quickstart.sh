@@ -10,7 +10,7 @@ Usage: scripts/quickstart.sh [--ranks N] [--steps N] [--text FILE|DIR] [--codec 
                              [--link RATE,RTT[,LOSS%]]
 
   --ranks N        ranks to train with, over two workers (default 4)
-  --steps N        training steps (default: the example's own)
+  --steps N        training steps (default 400, half the example's own)
   --text FILE|DIR  text to train on (default: the C++ headers of the libtorch that was found)
   --codec SPEC     how gradients travel: zstd (lossless, default), none, lossless, bf16, fp16, int8,
                    rms:step=0.5, auto (docs/compression.md)
@@ -26,7 +26,7 @@ EOF
 die() { echo "quickstart: $*" >&2; exit 64; }
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-ranks=4 steps='' text='' codec=zstd report=''
+ranks=4 steps=400 text='' codec=zstd report=''
 unset link
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -41,7 +41,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 [[ "$ranks" =~ ^[1-9][0-9]*$ ]] || die "--ranks is a number from 1, not '$ranks'"
-[[ -z "$steps" || "$steps" =~ ^[1-9][0-9]*$ ]] || die "--steps is a number from 1, not '$steps'"
+[[ "$steps" =~ ^[1-9][0-9]*$ ]] || die "--steps is a number from 1, not '$steps'"
 case "${codec%%:*}" in none | zstd | lossless | bf16 | fp16 | int8 | rms | auto) ;; *)
   die "--codec $codec: no such codec; there are none, zstd, lossless, bf16, fp16, int8, rms, auto" ;;
 esac
@@ -141,8 +141,7 @@ wait_for_file() {
   done
 }
 
-arguments=(--text "$text" --codec "$codec" --sample 400)
-[ -z "$steps" ] || arguments+=(--steps "$steps")
+arguments=(--text "$text" --codec "$codec" --sample 400 --steps "$steps")
 [ -z "$report" ] || arguments+=(--report "$report")
 
 # The job, in a session of its own: a Ctrl-C at the terminal reaches this script alone, which stops

@@ -21,7 +21,8 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-// Standard output, in writes that are worth their while; every row is out when it is whole.
+// Standard output. Pieces are gathered into writes of 64 KiB, but a row that is whole is written at
+// once: whoever reads the other end of a pipe gets it as soon as it is there.
 class RowWriter {
  public:
   void add(std::string_view text, bool row_ends) {
@@ -60,7 +61,7 @@ class PlainSink final : public ResultSink {
 
 // --- JSON --------------------------------------------------------------------------------------
 
-const char* name_of(TaskOutcome outcome) {
+const char* outcome_name(TaskOutcome outcome) {
   switch (outcome) {
     case TaskOutcome::kGivenUp:
       return "given_up";
@@ -87,7 +88,7 @@ void add_text(const char* name, const char* encoding_name, std::string_view byte
 Json description(const ResultPiece& piece) {
   Json row = {{"schema", kJsonSchema},
               {"task", piece.task},
-              {"state", name_of(piece.outcome)},
+              {"state", outcome_name(piece.outcome)},
               {"attempt", piece.attempt}};
   if (piece.input_damaged.empty()) {
     add_text("input", "input_encoding", piece.input, &row);
@@ -130,7 +131,8 @@ class JsonSink final : public ResultSink {
     return true;
   }
 
-  // What has been written of a large one cannot be taken back: its row says that it is void.
+  // What has been written of a large result cannot be taken back, so its row is ended and says that
+  // it is void.
   bool take_damaged(const ResultPiece& piece) {
     text_.clear();
     if (std::exchange(begun_, false)) {
@@ -144,7 +146,8 @@ class JsonSink final : public ResultSink {
     return take_failed(std::move(row));
   }
 
-  // Not all of it is in memory at any time, so nobody can tell whether it is text.
+  // A large result is never in memory as a whole, so nobody can tell whether it is text; base64
+  // takes any bytes.
   bool take_large(const ResultPiece& piece) {
     std::string line;
     if (!std::exchange(begun_, true)) {
@@ -183,6 +186,7 @@ class FolderSink final : public ResultSink {
     if (!piece.last) return file_.good();
     file_.close();
     if (!piece.damaged.empty()) return ::unlink(draft.c_str()) == 0;
+    // Under its own name only when it is whole: somebody may be reading the folder meanwhile.
     std::error_code error;
     if (file_) fs::rename(draft, folder_ / std::to_string(piece.task), error);
     return file_ && !error;
