@@ -62,6 +62,8 @@ int main(int argc, char** argv) {
     longhaul::cli::hold_standard_streams();
     return run(argc, argv);
   } catch (const longhaul::cli::OutputError& error) {
+    // `longhaul logs j1 | head` ends like this when head has seen enough. That is no error, so
+    // nothing is said.
     if (!error.reader_is_gone()) std::cerr << "longhaul: " << error.what() << "\n";
     return error.exit_code();
   } catch (const std::exception& error) {

@@ -29,6 +29,8 @@ constexpr int kExitUnavailable = 69;   // EX_UNAVAILABLE
 constexpr int kExitInternal = 70;      // EX_SOFTWARE
 constexpr int kExitCannotCreate = 73;  // EX_CANTCREAT
 constexpr int kExitTryLater = 75;      // EX_TEMPFAIL: a full disk
+// How long the end of an --in-memory master waits for its ranks to be stopped; their grace is 5 s
+// by default.
 constexpr milliseconds kStopLimit{15'000};
 
 // $XDG_STATE_HOME/longhaul/master, as the XDG base directory specification has it.
@@ -105,7 +107,8 @@ MasterOptions options_from(const Flags& flags) {
       milliseconds(static_cast<int64_t>(flags.hang_after_seconds * 1000));
   WorkerOptions& workers = options.core.cluster.workers;
   workers.lease = milliseconds(static_cast<int64_t>(flags.lease_seconds * 1000));
-  // Three may be missed before a worker is unreachable, and then there is still time left.
+  // Five heartbeats in a lease. A worker is unreachable after three that did not come, and may
+  // still return before it is lost.
   workers.heartbeat_interval = std::min(milliseconds(1000), workers.lease / 5);
   workers.most_margin = workers.lease;
   constexpr double kMsOfADay = 24.0 * 3600 * 1000;
@@ -114,7 +117,7 @@ MasterOptions options_from(const Flags& flags) {
   return options;
 }
 
-// Whoever sees the file sees all of it.
+// By rename(), so that whoever sees the file sees all of it.
 bool write_atomically(const std::string& path, const std::string& text) {
   const std::string draft = path + ".new";
   std::ofstream file(draft);
@@ -123,7 +126,8 @@ bool write_atomically(const std::string& path, const std::string& text) {
   return file && std::rename(draft.c_str(), path.c_str()) == 0;
 }
 
-// Before any thread starts, so that all of them leave these signals to main().
+// Before any thread starts: threads inherit the mask, so these signals wait until main() takes
+// them.
 sigset_t block_stop_signals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -165,7 +169,9 @@ int restore(const Flags& flags) {
   return 0;
 }
 
-// Says why the database refuses for good, and has main() end.
+// Keeps why the database refuses for good, and has main() end. The database's thread calls
+// happened() and holds the database's lock meanwhile, so nothing is done there but to set the
+// reason and send a signal. The reason is set first: main() looks for it when the signal has come.
 class Breakdown {
  public:
   void happened(const Failure& failure) {
@@ -185,7 +191,9 @@ class Breakdown {
 
 int run(const Flags& flags) {
   const sigset_t signals = block_stop_signals();
+  // The limit from before is for programs that a process starts; a master starts none.
   (void)raise_descriptor_limit();
+  // Before the master, so that it outlives the database's thread.
   Breakdown breakdown;
   Result<std::unique_ptr<Master>> master = Master::start(options_from(flags));
   if (!master) {
@@ -194,6 +202,7 @@ int run(const Flags& flags) {
   }
   (*master)->on_broken([&breakdown](const Failure& failure) { breakdown.happened(failure); });
   std::cout << "longhaul-master listening on " << (*master)->address() << std::endl;
+  // Written last: whoever sees the file can connect.
   if (!flags.port_file.empty() && !write_atomically(flags.port_file, (*master)->address())) {
     std::cerr << "longhaul-master: cannot write " << flags.port_file << "\n";
     return kExitCannotCreate;
@@ -211,6 +220,7 @@ int run(const Flags& flags) {
   if (!(*master)->shut_down(kStopLimit)) {
     log(LogLevel::kWarning, "master", "some ranks did not end within ", kStopLimit.count(), " ms");
   }
+  // Whoever reads it must not dial a port that somebody else may have by now.
   if (!flags.port_file.empty()) std::remove(flags.port_file.c_str());
   return broken ? exit_code_of(broken->kind, kExitInternal) : 0;
 }

@@ -17,6 +17,7 @@ Input::Input(int folder_fd, ProcessLedger::Input& ledger, bool wanted) : ledger_
   broken_ = ring_ < 0 || ::pipe2(ends, O_CLOEXEC) != 0;
   read_end_ = ends[0];
   write_end_ = ends[1];
+  // A rank that does not read must not hold up its output, which the same thread moves.
   if (write_end_ >= 0) ::fcntl(write_end_, F_SETFL, O_NONBLOCK);
 }
 
@@ -53,6 +54,8 @@ bool Input::move() {
                                     static_cast<uint64_t>(bytes.size())});
     const ssize_t got = ::pread(ring_, bytes.data(), size, static_cast<off_t>(place));
     if (got < 0 && errno == EINTR) continue;
+    // The ledger says that there is more than the file holds: something has cut the file short, and
+    // the bytes are gone.
     if (got <= 0) {
       close_write_end();
       return true;
@@ -60,17 +63,22 @@ bool Input::move() {
     const ssize_t written = ::write(write_end_, bytes.data(), static_cast<size_t>(got));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0 && errno == EAGAIN) return moved;
+    // EPIPE: no process reads this pipe any more.
     if (written <= 0) {
       close_write_end();
       return true;
     }
+    // Only now may the worker write over these bytes in the ring. A shim that is killed before this
+    // takes the rank with it, so no byte is ever read twice.
     ledger_.taken.store(taken + static_cast<uint64_t>(written), std::memory_order_release);
     moved = true;
   }
+  // Everything that was given is in the pipe. Does anybody still read it, and does more come?
   pollfd reader{write_end_, 0, 0};
   const bool unread = ::poll(&reader, 1, 0) > 0 && (reader.revents & POLLERR) != 0;
   if (!unread && !ledger_.ended.load(std::memory_order_acquire)) return moved;
-  // It was said to be the end before what was given was looked at, or after: then there is more.
+  // The worker sets `given` before `ended`. So now that `ended` is seen, one more look at `given`
+  // tells whether bytes came after the loop above.
   if (!unread && waiting()) return moved;
   close_write_end();
   return true;

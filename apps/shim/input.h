@@ -15,11 +15,13 @@ class Input {
   Input(const Input&) = delete;
   Input& operator=(const Input&) = delete;
 
-  // Of what was wanted something could not be had: the rank must not run without its stdin.
+  // The ring or the pipe could not be opened. Then the rank is not started: it would read an empty
+  // stdin and take it for the whole.
   bool broken() const { return broken_; }
   // For the rank; -1: none.
   int read_end() const { return read_end_; }
-  // The rank has it now: that nobody reads any more shows when nobody holds it.
+  // Once the rank has its copy. That nobody reads any more shows only when nobody holds this end,
+  // this process included.
   void close_read_end();
 
   // The end that is written to; -1 once all is over.

@@ -63,19 +63,23 @@ ProcessLedger* map_ledger() {
   return ours ? ledger : nullptr;
 }
 
-// The worker that is connected, and the socket through which the next one comes.
+// The worker that is connected, and the socket through which the next one comes. The worker that
+// started this shim is connected from the beginning (kShimControlFd). When its end closes, as it
+// does by kill -9 too, the shim is alone, and waits for adopt_timeout for another one.
 class WorkerLine {
  public:
   explicit WorkerLine(int64_t adopt_timeout_ms) : adopt_timeout_ms_(adopt_timeout_ms) {
     listener_ = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    // A name of any length would do this way: a socket's path is bounded.
+    // By way of the folder's descriptor, because the path of a socket is limited to 107 bytes and
+    // the folder's own may be longer.
     (void)::snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s",
                      kShimFolderFd, kShimSocketName);
     if (::bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0 ||
         ::listen(listener_, 8) != 0) {
-      // A folder that takes no socket: nobody can come, so nobody is waited for in poll().
+      // The folder takes no socket, so no other worker can come. poll() passes over a descriptor of
+      // -1.
       ::close(listener_);
       listener_ = -1;
     }
@@ -99,12 +103,15 @@ class WorkerLine {
   void accept() {
     const int next = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
     if (next < 0) return;
+    // The newest worker is the one that counts: an older connection is of one that has died, which
+    // has not been noticed yet.
     if (connection_ >= 0) ::close(connection_);
     connection_ = next;
     look();
   }
 
-  // One that is not taken is not missed: the socket is full of others.
+  // A packet that does not fit is not missed: the socket is full of others that say the same. Never
+  // waits, for a worker that is stopped must not hold up the rank's output.
   void look() const {
     if (connection_ < 0) return;
     (void)!::send(connection_, &kShimLook, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -114,6 +121,7 @@ class WorkerLine {
   int patience_ms() const {
     if (connection_ >= 0) return -1;
     const int64_t left_ms = alone_since_ms_ + adopt_timeout_ms_ - now_ms();
+    // poll() takes an int; a longer wait is made of several.
     return static_cast<int>(std::clamp<int64_t>(left_ms, 0, 60'000));
   }
   bool abandoned() const { return patience_ms() == 0; }
@@ -143,6 +151,8 @@ std::string seconds(int64_t ms) {
   return std::to_string(ms / 1000) + (fraction.empty() ? "" : "." + fraction) + " s";
 }
 
+// One thread, which waits in one poll() for signals, the worker, the rank's output and room for its
+// input. Nothing that it calls waits for the worker.
 class Shim {
  public:
   Shim(ProcessLedger& ledger, int64_t adopt_timeout_ms, uint64_t spool_bytes)
@@ -154,6 +164,8 @@ class Shim {
         worker_(adopt_timeout_ms) {}
 
   void run(ProcessTree::Program program) {
+    // Before the rank can exist: whoever finds this phase in the ledger knows the shim, and can
+    // have it killed.
     introduce();
     const int signals = block_signals();
     program.in = in_.read_end();
@@ -161,9 +173,13 @@ class Shim {
     program.err = err_.write_end();
     program.descriptor_limit = ledger_.orders.descriptor_limit;
     const ProcessTree::StartError error = start(program);
+    // Only the rank holds these ends now, so the pipes show when it and all that it started are
+    // gone.
     out_.close_write_end();
     err_.close_write_end();
     in_.close_read_end();
+    // A shim that is killed before this is in the ledger leaves a rank that dies with it, and maybe
+    // descendants of that, which the worker finds by the rank's token in their environment.
     ledger_.rank_pid = tree_.rank();
     if (error.step != ShimStep::kNone) {
       ledger_.failed_step = error.step;
@@ -174,7 +190,8 @@ class Shim {
     enter(RankPhase::kStarted);
     watch(signals);
     tree_.kill_everything();
-    // Whoever could write is gone: all that they wrote is in the pipes.
+    // The tree is gone, so all that it wrote is in the pipes. It is spooled before the phase says
+    // that the rank has ended: a worker that reads the phase finds all output.
     out_.drain();
     err_.drain();
     for (const std::string& remark : remarks_) err_.add_remark(remark);
@@ -190,6 +207,7 @@ class Shim {
   }
 
   void enter(RankPhase phase) {
+    // Last, and with release: whoever reads the phase may rely on the fields that it promises.
     ledger_.phase.store(phase, std::memory_order_release);
     worker_.look();
   }
@@ -203,7 +221,8 @@ class Shim {
   }
 
   static int block_signals() {
-    // A job's limit on the size of files is not ours to die of.
+    // A job's limit on the size of files (RLIMIT_FSIZE) must not end the shim; the write fails
+    // instead.
     (void)::signal(SIGXFSZ, SIG_IGN);
     (void)::signal(SIGPIPE, SIG_IGN);  // of a rank that does not read its input
     sigset_t handled;
@@ -218,6 +237,8 @@ class Shim {
   // Until the whole tree has ended, or is to be killed.
   void watch(int signals) {
     reap();
+    // The signals are blocked, and a child that ends between reap() and poll() leaves its SIGCHLD
+    // in the descriptor: nothing is missed.
     while (tree_lives_ && !killed_ && !worker_.abandoned()) {
       pollfd fds[] = {{signals, POLLIN, 0},
                       {worker_.connection(), POLLIN, 0},
@@ -249,6 +270,8 @@ class Shim {
     const bool had_ended = tree_.rank_ended();
     tree_lives_ = tree_.reap();
     if (had_ended || !tree_.rank_ended()) return;
+    // From here on the exit code is known, even if the shim is killed while it waits for the rest
+    // of the tree.
     ledger_.wait_status = tree_.wait_status();
     if (!tree_lives_) return;
     tree_end_.first_process_ended(tree_.wait_status() != 0, now_ms());
@@ -256,7 +279,8 @@ class Shim {
     if (tree_end_.told()) tell_those_elsewhere();
   }
 
-  // The rank's group has had its SIGTERM, and a second one means "at once" to many programs.
+  // Only to processes outside the rank's group. The group has had its SIGTERM, and to many programs
+  // a second one means "at once".
   void tell_those_elsewhere() const {
     std::vector<ProcessTree::Member> rest = tree_.members();
     std::erase_if(rest, [](const ProcessTree::Member& member) { return member.in_group; });
@@ -294,6 +318,7 @@ class Shim {
     remarks_.push_back("[longhaul: " + what + name_all(members) + "]");
     std::string all;
     for (const std::string& line : remarks_) all += line;
+    // For people, so what does not fit is cut. The field was zero, so it stays terminated.
     const size_t size = std::min(all.size(), sizeof(ledger_.ended_too) - 1);
     ::memcpy(ledger_.ended_too, all.data(), size);
   }
@@ -315,7 +340,8 @@ class Shim {
       if (in_.move()) worker_.look();
       return;
     }
-    // A rank that had ended by itself before the command came was not stopped by it.
+    // Its SIGCHLD may still wait in the descriptor. A rank that had ended by itself before the
+    // command came must not count as stopped by it: its end is evidence.
     reap();
     if (!tree_lives_) return;
     if (!tree_.rank_ended()) note_command();
@@ -335,6 +361,8 @@ class Shim {
   }
 
   void note_command() {
+    // Only the state at the first command tells how the rank was found; what follows is the
+    // command's doing.
     if (ledger_.stopped_by_command) return;
     ledger_.stopped_by_command = true;
     const std::optional<ProcStat> stat = read_proc_stat(tree_.rank());
@@ -362,9 +390,11 @@ int run(int argc, char** argv) {
   // Out of the worker's session: Ctrl-C at the worker's terminal is the worker's to pass on.
   ::setsid();
   for (const int fd : {kShimControlFd, kShimFolderFd}) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+  // The rank must inherit nothing that the worker has open: it would keep pipes and sockets alive
+  // beyond the worker's own end.
   ::close_range(kShimFolderFd + 1, ~0U, 0);
   ProcessLedger* ledger = map_ledger();
-  if (ledger == nullptr) return 70;
+  if (ledger == nullptr) return 70;  // EX_SOFTWARE; the worker finds the phase kCreated
   Shim shim(*ledger, ::strtoll(argv[1], nullptr, 10), ::strtoull(argv[2], nullptr, 10));
   ProcessTree::Program program;
   program.path = argv[3];

@@ -12,8 +12,8 @@
 namespace longhaul {
 namespace {
 
-// 64 MiB: more than a pipe can hold, fewer than somebody outside of the tree who goes on writing
-// could keep us at.
+// 1,024 reads of 64 KiB. That is more than a pipe holds, so all that the tree has written is read.
+// And it is an end: a process outside the tree may have the pipe open and write for ever.
 constexpr int kDrainReads = 1024;
 
 }  // namespace
@@ -21,7 +21,7 @@ constexpr int kDrainReads = 1024;
 Output::Output(int folder_fd, const char* name, ProcessLedger::Stream& stream, uint64_t max_bytes,
                bool terminal)
     : spool_(folder_fd, name, stream, max_bytes) {
-  // A host that gives no terminal gives a pipe.
+  // On a host that has no pseudo terminals left a pipe must do.
   if (!terminal || !open_terminal()) open_pipe();
   if (read_end_ >= 0) ::fcntl(read_end_, F_SETFL, O_NONBLOCK);
 }
@@ -33,7 +33,8 @@ void Output::open_pipe() {
   write_end_ = ends[1];
 }
 
-// Never the rank's controlling terminal: no signal comes from it.
+// O_NOCTTY: it is never the rank's controlling terminal, so no signal comes from it. Raw: bytes
+// come out as they went in.
 bool Output::open_terminal() {
   char name[64];
   const int ours = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
@@ -49,6 +50,8 @@ bool Output::open_terminal() {
   ::tcgetattr(ranks, &mode);
   ::cfmakeraw(&mode);
   ::tcsetattr(ranks, TCSANOW, &mode);
+  // Programs that draw progress bars ask for the size. No window is behind this terminal, so it is
+  // only a usual one.
   winsize size{};
   size.ws_row = 24;
   size.ws_col = 100;
@@ -63,6 +66,8 @@ void Output::close_write_end() {
 }
 
 bool Output::read_once() {
+  // As much as a pipe usually holds. Static, because the shim has one thread, and both streams use
+  // it in turn.
   static char buffer[64 << 10];
   if (read_end_ < 0) return false;
   const ssize_t size = ::read(read_end_, buffer, sizeof(buffer));
@@ -72,7 +77,7 @@ bool Output::read_once() {
     return true;
   }
   if (size < 0 && (errno == EAGAIN || errno == EINTR)) return false;
-  // The end; of a terminal it is told as EIO.
+  // The end of the stream; for a pseudo terminal Linux reports it as EIO.
   ::close(std::exchange(read_end_, -1));
   return false;
 }

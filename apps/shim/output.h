@@ -12,8 +12,9 @@ namespace longhaul {
 
 class Output {
  public:
-  // Writes its spool into the folder `folder_fd`. `terminal`: programs that write whole blocks into
-  // a pipe write lines into it. Both are one-way, and bytes come out as they went in.
+  // Writes its spool into the folder `folder_fd`. `terminal`: the rank writes to a pseudo terminal
+  // instead of a pipe, because many programs write line by line only to a terminal. Both are
+  // one-way, and bytes come out as they went in.
   Output(int folder_fd, const char* name, ProcessLedger::Stream& stream, uint64_t max_bytes,
          bool terminal);
   Output(const Output&) = delete;
@@ -22,7 +23,8 @@ class Output {
   // -1 once nobody holds the other end any more.
   int read_end() const { return read_end_; }
   int write_end() const { return write_end_; }
-  // The rank has it now: its end shows when nobody holds it any more.
+  // Once the rank has its copy. The end of the stream shows only when nobody holds this end, this
+  // process included.
   void close_write_end();
 
   // False when nothing is there now.

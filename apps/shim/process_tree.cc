@@ -21,23 +21,33 @@
 namespace longhaul {
 namespace {
 
+// SIGKILL ends a process within milliseconds unless it hangs in the kernel, and then nobody can
+// wait for it.
 constexpr int kKillPatienceMs = 10'000;
 constexpr int kKillRoundMs = 5;
 
 // Runs in the child, between fork and exec.
 [[noreturn]] void become_rank(pid_t shim_pid, int error_pipe, const ProcessTree::Program& program) {
+  // What is ignored or blocked stays so across exec, and the shim ignores and blocks some. It fails
+  // for SIGKILL and SIGSTOP, which cannot be changed.
   for (int signal_number = 1; signal_number < NSIG; ++signal_number) {
     (void)::signal(signal_number, SIG_DFL);
   }
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  // A session and process group of its own, so that one kill() reaches the rank and what it has
+  // started. When the shim dies the kernel kills the rank: nobody else reads its output or learns
+  // of its end.
   ::setsid();
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // The shim may have died before prctl(), and then no signal would come.
   if (::getppid() != shim_pid) ::_exit(127);
   if (program.in >= 0) ::dup2(program.in, STDIN_FILENO);
   ::dup2(program.out, STDOUT_FILENO);
   ::dup2(program.err, STDERR_FILENO);
+  // A job gets the limit that the worker was started with: the worker has raised its own, and some
+  // programs look at every descriptor below the limit.
   rlimit descriptors{};
   if (program.descriptor_limit > 0 && ::getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
     descriptors.rlim_cur = std::min<rlim_t>(program.descriptor_limit, descriptors.rlim_max);
@@ -49,6 +59,7 @@ constexpr int kKillRoundMs = 5;
     ::execv(program.path, program.argv);
   }
   error.error_number = errno;
+  // A write this small into an empty pipe is all or nothing.
   (void)!::write(error_pipe, &error, sizeof(error));
   ::_exit(127);
 }
@@ -75,8 +86,10 @@ std::vector<Process> running_processes() {
 
 void kill_children(pid_t rank) {
   const std::vector<Process> processes = running_processes();
-  // Nobody can be listed: those at least that are known.
+  // /proc cannot be read. The rank's process group is all that is known then.
   if (processes.empty() && rank > 0) ::kill(-rank, SIGKILL);
+  // Only direct children: until this process reaps them their pids cannot belong to anybody else.
+  // Their own children become ours when they are dead (kill_everything()).
   const pid_t self = ::getpid();
   for (const Process& process : processes) {
     if (process.stat.parent == self) ::kill(process.pid, SIGKILL);
@@ -106,6 +119,8 @@ std::string name_of(pid_t pid) {
 }  // namespace
 
 ProcessTree::ProcessTree() {
+  // So that a process that daemonizes becomes a child of the shim instead of init's, and can be
+  // found.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
@@ -118,7 +133,9 @@ ProcessTree::StartError ProcessTree::start(const Program& program) {
   if (rank_ == 0) become_rank(shim_pid, error_pipe[1], program);
   ::close(error_pipe[1]);
   StartError error;
-  // exec closes the pipe: nothing to read means that the program runs.
+  // A successful exec closes the pipe (O_CLOEXEC), so the end of the file means that the program
+  // runs. The read also makes sure that the rank has its own session before anybody signals its
+  // process group.
   if (::read(error_pipe[0], &error, sizeof(error)) != sizeof(error)) error.step = ShimStep::kNone;
   ::close(error_pipe[0]);
   return error;
@@ -127,6 +144,7 @@ ProcessTree::StartError ProcessTree::start(const Program& program) {
 bool ProcessTree::reap() {
   for (;;) {
     int status = 0;
+    // -1: also descendants that were adopted, else they would stay as zombies.
     const pid_t pid = ::waitpid(-1, &status, WNOHANG);
     if (pid == 0) return true;
     if (pid < 0) return errno == EINTR;
@@ -136,14 +154,16 @@ bool ProcessTree::reap() {
   }
 }
 
-// A stopped process takes a signal only once it goes on.
+// To the rank's group, and to the rank itself should it have left the group. SIGCONT follows
+// because a stopped process takes no other signal than SIGKILL until it goes on.
 void ProcessTree::signal(int signal_number) const {
   ::kill(-rank_, signal_number);
   if (::getpgid(rank_) != rank_) ::kill(rank_, signal_number);
   ::kill(-rank_, SIGCONT);
 }
 
-// A child of a member is one too, however it is listed.
+// /proc is listed in any order, so the search is repeated until a pass finds no more children of
+// members.
 std::vector<ProcessTree::Member> ProcessTree::members() const {
   const std::vector<Process> processes = running_processes();
   std::set<pid_t> family = {::getpid()};

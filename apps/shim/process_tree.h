@@ -39,8 +39,8 @@ class ProcessTree {
 
   pid_t rank() const { return rank_; }
   bool rank_ended() const { return rank_ended_; }
-  // As waitpid() gives it; while it runs, that of a process that was killed: nobody is to take one
-  // that SIGKILL did not end for one that did well.
+  // As waitpid() gives it. While the rank runs it is that of a process that SIGKILL ended, so that
+  // a rank that even SIGKILL could not end is not taken for one that did well.
   int wait_status() const { return wait_status_; }
 
   // Reaps whoever has ended, adopted descendants too. Returns false when no child is left.

@@ -5,8 +5,8 @@
 //   - the first process has ended by itself: the rest is left alone for the linger time, so that it
 //     ends by itself too (after a failure for half a second at most, as others wait for the
 //     verdict); then it gets SIGTERM, and SIGKILL after the grace;
-//   - the rank was told to end (SIGTERM): whoever said so also says when the grace is over, for
-//   all.
+//   - the rank was told to end (SIGTERM): whoever said so also says when the grace is over, for all
+//     of the tree.
 //
 // A rank whose whole tree has ended waits for nothing.
 //
@@ -27,7 +27,7 @@ class TreeEnd {
 
   TreeEnd(int64_t linger_ms, int64_t grace_ms) : linger_ms_(linger_ms), grace_ms_(grace_ms) {}
 
-  // The whole tree was told to end; whoever told it will kill it.
+  // The whole tree was told to end. Whoever did so, the worker, also says when the grace is over.
   void told_to_end() {
     told_ = true;
     next_ = Step::kNothing;

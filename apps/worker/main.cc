@@ -28,7 +28,7 @@ struct Flags {
   std::string log_level = "info";
 };
 
-constexpr double kLongest = 10.0 * 365 * 86'400;  // seconds: what milliseconds can count, and more
+constexpr double kLongest = 10.0 * 365 * 86'400;  // seconds; fits as milliseconds, too
 
 void define(CLI::App& app, Flags& flags) {
   app.add_option("--master", flags.settings.master, "The master's address, HOST:PORT (no default)")
@@ -73,7 +73,7 @@ void define(CLI::App& app, Flags& flags) {
       ->capture_default_str();
 }
 
-// Nobody else sends it: the thread that waits for signals ends.
+// Sent by this process to itself, to end the thread that waits for signals.
 int end_of_signals() {
   return SIGRTMAX;
 }
@@ -88,13 +88,15 @@ sigset_t our_signals() {
   return signals;
 }
 
-// Every SIGINT and SIGTERM becomes a shutdown(); the second one kills. SIGUSR2: an upgrade.
+// On the signal thread. Every SIGINT and SIGTERM becomes a shutdown(); the second one kills.
+// SIGUSR2: an upgrade, for which the worker makes room for its successor.
 void serve_signals(Worker& worker, const sigset_t& signals) {
   for (;;) {
     int signal_number = 0;
     if (::sigwait(&signals, &signal_number) != 0) continue;
     if (signal_number == end_of_signals()) return;
     if (signal_number == SIGUSR2) {
+      // No destructors: an orderly end would stop the ranks that the successor is to take over.
       worker.hand_over([] { std::_Exit(0); });
       continue;
     }
@@ -107,11 +109,15 @@ int run(const Flags& flags) {
   // Blocked in every thread from here on; one thread waits for them.
   const sigset_t signals = our_signals();
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  // A write to a connection that the other side has closed is an error of the call, not the end of
+  // the worker.
   (void)::signal(SIGPIPE, SIG_IGN);
 
   Worker worker(flags.settings);
+  // A thread, and no handler, because shutdown() takes a lock, which a signal handler must not.
   Thread signal_thread("signals", [&] { serve_signals(worker, signals); });
   const Result<void> ended = worker.run();
+  // Only a signal that it waits for ends a sigwait().
   ::kill(::getpid(), end_of_signals());
   signal_thread.join();
   if (ended) return 0;

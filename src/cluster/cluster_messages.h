@@ -18,7 +18,8 @@
 
 namespace longhaul {
 
-// One stream of one worker, numbered by the master.
+// One stream of one worker, numbered by the master; no number is used twice in one life of the
+// process.
 using SessionId = uint64_t;
 
 // `life` is that of the master's state (ClusterMemory::life): a state that was wiped or put back
@@ -57,25 +58,32 @@ struct WorkerRegistration {
 
 // To workers.
 
+// Answers a registration. Before it has come the worker does nothing that it is told on a stream,
+// so all else is sent after it.
 struct RegisteredMessage {
   WorkerId id;
   uint64_t life = 0;
   milliseconds heartbeat_interval{0};
   milliseconds lease{0};
-  std::vector<LaunchId> unknown;  // launches to stop
+  std::vector<LaunchId> unknown;  // launches to stop and to forget
   std::vector<LaunchId> over;     // likewise, and what they print is still wanted
 };
 
+// The worker is not taken, and ends.
 struct RefusedMessage {
   std::string reason;
 };
 
+// Each one is answered by a PreparedMessage; one that may have been lost is sent again. Nothing is
+// started by it.
 struct PrepareMessage {
   LaunchId launch;
   JobSpec spec;
   bool want_port = false;
 };
 
+// Starts a worker's ranks. A worker ignores a launch that it has already, so one that may have been
+// lost is sent again.
 struct LaunchMessage {
   LaunchId launch;
   JobSpec spec;
@@ -88,6 +96,8 @@ struct LaunchMessage {
   std::vector<int> gpus = {};  // as many for each rank, in the order of `ranks`
 };
 
+// SIGTERM, then SIGKILL after the grace, by the worker's own clock: no second message is needed for
+// that. A later one can only bring the SIGKILL of ranks forward. Also ends the tasks of an array.
 struct StopRanksMessage {
   LaunchId launch;
   milliseconds grace{0};
@@ -107,6 +117,7 @@ struct TaskBatch {
   std::vector<int> gpus;  // for whichever of them runs
 };
 
+// A worker ignores leases that it has already.
 struct GrantTasksMessage {
   LaunchId launch;
   JobSpec spec;
@@ -140,7 +151,8 @@ using ToWorker =
                  LookAtRankMessage, GrantTasksMessage, TaskAnswersMessage, StoreAnswerMessage,
                  ShardAnswerMessage, HeartbeatMessage>;
 
-// From workers.
+// From workers. A worker may say the same again after a reconnect, because it cannot know what has
+// arrived; so the master must be able to take each message more than once.
 
 struct PreparedMessage {
   LaunchId launch;
@@ -159,6 +171,8 @@ struct RankLook {
   std::string process_state;
 };
 
+// RankProgress and RankLook are said once and may get lost. The worker keeps all others and repeats
+// them on each new stream until the answer to a later heartbeat confirms them.
 using RankChange =
     std::variant<RankSpawned, RankJoined, RankProgress, RankFault, RankLeft, RankLook, RankExit>;
 
@@ -168,6 +182,8 @@ struct RankEventMessage {
   RankChange change;
 };
 
+// Repeated with the same call_id on each new stream of the worker until it is answered; likewise a
+// ShardCallMessage.
 struct StoreCallMessage {
   uint64_t call_id = 0;
   LaunchId launch;
@@ -182,6 +198,7 @@ struct ShardCallMessage {
   ShardExchange exchange;
 };
 
+// Repeated on each new stream of the worker until a TaskAnswersMessage names the lease's epoch.
 struct TaskEndedMessage {
   LaunchId launch;
   Lease lease;

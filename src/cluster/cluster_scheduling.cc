@@ -8,7 +8,8 @@
 namespace longhaul {
 namespace {
 
-// A plan looks at every worker. Where thousands of tasks end in a second, so many plans do.
+// A plan looks at every worker. Where thousands of tasks end in a second, 50 plans a second are
+// enough: refill() gives most slots away without one.
 constexpr milliseconds kBetweenPlans{20};
 
 }  // namespace
@@ -30,13 +31,17 @@ void ClusterState::schedule(Now now) {
   }
   for (const JobWait& one : plan.waits) {
     Work& work = *jobs_.at(one.id);
+    // An array that runs and could run more is not said to wait.
     if (work.state() != JobState::kPending) continue;
     const bool reserved = plan.reservation && plan.reservation->id == one.id;
     work.wait(one.reason, reserved ? expected_start : 0);
   }
+  // In the plan's order, and at once: the plan has counted each start's room as taken for those
+  // after it.
   for (const JobStart& one : plan.starts) jobs_.at(one.id)->granted(one, now);
 }
 
+// Plans at once, unless the last plan was made a moment ago; then tick() does, when it is time.
 void ClusterState::schedule_soon(Now now) {
   if (scheduled_at_ + kBetweenPlans <= now.instant) {
     schedule(now);
@@ -57,11 +62,12 @@ PlacementInput ClusterState::placement_input(Now now) const {
   if (input.waiting.empty()) return input;
   input.now = now.instant;
   input.rooms = rooms();
-  if (!whole_jobs) return input;  // nothing is reserved
+  if (!whole_jobs) return input;  // only a gang is given a reservation, which needs the rest
 
   std::vector<const Work*> started;
   started.reserve(active_.size());
   for (const auto& [place, work] : active_) started.push_back(work);
+  // The policy expects jobs without a time limit to end in the order in which they started.
   std::ranges::sort(started, {}, [](const Work* work) {
     const JobRecord& job = work->record();
     return std::tuple(!job.started_at, job.started_at.value_or(Instant()), job.number);
@@ -73,13 +79,15 @@ PlacementInput ClusterState::placement_input(Now now) const {
   return input;
 }
 
-// Single slots of what has become free of one worker, but for those behind a gang that waits: a
-// plan says what they may have.
+// Gives what has become free of one worker to arrays, slot by slot and without a plan. Arrays
+// behind a gang that has a reservation get nothing here: only a plan knows which room is not
+// reserved.
 void ClusterState::refill(const WorkerId& id, Now now) {
   const WorkerRecord* worker = site_.workers.find(id);
   if (worker == nullptr) return;
   for (const auto& [place, work] : fillers_) {
     if (site_.reserved && place > *site_.reserved) return;
+    // An input of its tasks cannot be read at the moment (TaskArray::input_missing()).
     if (work->not_before()) continue;
     const Resources free = free_of(*worker);
     if (free.slots == 0) return;
@@ -88,7 +96,7 @@ void ClusterState::refill(const WorkerId& id, Now now) {
   }
 }
 
-// What was lost a moment ago may come back, as a worker that is started again does.
+// A worker that was lost a short time ago counts: it may be started again.
 std::optional<Failure> ClusterState::why_it_never_fits(const JobSpec& spec, Now now) const {
   if (spec.wait_for_nodes) return std::nullopt;
   std::vector<WorkerRoom> known;

@@ -14,12 +14,15 @@ namespace {
 
 constexpr int kMaxPriority = 1'000'000;
 constexpr int kMaxGpusPerRank = 1024;
+// In the message about a prefix that fits several jobs.
 constexpr size_t kNamedJobs = 20;
 
-// It travels in every message about the job, and execve() takes no more than that.
+// The spec travels in every message about the job, and with the usual stack limit of 8 MiB execve()
+// takes no more than this.
 constexpr size_t kMaxSpecBytes = size_t{2} << 20;
 
 std::optional<Failure> why_too_large(const JobSpec& spec) {
+  // Counted as execve() does: each string with its zero byte, a variable with its '=' too.
   size_t bytes = spec.name.size() + spec.working_directory.size();
   for (const std::string& word : spec.command) bytes += word.size() + 1;
   for (const auto& [name, value] : spec.env) bytes += name.size() + value.size() + 2;
@@ -42,6 +45,7 @@ std::optional<Failure> why_invalid(const JobSpec& spec) {
     return Failure{ErrorKind::kInvalid,
                    str_cat("a rank has 0 to ", kMaxGpusPerRank, " GPUs, not ", spec.gpus_per_rank)};
   }
+  // As 64 bits, in which the lowest int has an absolute value.
   if (std::abs(int64_t{spec.priority}) > kMaxPriority) {
     return Failure{ErrorKind::kInvalid, str_cat("a priority lies between ", -kMaxPriority, " and ",
                                                 kMaxPriority, ", not ", spec.priority)};
@@ -62,10 +66,13 @@ Work* ClusterState::work_of(const LaunchId& launch) const {
 }
 
 const WorkKind& ClusterState::kind_of(const JobSpec& spec) const {
+  // There is always one: the last kind takes whatever is left.
   return *std::ranges::find_if(kinds_, [&](const WorkKind& kind) { return kind.is_of(spec); });
 }
 
-// A job that has not ended waits for its turn from here on.
+// Files a job under its id and its submission key. One that has not ended is in the queue from here
+// on, and takes itself out when it ends: whoever iterates over active_ while jobs may end must copy
+// it first.
 Work& ClusterState::add(JobRecord record) {
   const JobId id = record.status.id;
   submitted_.push_back(id);
@@ -88,6 +95,7 @@ Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submi
     return Failure{ErrorKind::kInvalid,
                    str_cat("a submission key has at most ", kMaxNameBytes, " bytes")};
   }
+  // Before all checks: a repeated submission would find its own name taken.
   if (!submission_key.empty()) {
     if (const auto known = by_key_.find(submission_key); known != by_key_.end()) {
       return known->second;
@@ -103,6 +111,8 @@ Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submi
   record.status.id = str_cat("j", record.number);
   record.status.life = site_.life;
   record.status.spec = spec;
+  // Defaults are filled in now, so that they stay what they were if the master is restarted with
+  // others.
   JobSpec& kept = record.status.spec;
   if (kept.grace.count() == 0) kept.grace = site_.options.grace;
   if (kept.join_timeout.count() == 0) kept.join_timeout = site_.options.failure.join_timeout;
@@ -110,11 +120,12 @@ Result<JobId> ClusterState::submit(const JobSpec& spec, const std::string& submi
   Work& work = add(std::move(record));
   work.begin();
   schedule(now);
+  // The plan has just been made, so what still waits found no room.
   if (work.state() == JobState::kPending && spec.fail_when_full) work.give_up_waiting(now);
   return work.id();
 }
 
-// A name finds one job that has not ended, or the newest of those that have.
+// A name belongs to at most one job that has not ended, so that it means one job (find()).
 std::optional<Failure> ClusterState::why_name_is_taken(const std::string& name) const {
   if (name.empty()) return std::nullopt;
   for (const auto& [place, work] : active_) {
@@ -140,6 +151,7 @@ Result<JobId> ClusterState::stop(const std::string& job_name, milliseconds grace
 void ClusterState::withdraw(const JobId& id, const std::string& reason, Now now) {
   Work* work = find_work(id);
   if (work == nullptr) return;
+  // The client is told that the job was refused, and may submit it again under the same key.
   by_key_.erase(work->record().submission_key);
   if (!work->ended()) work->withdraw(reason, now);
 }
@@ -171,6 +183,7 @@ Result<JobId> ClusterState::find(const std::string& job_name) const {
                    str_cat("no job '", capped(job_name, limits::kWord), "': there are none yet")};
   }
   if (job_name == "last") return submitted_.back();
+  // Nothing can be called like an id, or "last": why_no_job_name() refuses such names.
   if (jobs_.contains(job_name)) return job_name;
   for (auto id = submitted_.rbegin(); id != submitted_.rend(); ++id) {
     if (!job_name.empty() && jobs_.at(*id)->spec().name == job_name) return *id;
@@ -208,11 +221,12 @@ const JobStatus* ClusterState::status(const JobId& id) const {
 }
 
 std::vector<const JobStatus*> ClusterState::list(bool include_ended, const JobId& after) const {
-  // "j9" comes before "j10".
+  // By number: "j9" comes before "j10".
   const auto earlier = [](const JobId& a, const JobId& b) {
     return std::pair(a.size(), a) < std::pair(b.size(), b);
   };
   std::vector<const JobStatus*> listed;
+  // submitted_ is in this order, so `after` finds its place even when that job is forgotten.
   auto id = std::upper_bound(submitted_.begin(), submitted_.end(), after, earlier);
   for (; id != submitted_.end(); ++id) {
     const JobStatus& status = jobs_.at(*id)->status();
@@ -319,7 +333,8 @@ bool ClusterState::rank_output(SessionId session, const LaunchId& launch, Rank r
   const auto* gang = as<Gang>(find_work(launch.job));
   if (worker == nullptr || gang == nullptr || launch.life != site_.life) return false;
   if (rank < 0 || rank >= gang->spec().ranks) return false;
-  // Who ran an older one, may_have_run() says.
+  // Of an older generation only its own worker has output (may_have_run()), so there is no need to
+  // look who it was.
   const Generation running = gang->status().generation;
   if (launch.generation != running) return launch.generation < running;
   return gang->is_of(rank, worker->id);
@@ -331,6 +346,7 @@ void ClusterState::restore(ClusterMemory memory, Now now) {
   last_job_ = memory.last_job;
   site_.epochs = LeaseEpochs(memory.boot);
   site_.life = memory.life;
+  // Workers first: jobs look for theirs when they are taken up.
   for (WorkerRecord& worker : memory.workers) site_.workers.restore(std::move(worker), now);
   for (JobRecord& record : memory.jobs) {
     last_job_ = std::max(last_job_, record.number);
@@ -347,12 +363,16 @@ void ClusterState::end_earlier_life(const std::string& why, Now now) {
   for (const auto& [id, worker] : site_.workers.all()) holders.insert(id);
   for (const auto& [id, work] : jobs_) holders.merge(work->holders());
   const std::string lost = str_cat("the master's state has begun a new life (", why, ")");
+  // All workers are LOST in the table before any job hears of one: TaskArray::worker_lost() spares
+  // the leases of an incarnation that is still there.
   for (const WorkerId& id : site_.workers.lose_all(lost, now)) site_.row_changed(kWorkerRows, id);
   for (const WorkerId& id : holders) worker_lost(id, lost, now);
 }
 
 void ClusterState::forget_old_jobs() {
   size_t ended = submitted_.size() - active_.size();
+  // In order of submission, so the oldest go first. What belongs to a job elsewhere (rows, output,
+  // results, inputs) goes with the two effects.
   for (auto id = submitted_.begin();
        id != submitted_.end() && ended > site_.options.keep_ended_jobs;) {
     const Work& work = *jobs_.at(*id);
@@ -372,6 +392,9 @@ void ClusterState::forget_old_jobs() {
 // --- Time
 
 void ClusterState::tick(Now now) {
+  // Workers before jobs. The verdict on a gang may be waiting for the lease of a silent worker
+  // (failure.cc); when that lease has run out, the gang must find the worker LOST, else it would
+  // decide without that.
   for (const WorkerId& id : site_.workers.sweep(now.instant)) {
     const WorkerRecord* worker = site_.workers.find(id);
     site_.row_changed(kWorkerRows, id);
@@ -387,7 +410,7 @@ void ClusterState::tick(Now now) {
       site_.happened(EventKind::kWorkerUnreachable, id, "it is silent");
     }
   }
-  std::vector<Work*> active;  // some of them end meanwhile
+  std::vector<Work*> active;  // a copy: one that ends takes itself out of active_
   active.reserve(active_.size());
   for (const auto& [place, work] : active_) active.push_back(work);
   for (Work* work : active) {

@@ -34,12 +34,13 @@ class ClusterState {
  public:
   explicit ClusterState(ClusterOptions options, WorkKinds kinds = standard_kinds())
       : site_(std::move(options)), kinds_(std::move(kinds)) {}
-  // Its jobs refer to it.
+  // Not copied or moved: its jobs have references to site_.
   ClusterState(const ClusterState&) = delete;
   ClusterState& operator=(const ClusterState&) = delete;
 
-  // Before anything else happens. Workers count as UNREACHABLE until they dial again; what they
-  // bring along decides on the ranks.
+  // Call before anything else. Workers that were not LOST count as UNREACHABLE until they dial
+  // again; the launches and leases that they then say they hold decide what becomes of ranks and
+  // tasks.
   void restore(ClusterMemory memory, Now now);
   // What is to be made durable of a job; nullptr: it is forgotten.
   const JobRecord* record(const JobId& id) const;
@@ -136,6 +137,9 @@ class ClusterState {
   // and its key may be used again.
   void withdraw(const JobId& id, const std::string& reason, Now now);
 
+  // What is to be done about all that has happened since the last call. A message among them may
+  // leave only when the rows that changed with it are on disk: else a master that is killed in
+  // between would have promised what the next one does not know.
   std::vector<Effect> take_effects() { return std::exchange(site_.effects, {}); }
 
  private:
@@ -170,6 +174,8 @@ class ClusterState {
 
   Site site_;
   WorkKinds kinds_;
+  // Owns the jobs. The queues below point into it: a job leaves them when it ends, and jobs_ long
+  // after that (forget_old_jobs()).
   std::map<JobId, std::unique_ptr<Work>> jobs_;
   std::vector<JobId> submitted_;         // in order; those kept
   std::map<QueuePlace, Work*> active_;   // those that have not ended

@@ -5,7 +5,8 @@ namespace longhaul {
 
 void ClusterState::register_worker(SessionId session, const WorkerRegistration& registration,
                                    Now now) {
-  // Another incarnation takes the id of a silent one: the ranks of the old one are gone.
+  // Another incarnation may take over the id of a silent worker (`restarted`). Whatever ran under
+  // the old one is gone then: a worker that adopts ranks keeps the incarnation.
   const WorkerTable::Registration result =
       site_.workers.register_worker(session, registration, now);
   if (!result.refused.empty()) {
@@ -15,11 +16,15 @@ void ClusterState::register_worker(SessionId session, const WorkerRegistration& 
     return;
   }
   if (result.replaced) {
+    // Store calls that waited on the old stream are forgotten: the worker makes them again on the
+    // new one.
     for (auto& [id, work] : jobs_) work->session_closed(*result.replaced);
     site_.effects.emplace_back(CloseEffect{*result.replaced});
   }
   if (result.restarted) worker_lost(*result.restarted, "it was restarted", now);
 
+  // A worker whose lease had run out comes back under its old incarnation, but its ranks and leases
+  // have been given up: runs() is false of its launches, and its leases are stale.
   const WorkerRecord& worker = *site_.workers.find(result.id);
   site_.row_changed(kWorkerRows, result.id);
   RegisteredMessage registered{
@@ -39,8 +44,11 @@ void ClusterState::register_worker(SessionId session, const WorkerRegistration& 
               " slots, ", registration.inventory.size(), " launches running",
               result.returned_from_lost ? ", after it was lost" : "",
               worker.drained ? "; it is drained" : ""));
+  // The worker ignores whatever comes before this message on a new stream, so all that it is to do
+  // is sent after it.
   site_.send(result.id, registered);
-  // Leases of jobs that have ended or were forgotten are to be dropped too.
+  // Leases of jobs that have ended or were forgotten. Those of the others are answered by
+  // worker_back().
   for (const HeldLease& one : registration.leases) {
     const Work* work = work_of(one.launch);
     if (work == nullptr || !work->takes_single_slots() || work->ended()) {
@@ -59,8 +67,8 @@ bool ClusterState::runs(const WorkerId& worker, const LaunchId& launch) const {
   return work != nullptr && !work->ended() && work->runs(worker);
 }
 
-// Who held the ranks of an older generation is not kept, and need not be: each generation was
-// launched once, so nobody but the worker that ran a rank has anything that it printed.
+// Which worker held the ranks of an older generation is not kept, and need not be: a generation is
+// launched once, so only the worker that ran a rank has anything that it printed.
 bool ClusterState::may_have_run(const WorkerId& worker, const LaunchId& launch) const {
   const Work* work = find_work(launch.job);
   if (work == nullptr || launch.life != site_.life) return false;
@@ -83,6 +91,7 @@ void ClusterState::session_closed(SessionId session, bool goodbye, Now now) {
     site_.note("worker ", id, " is unreachable: its stream broke");
     site_.happened(EventKind::kWorkerUnreachable, id, "its stream broke");
   }
+  // A verdict may now have to wait for the lease of this worker.
   for (auto& [job_id, work] : jobs_) {
     if (!work->ended()) work->review(now);
   }
@@ -92,6 +101,8 @@ void ClusterState::worker_lost(const WorkerId& id, const std::string& why, Now n
                                bool preempted) {
   site_.note("worker ", id, " is lost: ", why);
   site_.happened(EventKind::kWorkerLost, id, why);
+  // The stream of a worker that fell silent may still be open. It must dial again: LOST ends only
+  // with a new registration, in which it says what it still runs.
   if (const WorkerRecord* worker = site_.workers.find(id);
       worker != nullptr && worker->state == WorkerState::kLost && worker->session) {
     site_.effects.emplace_back(CloseEffect{*worker->session});
@@ -102,6 +113,8 @@ void ClusterState::worker_lost(const WorkerId& id, const std::string& why, Now n
 }
 
 bool ClusterState::heard(SessionId session, Now now, bool is_heartbeat) {
+  // Anything that a worker says is a sign of life, so a worker that was unreachable may be ready
+  // now; its free slots count again.
   if (is_heartbeat ? site_.workers.heartbeat(session, now) : site_.workers.heard(session, now)) {
     site_.note("worker ", site_.workers.by_session(session)->id, " is ready again");
     site_.happened(EventKind::kWorkerReturned, site_.workers.by_session(session)->id,
@@ -147,6 +160,9 @@ Result<void> ClusterState::drain(const WorkerId& id, bool drained, Now now) {
 }
 
 void ClusterState::heartbeat(SessionId session, uint64_t sequence, Now now) {
+  // The answer tells the worker that everything that it sent before this heartbeat is on disk: it
+  // forgets the events that it kept to send again (control/worker/session/outbox.h). The commit
+  // gate holds it until that is so.
   if (heard(session, now, true)) {
     site_.effects.emplace_back(SendEffect{session, HeartbeatMessage{sequence}});
   }
@@ -168,7 +184,9 @@ void ClusterState::shard_call(SessionId session, const ShardCallMessage& message
   hear(session, message.launch, message, now);
 }
 
-// To the job of a launch that runs, when the stream's worker holds some of it.
+// Passes a message on to its job, if the launch is the one that runs now and the worker holds some
+// of it. Late or misdirected reports are dropped here, which is what makes it safe for workers to
+// repeat them.
 void ClusterState::hear(SessionId session, const LaunchId& launch, const FromWorker& message,
                         Now now) {
   if (!heard(session, now)) return;
@@ -182,7 +200,7 @@ void ClusterState::hear(SessionId session, const LaunchId& launch, const FromWor
   if (outcome == Work::Heard::kRoomFreed) schedule(now);
 }
 
-// Whoever waits for an answer gets one.
+// A rank is blocked in such a call and must get an answer. Reports need none.
 void ClusterState::refuse(SessionId session, const FromWorker& message) {
   if (const auto* call = std::get_if<StoreCallMessage>(&message)) {
     const Failure stale{ErrorKind::kStale, str_cat("job ", call->launch.job, " generation ",
@@ -207,18 +225,25 @@ std::vector<CommitOutcome> ClusterState::tasks_ended(SessionId session,
   std::map<JobId, Work*> jobs;
   for (const TaskEndedMessage& message : messages) {
     CommitOutcome outcome = CommitOutcome::kUnknown;
+    // Not work_of(): whether an end counts is for its lease to say, also when the job has ended.
     Work* work = find_work(message.launch.job);
     if (work != nullptr && message.launch.life == site_.life &&
         message.lease.incarnation == worker->registration.incarnation) {
       outcome = work->task_ended(message, now);
       if (work->takes_single_slots()) jobs[work->id()] = work;
     }
+    // Every end is answered, also a stale one: the worker keeps it, and sends it again, until then.
     const bool taken = outcome == CommitOutcome::kCommitted || outcome == CommitOutcome::kRepeated;
     (taken ? answers.taken : answers.stale).push_back(message.lease.epoch);
     outcomes.push_back(outcome);
   }
+  // Once for all of them: each review, row and status costs the same for one task as for a
+  // thousand.
   for (const auto& [id, work] : jobs) work->tasks_have_ended(now);
   site_.effects.emplace_back(SendEffect{session, std::move(answers)});
+  // The slots that have become free are filled in the same turn, so the next tasks travel in the
+  // message that answers these (Core::answer_tasks()). A gang with a reservation may fit now, which
+  // only a plan can tell.
   refill(worker->id, now);
   if (site_.reserved) schedule_soon(now);
   return outcomes;

@@ -34,6 +34,8 @@ class Site {
     if (record == nullptr || !record->session) return;
     effects.emplace_back(SendEffect{*record->session, std::move(message)});
   }
+  // To the stream on which each call came; if that is gone by now the answer is dropped, and the
+  // call comes again on the worker's next stream.
   void answer(const std::vector<StoreReply>& replies) {
     for (const StoreReply& reply : replies) {
       effects.emplace_back(
@@ -58,11 +60,12 @@ class Site {
   const ClusterOptions options;
   WorkerTable workers;
   std::unordered_map<WorkerId, WorkerUse> use;
-  LeaseEpochs epochs{1};
-  uint64_t life = 0;  // of the state (ClusterMemory::life)
+  LeaseEpochs epochs{1};  // of all jobs: an epoch names one grant in the whole cluster
+  uint64_t life = 0;      // of the state (ClusterMemory::life)
   uint64_t order = 0;
   std::vector<Effect> effects;
-  // Of the gang that the others have to spare.
+  // Of the gang that has a reservation, as the last plan gave it. Until the next plan, arrays
+  // behind it take no slot that becomes free.
   std::optional<QueuePlace> reserved;
   std::optional<Instant> plan_at;  // who starts is to be looked at then
 };

@@ -21,10 +21,11 @@
 namespace longhaul {
 namespace {
 
-// After an accept() that failed.
+// After an accept() that failed: long enough not to spin, and short for a client that waits.
 constexpr int kPauseMs = 100;
 
-// The kernel gives the lowest number that is free: a high one says that those below are taken.
+// The kernel gives the lowest descriptor that is free, so a high number means that those below it
+// are in use.
 bool is_of_the_reserve(int fd) {
   return static_cast<uint64_t>(fd) + Acceptor::kReservedDescriptors >= descriptor_limit();
 }
@@ -63,6 +64,7 @@ Acceptor::Acceptor(std::string who, UniqueFd listener, Server server)
 
 Acceptor::~Acceptor() {
   const uint64_t one = 1;
+  // Wakes run(), wherever it waits.
   (void)!::write(stop_.get(), &one, sizeof(one));
   thread_.join();
 }
@@ -73,16 +75,17 @@ void Acceptor::run() {
     if (::poll(waiting, 2, -1) < 0 && errno != EINTR) return complain(::strerror(errno));
     if (waiting[1].revents != 0) return;
     if (take_one()) continue;
-    // Whoever wants to connect waits in the listener's queue meanwhile.
+    // Without this pause the listener, which stays readable, would wake poll() at once. Whoever
+    // wants to connect waits in its queue; a stop is heard at once.
     (void)::poll(&waiting[1], 1, kPauseMs);
   }
 }
 
-// False when there can be none now.
+// Takes one connection. False: none can be taken at the moment.
 bool Acceptor::take_one() {
   UniqueFd connection(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!connection.valid()) {
-    // A client that gave up again is nothing to wait for.
+    // Nobody is there (any more): a client may give up between poll() and accept().
     if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED || errno == EPROTO) return true;
     complain(str_cat("cannot take connections now: ", ::strerror(errno)));
     return false;
@@ -92,10 +95,12 @@ bool Acceptor::take_one() {
     return true;
   }
   last_complaint_.clear();
+  // Fails on a unix socket, which has no Nagle's algorithm to be switched off.
   const int on = 1;
   (void)::setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
   parameters.listener_fd = listener_.get();
+  // From here on the connection is gRPC's.
   parameters.fd = connection.release();
   server_->HandleNewConnection(&parameters);
   return true;

@@ -1,9 +1,10 @@
 // Takes the connections of a gRPC server's clients. gRPC's own listener stops for ever at the first
-// accept() that fails, for want of a descriptor above all; this one goes on as soon as it can.
-// And it leaves a reserve: a flood of connections takes no descriptor that files and workers'
-// streams need. What would reach into it is closed at once.
+// accept() that fails, most likely because no descriptor is left; this one goes on as soon as it
+// can. It also leaves a reserve, so that a flood of connections takes no descriptor that files and
+// the database need: a connection that would get one of the reserve is closed at once.
 //
-// Thread safety: none; a thread of its own accepts.
+// Thread safety: none. Connections are accepted, and handed to gRPC, on a thread of its own
+// (lh-accept).
 #pragma once
 
 #include <grpcpp/server_builder.h>
@@ -31,7 +32,8 @@ class Acceptor {
 
   // After the server was started. `who` is for the log: "master".
   Acceptor(std::string who, UniqueFd listener, Server server);
-  // Takes no more; what was taken stays with the server.
+  // Takes no more; what was taken stays with the server. Destroyed before the server is shut down,
+  // which must be handed no connection after that.
   ~Acceptor();
   Acceptor(const Acceptor&) = delete;
   Acceptor& operator=(const Acceptor&) = delete;

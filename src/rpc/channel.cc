@@ -9,9 +9,10 @@
 namespace longhaul {
 namespace {
 
-// Of the time of silence: the pause before a ping. The rest is for its answer.
+// A ping is sent when a third of the allowed silence is over; the rest is for its answer.
 constexpr int kAskAfterPart = 3;
-// A dial that is not answered is given up, and done again: what swallowed it may be over.
+// A dial that is not answered within this time is given up and done again, because whatever
+// swallowed its packets may be over.
 constexpr int kDialMs = 10'000;
 
 void ask_for_life(grpc::ChannelArguments& arguments, milliseconds silence) {
@@ -27,6 +28,8 @@ std::shared_ptr<grpc::Channel> make_channel(const std::string& target, milliseco
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  // gRPC's own limit is two minutes. A master or worker that is started again is back within
+  // seconds, and should be found at once.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kDialMs);

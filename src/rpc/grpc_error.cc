@@ -35,7 +35,8 @@ Failure to_failure(const grpc::Status& status, std::string_view whom) {
   for (const Pair& pair : kPairs) {
     if (pair.code == status.error_code()) kind = pair.kind;
   }
-  // gRPC gives what is too large the code of what has no room: that will not change with time.
+  // gRPC uses this code for a message that is too large as well. Trying that again is of no use, so
+  // it is a fault of the call.
   if (kind == ErrorKind::kExhausted &&
       status.error_message().find("larger than max") != std::string::npos) {
     kind = ErrorKind::kInvalid;

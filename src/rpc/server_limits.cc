@@ -9,8 +9,10 @@ namespace longhaul {
 namespace {
 
 constexpr int kHeaderBytes = 8 << 10;
+// gRPC disconnects a client that keeps pinging more often than this. Ours ping after a third of
+// `silence`, which is at least 4 s (control/client/job_client.h).
 constexpr int kPingEveryMs = 1000;
-// Worth the work.
+// From here on malloc_trim(), which looks at the whole heap, is worth its time.
 constexpr size_t kMuchFree = size_t{64} << 20;
 
 }  // namespace

@@ -11,7 +11,7 @@
 namespace longhaul::cli {
 namespace {
 
-// Nobody waits longer for a key.
+// A user who presses the tab key does not wait longer for a master.
 constexpr milliseconds kPatience{500};
 
 // No `compgen -W`: it would expand what a job is called.

@@ -44,6 +44,7 @@ int wait_until_empty(JobClient& client, NodeInfo node, Screen& screen) {
     std::this_thread::sleep_for(kPause);
     Result<NodeInfo> now = look_up(client, node.id);
     if (!now) return report_failure(now.failure(), screen);
+    // Waiting on would be in vain: the worker may be given new work for ever.
     if (!now->drained) {
       screen.message(str_cat(node.id, " takes new work again: somebody undid this drain"));
       return kExitTryLater;
@@ -57,6 +58,7 @@ int wait_until_empty(JobClient& client, NodeInfo node, Screen& screen) {
 int drain(const DrainFlags& flags) {
   Screen screen;
   ClientOptions options;
+  // A wait may last for days, and goes on over a restart of the master.
   if (flags.wait) options.call_timeout = flags.master.patience;
   JobClient client(flags.master.address, options);
   Result<NodeInfo> node = client.drain(flags.node, !flags.undo);

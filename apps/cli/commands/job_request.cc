@@ -12,7 +12,8 @@
 namespace longhaul::cli {
 namespace {
 
-// What says where a shell is, and what tells a rank or a task who it is: never another one's.
+// Not passed on by --export all: variables that describe the caller's shell, and those that tell a
+// rank or a task who it is. A command that is run inside a rank would else hand the rank's own on.
 constexpr std::string_view kNotExported[] = {
     "_",
     "OLDPWD",

@@ -48,7 +48,8 @@ void pause(milliseconds time, const SignalCounter& signals) {
   }
 }
 
-// On a terminal each list takes the place of the one before. A master that is away may come back.
+// On a terminal each list takes the place of the one before. A master that goes away may come back;
+// one that was never there is an error at once.
 int watch(const PsFlags& flags) {
   const bool terminal = isatty(STDOUT_FILENO) == 1 && !flags.json;
   const SignalCounter signals;

@@ -11,7 +11,8 @@
 namespace longhaul::cli {
 namespace {
 
-// What the smallest of the `node_count` largest has; 0: there are not so many that have any.
+// What the smallest of the `node_count` largest workers has (of all, where there are fewer),
+// because every node of a job gets the same number of ranks. 0: it has none.
 int common_count(const std::vector<NodeInfo>& nodes, int node_count, int NodeInfo::* what) {
   std::vector<int> counts;
   counts.reserve(nodes.size());

@@ -100,6 +100,7 @@ int results(const ResultsFlags& flags) {
     return written;
   };
   const Result<void> read = client.result_pieces(flags.job, flags.options, take);
+  // A sink that cannot write ends the reading, which is no failure of the master's.
   if (!read) return report_failure(read.failure(), screen);
   if (!written) {
     screen.message("could not write to " + flags.out);

@@ -19,6 +19,7 @@ Result<std::vector<FailedTask>> failed_tasks(JobClient& client, const JobStatus&
   std::optional<Failure> unknown;
   const Result<void> read = client.result_pieces(job.id, options, [&](const ResultPiece& piece) {
     if (piece.outcome == TaskOutcome::kDone && piece.damaged.empty()) return true;
+    // Nothing is submitted then: a retry without some of the tasks would look complete.
     if (!piece.input_damaged.empty()) {
       unknown = {
           ErrorKind::kCorrupt,
@@ -46,6 +47,7 @@ std::string as_ranges(const std::vector<FailedTask>& tasks) {
 
 ArrayRequested retry_of(const JobStatus& job, std::vector<FailedTask> tasks) {
   ArrayRequested made{job.spec, nullptr};
+  // The name may be taken by a job that runs, and the job that is retried keeps it.
   made.spec.name.clear();
   ArrayJobSpec& array = *made.spec.array;
   array.tasks = static_cast<TaskIndex>(tasks.size());

@@ -68,11 +68,13 @@ int watch(const RunFlags& flags, JobClient& client, const JobId& job, const Sign
   options.watch.output = true;
   options.progress = true;
   options.stop_on_signal = true;
-  // A job that reads what this process does cannot be left to run on.
+  // Without this process these have no daemons, or no stdin, so they cannot be left to run on.
   const bool stays = flags.standalone || flags.request.spec.input;
   options.detach_first = !stays;
   options.command = "longhaul run";
   options.has_master = !flags.standalone;
+  // Begins before the job is watched, since the rank may wait for its input; ends with this
+  // function, after follow() has.
   std::optional<InputPump> pump;
   if (flags.request.spec.input) pump.emplace(flags.master.address, job, STDIN_FILENO);
   const Followed followed = follow(client, flags.master, job, options, signals, screen);
@@ -80,6 +82,7 @@ int watch(const RunFlags& flags, JobClient& client, const JobId& job, const Sign
     screen.message(failure->message + "; the job was stopped");
   }
   if (flags.json) print(job_json(followed.last_status));
+  // The job's own exit code goes before that of a report that could not be written.
   if (!flags.report.empty() && write_report(flags.report, followed.last_status, screen) != 0 &&
       followed.exit_code == 0) {
     return 1;
@@ -103,6 +106,8 @@ Result<JobRequest> counted(const RunFlags& flags) {
   const Result<int> node_count = most_nodes(request);
   if (!node_count) return node_count.failure();
   Result<std::vector<NodeInfo>> nodes = std::vector<NodeInfo>{this_machine()};
+  // Counted here and now: the spec that is submitted has a number, and restarts ask for the same
+  // one.
   if (!flags.standalone) nodes = JobClient(flags.master.address).nodes();
   if (!nodes) return nodes.failure();
   const Result<int> count =
@@ -113,7 +118,8 @@ Result<JobRequest> counted(const RunFlags& flags) {
 }
 
 int run(const RunFlags& flags) {
-  // From here on a Ctrl-C stops the job instead of leaving it behind.
+  // Before the submission: a signal that comes while the master is asked is counted, and answered
+  // as soon as the job is followed.
   const SignalCounter signals;
   Screen screen(/*output_to_stderr=*/flags.json, flags.raw);
   const Result<JobRequest> request = counted(flags);
@@ -141,6 +147,7 @@ CLI::Option* add_count(CLI::App& command, const std::string& name, std::optional
 
 void add_ranks_per_node_flag(CLI::App& command, JobRequest* request) {
   const auto number = [](const std::string& text) {
+    // At most five digits, so that stoi() cannot throw.
     const bool plain = !text.empty() && text.size() <= 5 &&
                        text.find_first_not_of("0123456789") == std::string::npos;
     return plain ? std::stoi(text) : 0;
@@ -226,6 +233,7 @@ void add_job_flags(CLI::App& command, JobRequest* request) {
 void add_run(CLI::App& app, Action* action, const AfterDashes& after_dashes) {
   auto flags = std::make_shared<RunFlags>();
   CLI::App* command = app.add_subcommand("run", "run a program on all ranks and watch it");
+  // Flags behind the program's name are the program's.
   command->prefix_command();
   add_patient_master_flags(*command, &flags->master);
   add_job_flags(*command, &flags->request);

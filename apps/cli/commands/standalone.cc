@@ -26,6 +26,7 @@ class LocalCluster final : public Standalone {
         worker_thread_("worker", [this] { run_worker(); }) {}
 
   ~LocalCluster() override {
+    // The worker ends first: it stops its ranks and tells the master, which is still there.
     worker_.shutdown();
     worker_thread_.join();
   }
@@ -38,6 +39,7 @@ class LocalCluster final : public Standalone {
     const Instant give_up = SystemClock().now() + kRegistrationLimit;
     while (SystemClock().now() < give_up) {
       if (const std::optional<Failure> failure = worker_failure()) return *failure;
+      // A worker tells nobody in its process that it has registered, so the master is asked.
       const Result<std::vector<NodeInfo>> nodes = client.nodes();
       if (!nodes) return nodes.failure();
       if (!nodes->empty()) return {};
@@ -62,12 +64,13 @@ class LocalCluster final : public Standalone {
   Worker worker_;
   Mutex mutex_;
   std::optional<Failure> worker_failure_ LONGHAUL_GUARDED_BY(mutex_);
-  Thread worker_thread_;
+  Thread worker_thread_;  // last: it starts when all else is there
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Standalone>> start_standalone(int slots) {
+  // Without a state folder: nothing of this master is to outlive the process.
   MasterOptions options;
   options.listen = "127.0.0.1:0";
   Result<std::unique_ptr<Master>> master = Master::start(options);

@@ -38,6 +38,8 @@ Result<std::vector<std::string>> chosen_jobs(const StopFlags& flags, JobClient& 
     if (std::find(chosen.begin(), chosen.end(), job) == chosen.end()) chosen.push_back(job);
   };
   if (std::none_of(patterns.begin(), patterns.end(), is_pattern)) return patterns;
+  // The master does not know patterns. A job that ends between the list and the stop does no harm:
+  // stopping it then changes nothing.
   const Result<std::vector<JobStatus>> active = client.list(/*include_ended=*/false);
   if (!active) return active.failure();
   for (const std::string& pattern : patterns) {
@@ -81,7 +83,7 @@ int stop(const StopFlags& flags) {
     if (!stopped) {
       const int code = report_failure(stopped.failure(), screen);
       if (exit_code == 0) exit_code = code;
-      if (stopped.failure().kind != ErrorKind::kInvalid) return exit_code;  // the next one, too
+      if (stopped.failure().kind != ErrorKind::kInvalid) return exit_code;  // so would the others
       continue;
     }
     const JobStatus job = shown(*stopped);

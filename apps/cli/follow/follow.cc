@@ -24,6 +24,9 @@ constexpr double kLineSeconds = 0.2;
 // How long a rank's unfinished line (a progress bar) takes the place of the job's.
 constexpr double kPictureSeconds = 2;
 
+// One loop on the caller's thread: what signals ask for, then one event of the watch, then the
+// screen. The watch reads on a thread of its own into a mailbox of bounded size, so a terminal that
+// is slow holds up the master's stream, and never this process's memory.
 class Follower {
  public:
   Follower(JobClient& client, MasterFlags master, std::string job, const FollowOptions& options,
@@ -46,6 +49,8 @@ class Follower {
       take_event();
       look_at_output();
     }
+    // Ends the watch's reading thread and the call: the master need not send what nobody will look
+    // at.
     watch_.reset();
     const int error = screen_.output_error();
     if (*exit_code_ == 0 && error != 0) exit_code_ = OutputError(error).exit_code();
@@ -57,6 +62,8 @@ class Follower {
 
   void begin_watch() {
     WatchOptions watch = options_.watch;
+    // --tail: first all that the master has is read to its end, so that the last lines are known.
+    // Then a second watch follows; what it brings once more is dropped by offset (LineAssembler).
     if (collecting()) watch.follow = false;
     watch_ = client_.watch(name(), watch);
   }
@@ -67,7 +74,8 @@ class Follower {
     if (!exit_code_) show_progress();
   }
 
-  // Who only looks at a job has nothing more to see; who runs it still wants to know how it ends.
+  // stdout takes nothing more. A command that only shows a job ends with that. `run` and `map` go
+  // on, because they still have to exit as the job does.
   void look_at_output() {
     if (exit_code_ || screen_.output_error() == 0) return;
     if (!options_.stop_on_signal) throw OutputError(screen_.output_error());
@@ -116,6 +124,8 @@ class Follower {
   void on(const OutputPiece& piece) {
     for (RankLine& line : lines_.add(piece)) take(std::move(line));
     if (!screen_.live()) return;
+    // A line that a rank has not ended, such as a progress bar, is shown in the place of the job's
+    // own line.
     const std::string picture = terminal_text(lines_.unfinished(piece));
     picture_ = picture.empty() ? "" : str_cat("[", piece.rank, "] ", picture);
     pictured_at_ = clock_.now();
@@ -145,6 +155,7 @@ class Follower {
   }
 
   void on(const OutputDropped& dropped) {
+    // Of lines that --tail leaves out anyway nobody needs to hear.
     if (collecting()) return;
     screen_.message(
         str_cat(format_bytes(dropped.bytes), " of older output are no longer kept by the master"));
@@ -158,7 +169,8 @@ class Follower {
     }
     flush_lines();
     screen_.show_line("");
-    // Nobody is kept waiting for what may still come of an attempt that is over.
+    // An attempt that is over may still bring output from a worker that was away; nobody is kept
+    // waiting for that.
     const bool over = options_.watch.attempt != 0 && options_.watch.attempt < status_.generation;
     complete_ = !options_.watch.follow || over || has_ended(status_.state);
     if (!options_.watch.follow || over) {
@@ -167,7 +179,7 @@ class Follower {
       give_up_on_master(str_cat("the master at ", client_.address(), " ended the watch"));
     } else {
       say_the_end();
-      // What was told to stop and still got its work done in time has succeeded.
+      // A job that was told to stop and still finished its work in time has succeeded.
       const bool interrupted = stop_asked_ && status_.state != JobState::kSucceeded;
       finish(interrupted ? 128 + signals_.first() : exit_code_of(status_));
     }
@@ -201,6 +213,8 @@ class Follower {
   }
 
   void on_lost_watch(const Failure& failure) {
+    // Nothing was ever seen of the job, or it may not be looked at: an error of the call, not a
+    // master that went away.
     if (status_.id.empty() || failure.kind == ErrorKind::kDenied) {
       screen_.show_line("");
       finish(report_failure(failure, screen_));
@@ -230,6 +244,8 @@ class Follower {
   // --- The user wants out ------------------------------------------------------------------------
 
   void answer_signals() {
+    // count() includes SIGHUPs. Where these leave the job alone they must not count as requests to
+    // stop it.
     const bool may_leave = options_.stop_on_signal && options_.detach_first;
     const int hangups = may_leave ? signals_.hangups() : 0;
     answer_requests(signals_.count() - hangups);
@@ -238,8 +254,11 @@ class Follower {
   }
 
   void answer_requests(int count) {
+    // Looks at the number, not at single signals: two that come within one tick are a first and a
+    // second one.
     if (count == signals_answered_) return;
     signals_answered_ = count;
+    // The master cannot be asked to stop anything now, so all that is left is to leave.
     if (lost_) {
       give_up_on_lost_master();
     } else if (!options_.stop_on_signal) {
@@ -273,6 +292,7 @@ class Follower {
   }
 
   void ask_to_stop(bool force) {
+    // Waits for the master's answer; the watch's events wait in the mailbox meanwhile.
     StopOptions options;
     options.force = force;
     options.by.command =
@@ -310,6 +330,7 @@ class Follower {
                            clock_.unix_ms());
   }
 
+  // run() ends before the next event.
   void finish(int exit_code) { exit_code_ = exit_code; }
 
   JobClient& client_;

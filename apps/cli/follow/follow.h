@@ -16,8 +16,8 @@ struct FollowOptions {
   WatchOptions watch;
   bool progress = false;        // the live line, or plain lines from time to time
   bool stop_on_signal = false;  // a signal stops the job; else it only ends the watching
-  // With it: a first Ctrl-C leaves the job alone, the second stops it; a terminal that was closed
-  // (SIGHUP) always leaves it alone.
+  // With stop_on_signal: after a first Ctrl-C the job is left to run on, unless a second one within
+  // 3 s stops it. A terminal that was closed (SIGHUP) always leaves it alone.
   bool detach_first = false;
   std::string command;     // "longhaul run": who it was that stopped a job
   bool has_master = true;  // false: standalone, nobody can be asked about the job afterwards

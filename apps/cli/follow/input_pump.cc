@@ -14,12 +14,15 @@
 namespace longhaul::cli {
 namespace {
 
+// The most that the master takes in one call (InputRelay::kMostBytes).
 constexpr size_t kAtOnce = size_t{256} << 10;
-// Between two calls of which the first gave nothing: the job waits for slots, or the rank computes.
+// Before the next call when the last one found no room: the job waits for slots, or the rank has
+// not read what it was given. Twice as long each time.
 constexpr milliseconds kShortestPause{5};
 constexpr milliseconds kLongestPause{200};
 
-// Short, so that whoever leaves does not wait for a master that is away.
+// Short: the destructor waits for a call that is under way, and must not wait long for a master
+// that is away.
 ClientOptions impatient() {
   ClientOptions options;
   options.call_timeout = milliseconds(2'000);
@@ -61,6 +64,8 @@ void InputPump::run() {
     MutexLock lock(mutex_);
     failure_ = pumped.failure();
   }
+  // The rank must not take the part that it got for the whole. Asked until the master has heard it,
+  // or this process leaves.
   StopOptions options;
   options.by.command = str_cat("longhaul run (", pumped.failure().message, ")");
   while (!client_.stop(job_, options) && pause(kLongestPause)) {
@@ -89,12 +94,16 @@ Result<void> InputPump::pump() {
       }
       ended = size == 0;
     }
+    // Also with nothing in `waiting`, at the end of the input: the end is said until the worker has
+    // heard it, and answers with `closed`.
     const Result<InputTaken> answer = client_.write_input(job_, offset, waiting, ended);
     if (!answer && !is_passing(answer.failure())) {
       return Failure{answer.failure().kind,
                      str_cat("standard input cannot be sent: ", answer.failure().message)};
     }
     if (answer && answer->closed) return {};
+    // `taken` counts from the beginning of the input, so an answer that was lost is made up for by
+    // the next one. Nothing is sent ahead: the rank's ring holds what it has not read (256 KiB).
     const uint64_t taken = answer ? std::max(answer->taken, offset) - offset : 0;
     if (taken > 0) {
       waiting.erase(0, taken);
@@ -107,6 +116,9 @@ Result<void> InputPump::pump() {
   }
 }
 
+// The client learns with this answer to which life of the master's state the job belongs, and names
+// it in all further calls. Without that a master that was put back from a copy could give this
+// input to another job of the same number.
 Result<bool> InputPump::know_job() {
   while (true) {
     const Result<JobStatus> status = client_.get(job_);
@@ -118,6 +130,7 @@ Result<bool> InputPump::know_job() {
 
 bool InputPump::wait_for_input() const {
   pollfd fds[] = {{stop_.get(), POLLIN, 0}, {input_, POLLIN, 0}};
+  // A signal has interrupted it: it waits again.
   while (::poll(fds, std::size(fds), -1) < 0) {
   }
   return fds[0].revents == 0;

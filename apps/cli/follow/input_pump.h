@@ -17,9 +17,11 @@ namespace longhaul::cli {
 class InputPump {
  public:
   // Reads `input` on a thread of its own until its end, or until the job takes no more. A job whose
-  // input cannot be read, or sent, is stopped: it must not take a part of it for all.
+  // input cannot be read, or sent, is stopped, because its rank would take the part that it got for
+  // the whole.
   InputPump(const std::string& master, JobId job, int input);
-  // Lets go of both, wherever it is.
+  // Stops reading and sending, wherever it is, and waits for the thread: for a call that is under
+  // way up to its timeout (2 s).
   ~InputPump();
   InputPump(const InputPump&) = delete;
   InputPump& operator=(const InputPump&) = delete;
@@ -32,11 +34,11 @@ class InputPump {
   Result<void> pump();
   // Of which life of the master's state it is, so that no other job of that id is given anything.
   Result<bool> know_job();
-  // False, here and above: it is to stop.
+  // These two, and know_job(), return false when it is to stop.
   bool wait_for_input() const;
   bool pause(milliseconds length) const;
 
-  JobClient client_;
+  JobClient client_;  // the thread's alone
   const JobId job_;
   const int input_;
   UniqueFd stop_;

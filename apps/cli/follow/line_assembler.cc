@@ -14,7 +14,8 @@ std::vector<RankLine> LineAssembler::add(const OutputPiece& piece) {
   Stream& stream = streams_[{piece.generation, piece.rank, piece.is_stderr}];
   const uint64_t end = piece.offset + piece.data.size();
   if (end <= stream.next_offset) return {};
-  // A gap means that older output was dropped on the way; what is new is shown from its start.
+  // A gap means that older output was dropped on its way here. What is new is shown from its start,
+  // which may be the middle of a line.
   const uint64_t known = piece.offset < stream.next_offset ? stream.next_offset - piece.offset : 0;
   stream.partial += piece.data.substr(known);
   stream.next_offset = end;

@@ -123,6 +123,8 @@ std::optional<Progress> progress_of(const JobStatus& job) {
 }
 
 void TimeLeft::observe(const Progress& progress, Instant now) {
+  // A gang that was formed again goes on from an earlier step. Nothing is learnt until it is where
+  // it was.
   if (!samples_.empty() && progress.step <= samples_.back().step) return;
   samples_.push_back({now, progress.step});
   while (samples_.size() > 2 && seconds_between(samples_.front().at, now) > kWindowSeconds) {
@@ -162,6 +164,7 @@ std::string render_progress(const JobStatus& job, const std::optional<double>& s
 std::string fit_line(const std::string& line, size_t width) {
   if (display_width(line) <= width) return line;
   const size_t bar = line.rfind(" | ", width);
+  // Not at a bar in the first half of the line: that would cut off too much.
   if (bar != std::string::npos && bar > 0 && bar + 3 > width / 2) return line.substr(0, bar);
   size_t end = 0;
   for (size_t column = 0; column < width; ++column) {

@@ -89,6 +89,7 @@ void Screen::show_line(const std::string& line) {
 
 void Screen::write_all(int fd, const std::string& text) {
   const int error = write_fully(fd, text);
+  // Only for the ranks' output. What stderr does not take cannot be complained of on stderr either.
   if (error != 0 && fd == output_fd_ && output_error_ == 0) output_error_ = error;
 }
 
@@ -130,8 +131,8 @@ void print(std::string_view text) {
 void hold_standard_streams() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(fd, F_GETFD) >= 0) continue;
-    // The lowest free number is this one. Writing to what was opened to be read fails with EBADF,
-    // as it would on what is closed.
+    // open() takes the lowest free number, which is this one. It is opened for reading only, so
+    // that writing to it fails with EBADF as it would if it were closed.
     (void)::open("/dev/null", O_RDONLY);
   }
 }

@@ -7,7 +7,8 @@
 namespace longhaul::cli {
 namespace {
 
-// A signal handler can reach nothing but globals; SignalCounter is their only user.
+// A signal handler can reach nothing but globals, and may touch only lock-free atomics.
+// SignalCounter is their only user.
 std::atomic<int> g_count{0};
 std::atomic<int> g_hangups{0};
 std::atomic<int> g_first{0};
@@ -16,6 +17,7 @@ std::array<struct sigaction, kSignals.size()> g_before;
 struct sigaction g_pipe_before;
 
 void count_signal(int signal) {
+  // The total last: whoever sees a signal counted finds it in the other two already.
   int none = 0;
   g_first.compare_exchange_strong(none, signal);
   if (signal == SIGHUP) g_hangups.fetch_add(1);
@@ -30,6 +32,8 @@ SignalCounter::SignalCounter() {
   g_first = 0;
   struct sigaction action = {};
   action.sa_handler = count_signal;
+  // Whoever waits in a loop looks at the count between two waits, so no call needs to fail with
+  // EINTR.
   action.sa_flags = SA_RESTART;
   for (size_t i = 0; i < kSignals.size(); ++i) {
     sigaction(kSignals[i], nullptr, &g_before[i]);

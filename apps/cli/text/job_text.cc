@@ -20,6 +20,7 @@ namespace longhaul::cli {
 namespace {
 
 constexpr size_t kNoteWidth = 60;
+// A word of these alone needs no quotes in a shell.
 constexpr std::string_view kPlain =
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
 

@@ -32,7 +32,8 @@ class Scanner {
     return true;
   }
 
-  // One value without the white space in it, appended to `out`.
+  // One value without the white space in it, appended to `out`. Without recursion, so that deep
+  // input takes no stack.
   void value(std::string* out) {
     std::string open;  // the brackets that are to be closed
     do {

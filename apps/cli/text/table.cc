@@ -47,6 +47,8 @@ void narrow(size_t column, size_t width, Row* header, std::vector<Row>* rows) {
 }  // namespace
 
 std::string render_table(Row header, std::vector<Row> rows, size_t flexible, size_t width) {
+  // The last column is free text and loses most; the flexible one gives only what is still too
+  // much.
   narrow(header.size() - 1, width, &header, &rows);
   narrow(flexible, width, &header, &rows);
   return render_table(header, rows);

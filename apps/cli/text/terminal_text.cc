@@ -42,13 +42,15 @@ std::string without_escapes(std::string_view line) {
     line.remove_prefix(begin);
     if (line.empty()) break;
     const size_t length = escape_length(line);
+    // It begins no whole sequence. The byte stays, and printable_line() makes it harmless.
     if (length == 0) text += kEscape;
     line.remove_prefix(std::max<size_t>(length, 1));
   }
   return text;
 }
 
-// The last one that shows something.
+// A carriage return draws the line anew over itself, as progress bars do. Only the last drawing
+// that shows something would be seen.
 std::string_view last_picture(std::string_view line) {
   while (line.ends_with('\r')) line.remove_suffix(1);
   const size_t before = line.rfind('\r');

@@ -12,6 +12,7 @@ namespace {
 constexpr double kLongest = 1e6 * 86'400'000;  // ms; beyond it nothing means anything
 
 std::optional<uint64_t> to_unix_ms(std::tm fields, bool utc) {
+  // mktime() finds out whether summer time holds at that moment.
   fields.tm_isdst = -1;
   const std::time_t seconds = utc ? ::timegm(&fields) : std::mktime(&fields);
   if (seconds < 0) return std::nullopt;
@@ -50,6 +51,7 @@ std::optional<uint64_t> parse_since(const std::string& text, int64_t now_unix_ms
   for (const char* pattern : {"%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M",
                               "%Y-%m-%dT%H:%M:%S", "%H:%M", "%H:%M:%S"}) {
     std::tm fields = {};
+    // A time without a date is one of today.
     if (pattern[1] == 'H') {
       utc ? ::gmtime_r(&now, &fields) : ::localtime_r(&now, &fields);
       fields.tm_sec = 0;

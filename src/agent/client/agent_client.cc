@@ -24,8 +24,8 @@ namespace longhaul {
 namespace {
 
 constexpr milliseconds kCallTimeout{30'000};
-// The worker ends a wait at its timeout; the call's own deadline only guards against a stuck
-// worker.
+// The master ends a wait at its timeout, and the worker 2 s later should the master not answer. The
+// call's own deadline comes after both and only guards against a stuck worker.
 constexpr milliseconds kWaitSlack{5'000};
 // Between two tries while the worker takes calls but ends.
 constexpr milliseconds kRetryPause{20};
@@ -34,8 +34,8 @@ Instant now() {
   return std::chrono::steady_clock::now();
 }
 
-// As gRPC takes a deadline. Whoever sets the clock while a call is under way sets only that one
-// off.
+// gRPC takes deadlines by the wall clock. Each is computed from a monotonic one right before its
+// call, so a step of the wall clock disturbs only the call that is under way.
 std::chrono::system_clock::time_point wall_time_at(Instant deadline) {
   return std::chrono::system_clock::now() +
          std::chrono::duration_cast<std::chrono::system_clock::duration>(deadline - now());
@@ -55,14 +55,14 @@ v1::StoreRequest store_request(v1::StoreRequest::Operation operation,
   return request;
 }
 
-// Doing one of these twice is not doing it once.
+// Operations for which carrying them out twice differs from once.
 bool counts_once(const v1::StoreRequest& request) {
   return request.operation() == v1::StoreRequest::ADD ||
          request.operation() == v1::StoreRequest::COMPARE_SET ||
          request.operation() == v1::StoreRequest::DELETE;
 }
 
-// A repeated wait ends when the first one would have.
+// A wait that is repeated after a lost connection ends when the first one would have.
 void shorten(v1::StoreRequest& request, Instant deadline) {
   const auto left = deadline - kWaitSlack - now();
   const auto left_ms = std::chrono::ceil<milliseconds>(left);
@@ -74,8 +74,12 @@ void shorten(Request&, Instant) {}
 }  // namespace
 
 struct AgentClient::Impl {
-  // Of calls that count once; other clients of the same rank begin elsewhere.
+  // The last number of a call that counts once. The clients of one rank share its token, and so the
+  // worker's record of such calls; each begins at a random multiple of 2^32, so no two use one
+  // number.
   std::atomic<uint64_t> last_number{random_number() << 32};
+  // All that follows is set before the first call and never changed, and a stub may be used from
+  // any thread: so no lock is needed.
   std::string address;
   std::string token;
   milliseconds patience;
@@ -86,6 +90,9 @@ struct AgentClient::Impl {
   using Method = grpc::Status (v1::AgentService::Stub::*)(grpc::ClientContext*, const Request&,
                                                           Reply*);
 
+  // Calls the worker, and calls again when the connection is lost, until it answers, `timeout` is
+  // over, or the worker has been away for `patience`. On the caller's thread, which is blocked
+  // meanwhile.
   template <typename Request, typename Reply>
   Result<Reply> call(Method<Request, Reply> method, Request request,
                      milliseconds timeout = kCallTimeout) {
@@ -93,12 +100,18 @@ struct AgentClient::Impl {
     Instant give_up = now() + patience;
     const uint64_t number = number_of(request);
     for (bool was_lost = false;; shorten(request, deadline)) {
+      // A worker that was killed may be started again, and takes this rank over: its socket is
+      // dialled until then. So that a call is repeated safely it carries the same number each time
+      // (number_of()).
       if (!channel->WaitForConnected(wall_time_at(std::min(deadline, give_up)))) return gone();
       Reply reply;
       const grpc::Status status = attempt(method, request, &reply, deadline, number);
       if (status.ok()) return reply;
       const Failure failure = to_failure(status, whom());
+      // Any other status was said by the worker and is its answer. UNAVAILABLE: the connection
+      // broke, or the worker is ending.
       if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return failure;
+      // The worker was there until now, so the patience begins only here.
       if (!std::exchange(was_lost, true)) give_up = now() + patience;
       if (now() >= give_up) return failure;
       std::this_thread::sleep_for(kRetryPause);
@@ -115,7 +128,9 @@ struct AgentClient::Impl {
     return (stub.get()->*method)(&context, request, reply);
   }
 
-  // The same for every try, so that the master takes them for one; 0: they need none.
+  // The same for every try of a call. The worker keeps it with the number under which the master
+  // knows the call, in the rank's ledger, which outlives the worker: the master then recognises the
+  // repetition. 0: the call may be carried out twice.
   uint64_t number_of(const v1::StoreRequest& request) {
     return counts_once(request) ? ++last_number : 0;
   }

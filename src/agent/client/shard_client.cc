@@ -18,7 +18,10 @@ ShardClient::ShardClient(AgentClient& agent, std::string dataset, const ShardPla
                          milliseconds patience)
     : agent_(agent), dataset_(std::move(dataset)), plan_(plan), patience_(patience) {}
 
-// An exchange may be said again as it is, so whatever became of it, it is.
+// An exchange that is made twice has the effect of one, so one whose answer was lost is just made
+// again, whether it had reached the master or not. The caller holds the lock for all of it, up to
+// `patience`: exchanges of a rank must not overlap, because each names all the leases that it
+// holds.
 Result<ShardAnswer> ShardClient::exchange(ShardExchange asked) {
   asked.dataset = dataset_;
   asked.plan = plan_;
@@ -40,8 +43,9 @@ Result<std::vector<ShardGrant>> ShardClient::take(uint32_t count, bool* over) {
   asked.want = count;
   Result<ShardAnswer> answer = exchange(std::move(asked));
   if (!answer) return answer.failure();
-  // More where an answer was lost before: the next exchange does not name them, and gets them
-  // again.
+  // There are more than asked for where an earlier answer was lost, because the master tells the
+  // ranges of that one again. What is beyond `count` does not go into held_, so the next exchange
+  // brings it once more.
   if (answer->grants.size() > count) answer->grants.resize(count);
   for (const ShardGrant& grant : answer->grants) held_.push_back(grant.lease.epoch);
   *over = answer->over;
@@ -60,6 +64,8 @@ Result<std::optional<ShardGrant>> ShardClient::next() {
     if (!grants) return grants.failure();
     if (!grants->empty()) return std::optional<ShardGrant>(std::move(grants->front()));
     if (over) return std::optional<ShardGrant>();
+    // Nothing to be had now: others hold the last ranges of the pass. The lock is free meanwhile,
+    // so other threads of this rank can commit.
     std::this_thread::sleep_for(kAskAgain);
   }
 }
@@ -70,6 +76,8 @@ Result<void> ShardClient::commit(const ShardGrant& grant) {
   asked.commits = {grant.lease};
   const Result<ShardAnswer> answer = exchange(std::move(asked));
   if (!answer) return answer.failure();
+  // Whatever the outcome, the lease has ended. After an exchange that failed it stays in held_: it
+  // may still be current, and the caller may commit again.
   forget(grant.lease);
   const CommitOutcome outcome =
       answer->commits.empty() ? CommitOutcome::kUnknown : answer->commits.front();

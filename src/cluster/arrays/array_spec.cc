@@ -147,6 +147,7 @@ std::optional<uint64_t> ArraySpec::shared_index(const Range& left, const Range& 
   const uint64_t gap = (to.step - (lowest - to.first) % to.step) % to.step;
   if (gap % gcd != 0) return std::nullopt;
   const uint64_t modulus = to.step / gcd;
+  // The product of two numbers below 10^15 (kMaxIndex) does not fit 64 bits.
   __extension__ using Wide = unsigned __int128;
   const Wide k = modulus == 1 ? 0 : Wide{gap / gcd} * inverse(from.step / gcd, modulus) % modulus;
   const Wide index = lowest + k * from.step;

@@ -12,6 +12,7 @@ LeaseEpochs::LeaseEpochs(uint32_t boot)
 }
 
 LeaseEpoch LeaseEpochs::next() {
+  // The numbers beyond belong to the next boot.
   LONGHAUL_CHECK(last_ < end_);
   return ++last_;
 }

@@ -17,6 +17,8 @@ struct Fault {
   std::string reason;
 };
 
+// nullopt: it succeeded. The order matters: a preempted worker stops its tasks by signals, and the
+// OOM killer sends one, so both are asked for before a signal counts as the program's own failure.
 std::optional<Fault> fault_of(const TaskEndedMessage& message) {
   if (!message.refused.empty()) {
     return Fault{message.host_fault ? FaultKind::kNode : FaultKind::kApplication, message.refused};
@@ -60,6 +62,7 @@ void TaskArray::make() {
   options.stall_after = site_.options.stall_after;
   if (array.max_at_once > 0) options.max_leased = array.max_at_once;
   tasks_.emplace(array.tasks, options);
+  // Without indices each task has an input of its own, and is called by its place.
   if (const Result<ArraySpec> indices = ArraySpec::parse(array.indices); indices) {
     if (indices->size() == array.tasks) indices_ = *indices;
   }
@@ -70,6 +73,8 @@ void TaskArray::count_tasks() {
   ArrayStatus status;
   status.counts = tasks_->counts();
   status.ended_below = tasks_->ended_below();
+  // The list is made anew only when the number has changed, since making it looks at all tasks that
+  // have failed.
   const TaskIndex given_up = status.counts.in(TaskState::kQuarantined);
   std::optional<ArrayStatus>& known = job_.status.array;
   if (known && known->counts.in(TaskState::kQuarantined) == given_up) {
@@ -83,6 +88,8 @@ void TaskArray::count_tasks() {
   known = std::move(status);
 }
 
+// Mostly not urgent: a master that is restarted counts the tasks again from their rows, so the
+// job's own row need not be written with each.
 void TaskArray::tasks_changed(bool urgent) {
   count_tasks();
   site_.row_changed(kTaskRows, id());
@@ -113,6 +120,7 @@ Result<TaskIndex> TaskArray::task_called(uint64_t called) const {
 
 std::optional<WaitingJob> TaskArray::waiting(Now now) const {
   if (state() != JobState::kPending && state() != JobState::kRunning) return std::nullopt;
+  // An input could not be read a moment ago.
   if (retry_at_) return std::nullopt;
   const auto batch = static_cast<size_t>(std::max(1, spec().array->batch));
   const TaskCounts counts = tasks_->counts();
@@ -146,7 +154,9 @@ void TaskArray::granted(const JobStart& start, Now now) {
   }
 }
 
-// Leases for so many slots of a worker, as far as there are tasks.
+// Takes leases for so many slots of a worker, as far as there are tasks. The grant leaves the
+// master once the rows of its leases are on disk. If it gets lost on its way the worker does not
+// name these leases when it registers again, and worker_back() gives them back.
 void TaskArray::grant_tasks(const WorkerRecord& worker, int slots, Now now) {
   if (state() != JobState::kPending && state() != JobState::kRunning) return;
   if (slots < 1 || worker.state != WorkerState::kReady || !worker.session) return;
@@ -157,6 +167,7 @@ void TaskArray::grant_tasks(const WorkerRecord& worker, int slots, Now now) {
   for (int slot = 0; slot < slots; ++slot) {
     TaskBatch batch{tasks_->grant(holder, batch_size, site_.epochs, now.instant), {}};
     if (batch.leases.empty()) break;
+    // Devices belong to the slot: the tasks of a batch use the same ones, one after the other.
     if (gpus > 0) batch.gpus = site_.use[worker.id].free_gpus(worker.registration.gpus, gpus);
     hold_batch(holder, batch.leases.front().epoch, batch);
     batches.push_back(std::move(batch));
@@ -191,7 +202,8 @@ TaskArray::Batches::iterator TaskArray::forget_batch(Batches::iterator batch) {
   return batches_.erase(batch);
 }
 
-// One lease less; with the last one of its batch the slot is free.
+// One lease of a batch has ended. The slot is free when the last one has, because the tasks of a
+// batch share it one after the other.
 void TaskArray::close_lease(LeaseEpoch epoch) {
   const auto found = batch_of_.find(epoch);
   if (found == batch_of_.end()) return;
@@ -214,15 +226,18 @@ CommitOutcome TaskArray::task_ended(const TaskEndedMessage& message, Now now) {
   if (message.exit.launch_error.empty()) {
     some_task_ran_ = true;
   } else {
+    // For an array of which no task could ever be started; see review().
     start_code_ = message.exit.exit_code;
   }
   if (!fault) {
     outcome = tasks_->commit(message.lease, message.ran_ms);
   } else if (tasks_->fail(message.lease, fault->kind, fault->reason, now.instant, message.ran_ms) !=
              FailOutcome::kStale) {
-    outcome = CommitOutcome::kRepeated;  // taken; there is no result
+    outcome = CommitOutcome::kRepeated;  // taken, and there is no result to be made durable
     last_fault_ = fault->reason;
   }
+  // Also for a lease that counts no more: a worker says this only once nothing of the task runs any
+  // longer.
   close_lease(message.lease.epoch);
   return outcome;
 }
@@ -236,6 +251,8 @@ void TaskArray::input_missing(const Lease& lease, const Failure& why, Now now) {
   if (tasks_->standing(lease) != LeaseStanding::kCurrent) return;
   if (why.kind == ErrorKind::kCorrupt) {
     last_fault_ = why.message;
+    // It can never be read, so the attempts are used up soon and the task is given up with this
+    // reason.
     tasks_->fail(lease, FaultKind::kApplication, why.message, now.instant);
   } else {
     tasks_->release(lease);
@@ -257,7 +274,8 @@ void TaskArray::review(Now now) {
   if (state() != JobState::kRunning) return;
   const TaskCounts counts = tasks_->counts();
   const TaskIndex given_up = counts.in(TaskState::kQuarantined);
-  // A program that was never started: as a shell says it.
+  // If no task could ever be started, the job exits with the code that a shell gives for such a
+  // program.
   const bool ran = some_task_ran_ || counts.in(TaskState::kDone) > 0;
   const int exit_code = ran ? 0 : start_code_;
   if (tasks_->ended() && given_up == 0) {
@@ -275,6 +293,8 @@ void TaskArray::review(Now now) {
 }
 
 void TaskArray::tell_to_stop(Now) {
+  // Results that come from here on are stale. Slots stay in use until their workers have answered
+  // (all_accounted()).
   tasks_->cancel_all();
   tasks_changed(/*urgent=*/true);
   send_stops();
@@ -299,7 +319,8 @@ void TaskArray::tick(Now now) {
 
 // --- Workers that go and come
 
-// Leases of this worker's id that are not of the incarnation that is there now.
+// Ends the leases under this worker's id, but for those of the incarnation that is there now: a
+// worker that was restarted has registered before its predecessor is reported as lost.
 void TaskArray::worker_lost(const WorkerId& id, const std::string& why, bool, Now now) {
   const WorkerRecord* worker = site_.workers.find(id);
   const bool there = worker != nullptr && worker->state != WorkerState::kLost;
@@ -322,8 +343,10 @@ void TaskArray::worker_lost(const WorkerId& id, const std::string& why, bool, No
   review(now);
 }
 
-// A worker is back: it says which leases it still has. What it never received waits again; what is
-// not its own any more is to be dropped there.
+// A worker is back and names the leases that it has; it keeps one until its end was answered. What
+// it does not name has not arrived, or went down with its predecessor, and waits again. What it
+// names and no longer owns it is told to drop. Its batches are made anew from what it says, since
+// only the worker knows for sure which leases share a slot: restore() has guessed.
 void TaskArray::worker_back(const WorkerRecord& worker, Now) {
   const std::string& incarnation = worker.registration.incarnation;
   for (auto batch = batches_.begin(); batch != batches_.end();) {
@@ -336,13 +359,15 @@ void TaskArray::worker_back(const WorkerRecord& worker, Now) {
     if (one.launch != launch()) continue;
     Lease lease = one.lease;
     lease.incarnation = incarnation;
-    // A stopped job's leases are current no more, but their slots are in use until they end.
+    // The leases of a job that is being stopped are all cancelled, but their slots are in use until
+    // the worker says that they have ended.
     const bool ours =
         tasks_->standing(lease) == LeaseStanding::kCurrent || state() == JobState::kStopping;
     if (!ours) {
       site_.send(worker.id, TaskAnswersMessage{.taken = {}, .stale = {lease.epoch}});
       continue;
     }
+    // The slot is taken again, with the devices that the worker says it has.
     held.insert(lease.epoch);
     batches[one.batch].leases.push_back(lease);
     batches[one.batch].gpus = one.gpus;
@@ -360,13 +385,13 @@ void TaskArray::restore(ClusterMemory& memory, Now now) {
   if (const Result<void> restored = tasks_->restore(memory.tasks[id()], now.instant); !restored) {
     note(": ", restored.failure().message);
     if (job_.damage.empty()) job_.damage = restored.failure().message;
-    make();  // half a table is worse than none
+    make();  // one that was restored in part is of no use
   }
   if (ended() || state() == JobState::kStopping || !job_.damage.empty()) tasks_->cancel_all();
   count_tasks();
   if (ended()) return;
-  // As few slots as they can have until the worker says which of them share one: the epochs of a
-  // batch follow each other.
+  // Which leases share a slot is not on disk. Until their worker says so (worker_back()), they are
+  // taken to use as few slots as they can: the epochs of a batch follow each other.
   const auto batch = static_cast<LeaseEpoch>(spec().array->batch);
   for (const LeaseHolder& holder : tasks_->holders()) {
     std::map<LeaseEpoch, Lease> leases;

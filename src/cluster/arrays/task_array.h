@@ -38,6 +38,8 @@ class TaskArray final : public Work {
   std::set<WorkerId> holders() const override;
   bool takes_single_slots() const override { return true; }
   void granted(const JobStart& start, Now now) override;
+  // Workers list the launches of gangs only, and speak of an array by its leases: see task_ended()
+  // and worker_back().
   bool runs(const WorkerId&) const override { return true; }
   bool may_have_run(const WorkerId&) const override { return false; }
   bool holds(const WorkerId&) const override { return false; }
@@ -86,9 +88,9 @@ class TaskArray final : public Work {
   std::optional<TaskTable> tasks_;    // from make() on
   std::optional<ArraySpec> indices_;  // what they are called, unless by their places
   Batches batches_;
-  std::unordered_map<LeaseEpoch, LeaseEpoch> batch_of_;
+  std::unordered_map<LeaseEpoch, LeaseEpoch> batch_of_;  // of a lease that has not ended: its batch
   std::string last_fault_;
-  bool some_task_ran_ = false;  // as far as this master has seen
+  bool some_task_ran_ = false;  // as far as this life of the master has seen
   int start_code_ = 0;          // of the last one that could not be started
 };
 

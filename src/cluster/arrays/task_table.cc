@@ -32,6 +32,7 @@ Failure corrupt_row(const TaskRecord& row, std::string_view why) {
 }  // namespace
 
 TaskTable::TaskTable(TaskIndex size, const TaskOptions& options) : size_(size), options_(options) {
+  // kMaxTasks of them take 320 MB.
   static_assert(sizeof(Task) == 32);
   LONGHAUL_CHECK(size <= kMaxTasks);
   LONGHAUL_CHECK(options.stage_size.value_or(1) > 0u);
@@ -41,6 +42,7 @@ TaskTable::TaskTable(TaskIndex size, const TaskOptions& options) : size_(size), 
 
 std::vector<Lease> TaskTable::grant(const LeaseHolder& holder, size_t count, LeaseEpochs& epochs,
                                     Instant now) {
+  // So that a task whose backoff is over goes ahead of new ones.
   tick(now);
   const uint32_t holder_index = intern(holder);
   std::vector<Lease> leases;
@@ -74,12 +76,16 @@ TaskIndex TaskTable::grantable() const {
   if (cancelled_) return 0;
   const TaskIndex limit = grant_limit();
   TaskIndex waiting = limit > touched() ? limit - touched() : 0;
+  // How many of them lie below the limit could only be told by looking at all; that the lowest does
+  // is enough for grant().
   if (!ready_.empty() && ready_.top() < limit) waiting += static_cast<TaskIndex>(ready_.size());
   if (!options_.max_leased) return waiting;
   const TaskIndex leased = touched_counts_.in(kLeased);
   return std::min(waiting, *options_.max_leased - std::min(*options_.max_leased, leased));
 }
 
+// All four parts of a lease must agree with the last grant of its task. What is older is stale;
+// what is newer than the table was granted by a master that died before it wrote that down.
 LeaseStanding TaskTable::standing(const Lease& lease) const {
   if (lease.task >= touched() || lease.attempt == 0) return LeaseStanding::kUnknown;
   const Task& task = tasks_[lease.task];
@@ -99,6 +105,7 @@ CommitOutcome TaskTable::commit(const Lease& lease, uint32_t ran_ms) {
       failures_since_commit_ = 0;
       end_lease(lease.task, kDone);
       return CommitOutcome::kCommitted;
+    // The answer to the first commit was lost.
     case LeaseStanding::kCommitted:
       return CommitOutcome::kRepeated;
     case LeaseStanding::kStale:
@@ -125,6 +132,8 @@ size_t TaskTable::worker_lost(const std::string& incarnation, const std::string&
 
 bool TaskTable::release(const Lease& lease) {
   if (standing(lease) != LeaseStanding::kCurrent) return false;
+  // The attempt keeps its number and the next one gets a higher one, so a late commit of this lease
+  // stays stale.
   end_lease(lease.task, kWaiting);
   ready_.push(lease.task);
   return true;
@@ -139,6 +148,8 @@ FailOutcome TaskTable::fail_attempt(TaskIndex index, FaultKind kind, std::string
   reasons_[index] = std::move(reason);
   if (kind == FaultKind::kApplication || kind == FaultKind::kOutOfMemory) ++failures_since_commit_;
 
+  // Only the budget of this kind is asked: nights of lost hosts do not use up what is left for the
+  // program's own failures.
   if (options_.budgets.spent(task.failures, kind)) {
     end_lease(index, kQuarantined);
     return FailOutcome::kQuarantined;
@@ -153,7 +164,8 @@ FailOutcome TaskTable::fail_attempt(TaskIndex index, FaultKind kind, std::string
   return FailOutcome::kWillRetry;
 }
 
-// The jitter is a function of the attempt, so that there is no generator to keep.
+// The delay grows with the failures of the same kind. The jitter is a function of the attempt, so
+// there is no generator whose state would have to be kept.
 void TaskTable::back_off(TaskIndex index, Instant now) {
   const Task& task = tasks_[index];
   const uint64_t random = mix64(options_.seed ^ mix64(uint64_t{index} << 32 | task.attempt));
@@ -161,6 +173,8 @@ void TaskTable::back_off(TaskIndex index, Instant now) {
   backing_off_.emplace(now + options_.backoff.delay(failures, random), index);
 }
 
+// Holders are never removed, because the row of each task names the last one. There are as many as
+// incarnations of workers that have run tasks of this job.
 uint32_t TaskTable::intern(const LeaseHolder& holder) {
   const auto [known, added] = holder_by_incarnation_.try_emplace(
       holder.incarnation, static_cast<uint32_t>(holders_.size()));
@@ -179,6 +193,8 @@ void TaskTable::move(TaskIndex index, TaskState to) {
   --touched_counts_.in_state[static_cast<size_t>(task.state)];
   ++touched_counts_.in_state[static_cast<size_t>(to)];
   task.state = to;
+  // It goes back only when a task that had ended waits again (retry()), so over the life of a job
+  // the loop looks at each task about once.
   if (to == kWaiting) ended_below_ = std::min(ended_below_, index);
   while (ended_below_ < touched() && has_ended(tasks_[ended_below_].state)) ++ended_below_;
   if (!std::exchange(task.changed, true)) changed_.push_back(index);
@@ -209,6 +225,7 @@ void TaskTable::cancel_all() {
   cancelled_ = true;
   ready_ = {};
   backing_off_ = {};
+  // Workers are told to stop; whatever they still say of these leases is stale.
   for (Holding& holding : holders_) holding.tasks.clear();
   for (TaskIndex index = 0; index < touched(); ++index) {
     if (!has_ended(tasks_[index].state)) move(index, kCancelled);
@@ -327,7 +344,8 @@ Result<void> TaskTable::restore(std::span<const TaskRecord> rows, Instant now) {
   for (TaskIndex index = 0; index < touched(); ++index) {
     const TaskState state = tasks_[index].state;
     ++touched_counts_.in_state[static_cast<size_t>(state)];
-    // Without a row too: a grant that was not written before a later one was.
+    // Also a task without a row of its own: a grant of it was never on disk, so it has not left the
+    // master.
     if (state == kWaiting) ready_.push(index);
     if (has_ended(state) && ended_below_ == index) ++ended_below_;
   }

@@ -16,9 +16,9 @@
 // and a poison task shows itself in the middle of the run instead of drawing out its end. Their
 // backoff and budgets keep them from starving the others.
 //
-// Durability: the table collects what has changed as rows; the caller writes them in the
-// transaction that holds the result too, and answers after that. A task that was never granted has
-// no row and takes no memory either.
+// Durability: the table collects what has changed as rows. The caller writes them, in the same
+// transaction as the result of a task that is done, and answers the worker only after that. A task
+// that was never granted has no row and takes no memory either.
 //
 // Thread safety: none; pure values, time comes in.
 #pragma once

@@ -14,15 +14,17 @@
 namespace longhaul {
 namespace {
 
+// Of a backtrace, and of each sentence or frame: they are kept in the job's status, for each rank.
 constexpr size_t kMaxFrames = 32;
 constexpr size_t kMaxTextBytes = 500;
-// Of a shell, for what it cannot execute and what it cannot find.
+// A shell's exit codes for a program that it cannot execute, and for one that it cannot find. The
+// dynamic linker, too, exits with 127 when a library is missing.
 constexpr int kNotExecutableCode = 126;
 constexpr int kNotFoundCode = 127;
 
 using Lines = std::vector<std::string_view>;
 
-// Without escape sequences for colours: a program that is told to use them uses them in a pipe,
+// Without escape sequences for colours: a program that was told to print them does so in a pipe,
 // too.
 std::string plain(std::string_view text) {
   std::string kept;
@@ -68,7 +70,7 @@ bool may_be_prefix(std::string_view text) {
           text.find('"') == std::string_view::npos && text.find('\'') == std::string_view::npos);
 }
 
-// The same but for digits: a line further on has another time in it.
+// The same but for digits: in a prefix with a time or a counter they change from line to line.
 bool looks_like(std::string_view text, std::string_view prefix) {
   const auto is_digit = [](char letter) { return letter >= '0' && letter <= '9'; };
   return text.size() == prefix.size() &&
@@ -76,7 +78,8 @@ bool looks_like(std::string_view text, std::string_view prefix) {
                     [&](char a, char b) { return a == b || (is_digit(a) && is_digit(b)); });
 }
 
-// How the lines after one with a prefix are told from those of others, and where their text begins.
+// How the prefix of a first line comes again on the lines that belong to it: not at all, unchanged,
+// or with other digits. Lines of other writers, which may stand between them, do not have it.
 enum class Prefix { kNone, kExact, kAlike };
 
 Prefix prefix_of(std::string_view prefix, std::string_view next) {
@@ -98,8 +101,9 @@ Prefix kind_of_prefix(std::string_view prefix, std::span<const std::string_view>
   return kind;
 }
 
-// The lines from the last one that begins so on, without the prefix that they share; the first is
-// without one in any case. Empty: there is none.
+// From the last line in which `beginning` stands, alone or after a prefix, to the end. The prefix
+// is cut off, and lines that lack it are left out: others wrote them. Empty: there is no such line.
+// The last one counts, because an earlier exception may have been caught and only logged.
 Lines passage(const Lines& lines, std::string_view beginning) {
   for (size_t i = lines.size(); i > 0; --i) {
     const size_t at = lines[i - 1].find(beginning);
@@ -147,6 +151,8 @@ std::vector<std::string> our_backtrace(const Lines& lines) {
 // "Current thread 0x... (most recent call first):", then a frame a line until an empty one.
 std::vector<std::string> python_backtrace(const Lines& lines) {
   std::vector<std::string> frames;
+  // Python's faulthandler prints stacks on request, too; only those that follow this line are of a
+  // crash.
   if (passage(lines, "Fatal Python error: ").empty()) return frames;
   const Lines thread = passage(lines, "Current thread ");
   for (size_t i = 1; i < thread.size() && frames.size() < kMaxFrames; ++i) {
@@ -241,10 +247,15 @@ ExitEvidence read_last_output(std::string_view text, int exit_code, int signal) 
   const Lines lines = lines_of(bare);
   evidence.backtrace = our_backtrace(lines);
   if (evidence.backtrace.empty()) evidence.backtrace = python_backtrace(lines);
-  if (signal != 0 && signal != SIGABRT) return evidence;  // what it printed before is another story
+  // A process prints why it ends only where it ends itself, by exit() or abort(). Any other signal
+  // interrupts it, and what it printed before is no reason; only a crash handler's backtrace is,
+  // which has been read above.
+  if (signal != 0 && signal != SIGABRT) return evidence;
   if (signal == 0) {
     evidence.exception = python_exception(lines);
-    // What another program only warned of is no cause.
+    // The dynamic linker's complaint may stand on any line, and its exit code confirms it. Without
+    // that code the complaint counts only inside the exception that ended the program: many
+    // programs warn of a library that they can do without.
     evidence.cannot_run =
         missing_library(exit_code == kNotFoundCode ? lines : Lines{evidence.exception});
     if (evidence.cannot_run.empty()) evidence.cannot_run = missing_program(lines, exit_code);

@@ -23,7 +23,8 @@ std::string who(const RankRecord& rank) {
                  rank.pid > 0 ? str_cat(" (pid ", rank.pid, ")") : "");
 }
 
-// It ended by itself and not well.
+// It ended by itself and not well. What ended because we stopped it says nothing, whatever its exit
+// code.
 bool failed_by_itself(const RankRecord& rank) {
   return rank.exit && !rank.exit->stopped_by_us &&
          (rank.exit->exit_code != 0 || rank.exit->signal != 0 || !rank.exit->launch_error.empty());
@@ -45,12 +46,13 @@ std::string how_it_ended(const RankExit& exit) {
 
 // A reason found, before it is weighed against others.
 struct Candidate {
-  int strength = 0;  // 1 is strongest
+  int strength = 0;  // the class of failure.h: 1 is strongest
   uint64_t order = 0;
   Instant ready_at;  // not believed before
   Verdict verdict;
-  // Something did fail and only its best name is awaited: weaker reasons may not overtake it. Else
-  // time may still prove it wrong (the missing rank joins).
+  // True: something did fail, and the wait is only for a better account of it. No weaker reason is
+  // believed before it. False: it may still prove wrong (the missing rank joins), so it holds up no
+  // other reason.
   bool certain = true;
 };
 
@@ -65,6 +67,9 @@ struct Cause {
   std::string text;
 };
 
+// The order matters. A program that could not run did not fail in any other way. Memory comes
+// before exceptions and signals, because a failed allocation is an exception too and the OOM killer
+// sends SIGKILL.
 Cause cause_of(const RankRecord& rank) {
   const RankExit& exit = *rank.exit;
   const ExitEvidence& evidence = exit.evidence;
@@ -79,12 +84,15 @@ Cause cause_of(const RankRecord& rank) {
     return {FailureClass::kOutOfMemory, 1, str_cat("ran out of memory: ", evidence.exception)};
   }
   if (!evidence.exception.empty()) {
+    // Class 2: a rank without our library dies of a lost peer by an exception, too, and
+    // fault_of_victim() does not know all of them.
     return {FailureClass::kException, 2, str_cat("failed: ", evidence.exception)};
   }
   if (exit.signal == SIGKILL) {
     return {FailureClass::kKilled, 1, str_cat(how_it_ended(exit), ", which Longhaul did not send")};
   }
-  // Everybody gets SIGTERM when a host goes down; SIGABRT may be a victim's exception.
+  // When a host goes down every process on it gets SIGTERM, and an uncaught exception of a victim
+  // ends in SIGABRT.
   const bool weak = exit.signal == SIGABRT || exit.signal == SIGTERM;
   if (exit.signal != 0) return {FailureClass::kSignal, weak ? 2 : 1, how_it_ended(exit)};
   return {FailureClass::kExitCode, 2, how_it_ended(exit)};
@@ -96,7 +104,8 @@ std::optional<Candidate> own_reason(const RankRecord& rank, Instant now,
   if (is_victim(rank)) return std::nullopt;
   if (rank.fault && (!rank.exit || rank.exit->launch_error.empty())) {
     const bool memory = says_out_of_memory(rank.fault->message);
-    // Its exit code and last lines are worth a moment, unless it has ended already.
+    // Its exit code and last lines make the report better, so they are waited for; a rank that has
+    // ended has told them already.
     return Candidate{1, rank.fault_order, rank.accounted() ? now : rank.fault_at + options.settle,
                      blame(rank, memory ? FailureClass::kOutOfMemory : FailureClass::kException,
                            str_cat(who(rank), memory ? " ran out of memory: " : " failed: ",
@@ -123,7 +132,7 @@ LostRanks lost_ranks(std::span<const RankRecord> ranks) {
 std::optional<Candidate> worker_reason(const WorkerEvidence& worker, const LostRanks& lost,
                                        Instant now) {
   if (!worker.lost) return std::nullopt;
-  // Its ranks had all ended before: their own ends say more.
+  // All of its ranks had ended before it was lost, and their own ends say more.
   const auto found = lost.find(worker.id);
   if (found == lost.end()) return std::nullopt;
   std::vector<std::string> held = found->second;
@@ -143,7 +152,9 @@ std::optional<Candidate> worker_reason(const WorkerEvidence& worker, const LostR
                     false}};
 }
 
-// Ranks that joined and still need the others, and those of them that surely wait for one.
+// Ranks that joined and still need the others, and those of them that surely wait for one. Of those
+// in an operation the one that began it last is enough to know: if it began after a rank had
+// exited, that rank cannot have taken part.
 struct Needy {
   const RankRecord* any = nullptr;       // the first
   const RankRecord* in_store = nullptr;  // the first that waits in the store
@@ -173,11 +184,13 @@ std::optional<Candidate> early_exit(const RankRecord& rank, const Needy& needy,
                            str_cat(who(rank), " exited with code 0 before it joined, and rank ",
                                    needy.any->rank, " waits for it"))};
   }
-  // An operation that began before may still end without it.
+  // An operation that another rank began before this one exited may still end well. `progress_at`
+  // is when the master heard of it.
   const bool began_after = needy.last_in != nullptr && needy.last_in->progress_at > rank.exited_at;
   const RankRecord* other = began_after ? needy.last_in : nullptr;
   if (needy.in_store != nullptr) other = needy.in_store;
   if (other == nullptr) return std::nullopt;
+  // Not certain: the other rank may yet get what it waits for, or leave.
   return Candidate{
       1, rank.exit_order, rank.exited_at + options.settle,
       blame(rank, FailureClass::kEarlyExit,
@@ -185,7 +198,9 @@ std::optional<Candidate> early_exit(const RankRecord& rank, const Needy& needy,
       false};
 }
 
-// Class 1: others joined long ago and this one never did.
+// Class 1: others joined long ago and this one never did. It comes last within its class, because
+// the other reasons are something that was seen, and this is only something that was not. Not
+// certain: the rank may join at any moment.
 std::optional<Candidate> join_timeout(std::span<const RankRecord> ranks,
                                       const FailureOptions& options) {
   const RankRecord* first = nullptr;
@@ -218,6 +233,8 @@ uint64_t sequence_of(const RankRecord& rank) {
   return rank.progress ? rank.progress->collective_sequence : 0;
 }
 
+// The shim looks at the process state when the first command to stop comes (RankExit), so this is
+// known only of ranks that have been stopped: a first verdict is drawn without it.
 bool found_stopped(const RankRecord& rank) {
   return rank.exit && rank.exit->process_state == "T";
 }
@@ -236,6 +253,7 @@ const RankRecord& likeliest(std::span<const RankRecord> ranks) {
     return a.progress_at < b.progress_at;
   };
   for (const RankRecord& rank : ranks) {
+    // It keeps nobody waiting; from_victims() has dealt with one that left too early.
     if (exited_zero(rank)) continue;
     if (best == nullptr || better(rank, *best)) best = &rank;
   }
@@ -256,7 +274,7 @@ std::string since_when(const RankRecord& rank, const RankRecord& gave_up) {
   return text;
 }
 
-// Only victims: who is it that they all wait for?
+// Only victims have spoken: who is it that they all wait for? Precondition: there is a victim.
 Verdict from_victims(std::span<const RankRecord> ranks) {
   const std::map<Rank, int> pointers = count_pointers(ranks);
   const RankRecord* first_victim = nullptr;
@@ -268,7 +286,9 @@ Verdict from_victims(std::span<const RankRecord> ranks) {
       first_victim = &rank;
     }
   }
-  // Gone with code 0: without a word whenever that was seen, else before anybody missed it.
+  // A rank that victims name and that exited with code 0. Without leave() it is the culprit
+  // whenever its exit was seen. With leave() it is only if its exit was seen before the first
+  // victim spoke: a rank that leaves at the end of the training is no failure.
   for (const auto& [peer, count] : pointers) {
     if (static_cast<size_t>(peer) >= ranks.size()) continue;
     const RankRecord& rank = ranks[static_cast<size_t>(peer)];
@@ -279,6 +299,7 @@ Verdict from_victims(std::span<const RankRecord> ranks) {
                            " still needed it"));
     }
   }
+  // The victims may have given up because a rank never came.
   for (const RankRecord& rank : ranks) {
     if (!rank.joined() && !rank.accounted() && first_victim->joined()) {
       return blame(rank, FailureClass::kJoinTimeout,
@@ -302,6 +323,8 @@ Verdict from_victims(std::span<const RankRecord> ranks) {
               str_cat(who(*first_victim), " lost its peers and nobody died of anything else: ",
                       first_victim->fault->message));
   }
+  // Who hangs is a guess, which the process states may correct once the ranks have been stopped
+  // (refine_verdict()). The verdicts above stand on something that was seen, and are final.
   verdict.tentative = true;
   return verdict;
 }
@@ -329,8 +352,11 @@ std::optional<Candidate> victims_reason(std::span<const RankRecord> ranks,
     if (!rank.accounted()) holding.insert(rank.worker);
   }
   Instant ready = *first + options.settle;
+  // If a deadline was missed, the one rank that has not spoken is the one that the others wait for,
+  // and it may never speak.
   const bool all_spoke = silent == 0 || (silent == 1 && deadline);
   if (all_spoke && ranks.size() > 2) ready = std::min(ready, last + options.all_spoke);
+  // A silent worker may turn out to be lost, and then that is what the victims died of.
   for (const WorkerEvidence& worker : workers) {
     if (!worker.lease_ends || !holding.contains(worker.id)) continue;
     ready = std::max(ready, *worker.lease_ends);
@@ -392,6 +418,8 @@ FailureDecision decide_culprit(std::span<const RankRecord> ranks,
   std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
     return std::pair(a.strength, a.order) < std::pair(b.strength, b.order);
   });
+  // The strongest reason whose time has come is the verdict. A stronger one that is certain, and
+  // not ready yet, keeps weaker ones from being believed before it.
   FailureDecision decision;
   for (const Candidate& candidate : candidates) {
     if (candidate.ready_at <= now) {
@@ -442,6 +470,8 @@ FailureReport make_report(const Verdict& verdict, std::span<const RankRecord> ra
     } else if (!exited_zero(rank) && rank.state != RankState::kAssigned) {
       report.victims.push_back(rank.rank);
     }
+    // Of the ranks beside the culprit only those are listed that show something: not those that
+    // said nothing, that ended well, or that ended because they were told to.
     const bool silent = !rank.fault && !rank.exit && rank.state != RankState::kLost;
     const bool plain = rank.exit && rank.exit->stopped_by_us && !rank.fault && !found_stopped(rank);
     if (culprit || !(silent || plain || exited_zero(rank))) {
@@ -470,6 +500,8 @@ int job_exit_code(const FailureReport& report) {
     return report.exit_code != 0 ? report.exit_code : kCannotStartCode;
   }
   if (report.failure_class == FailureClass::kTimeLimit) return kTimeLimitCode;
+  // In the other classes the exit code of the culprit, if it has one, does not say what went wrong:
+  // it was lost, late or stopped by us, or it exited with 0.
   const bool own_code = report.failure_class == FailureClass::kExitCode ||
                         report.failure_class == FailureClass::kTasks ||
                         report.failure_class == FailureClass::kSignal ||

@@ -3,9 +3,8 @@
 // ranked by class of evidence, not by clocks:
 //
 //   1. what only a culprit shows: an exception of its own, a program that cannot be started, a
-//   signal
-//      that we did not send (SIGABRT and SIGTERM apart), memory that ran out, a missing library, a
-//      worker whose lease ran out, an exit before joining;
+//      signal that we did not send (SIGABRT and SIGTERM apart), memory that ran out, a missing
+//      library, a worker whose lease ran out, an exit before joining;
 //   2. what an unlucky victim without our library shows too: a nonzero exit code, an exception in
 //      its last lines, SIGABRT. Believed after a short look round for something of class 1;
 //   3. victims: a rank that says its peer is lost or late. They point at others. Believed when all
@@ -47,7 +46,7 @@ struct Verdict {
   std::optional<Rank> rank;  // absent: the worker itself
   WorkerId worker;
   std::string message;  // one sentence
-  // Drawn from victims alone: stopping the ranks may show which one was stuck (refine_verdict).
+  // Drawn from victims alone. Stopping the ranks may show which one was stuck: refine_verdict().
   bool tentative = false;
   int exit_code = 0;  // of the job, where no rank has one
 };
@@ -75,8 +74,8 @@ FailureReport make_report(const Verdict& verdict, std::span<const RankRecord> ra
 // it could not be started, else 1.
 int job_exit_code(const FailureReport& report);
 
-// A rank without our library cannot say that it is a victim, but what it died of may: the fault it
-// would have reported.
+// A rank without our library cannot report that it is a victim, but the exception it died of may
+// show it. Returns the fault that it would have reported; nullopt: nothing shows that.
 std::optional<RankFault> fault_of_victim(const RankExit& exit);
 
 // It died of others, by its own account.

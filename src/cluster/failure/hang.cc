@@ -8,7 +8,7 @@
 namespace longhaul {
 namespace {
 
-// A rank reports every second.
+// A rank reports once a second, so several reports in a row are missing.
 constexpr milliseconds kSilence{6'000};
 constexpr size_t kNamed = 8;
 
@@ -53,6 +53,8 @@ const RankRecord* furthest_behind(const Ranks& ranks) {
 
 // nullptr: they are all at the same place, and wait.
 const RankRecord* who_is_behind(const Ranks& ranks, Instant now) {
+  // In the order of find_hang()'s comment: what is surest first. What a rank reported last means
+  // nothing when it reports no more, so silence goes before the count of collectives.
   for (const RankRecord* rank : ranks) {
     if (!rank->joined()) return rank;
   }
@@ -117,6 +119,7 @@ std::optional<Hang> find_hang(std::span<const RankRecord> ranks, Instant now) {
   const Ranks working = at_work(ranks);
   const bool anybody_here =
       std::any_of(working.begin(), working.end(), [](auto* rank) { return rank->joined(); });
+  // Of a program that never calls init() nothing is known, so it is never said to hang.
   if (!anybody_here) return std::nullopt;
   const RankRecord* behind = who_is_behind(working, now);
   Hang hang;

@@ -9,8 +9,10 @@
 namespace longhaul {
 namespace {
 
+// Reports of earlier attempts, which are kept and sent with the status.
 constexpr size_t kKeepFailures = 20;
 constexpr size_t kNamedShares = 8;
+// See may_review(): a gang of 4,000 ranks is looked at every 40 ms.
 constexpr size_t kLargeGang = 64;
 constexpr std::chrono::microseconds kPauseForEachRank{10};
 
@@ -72,6 +74,8 @@ std::set<WorkerId> Gang::holders() const {
 void Gang::granted(const JobStart& start, Now now) {
   if (start.shares.empty()) return;
   job_.shares = keep_node_ranks(start.shares, job_.node_order);
+  // The policy has only counted GPUs; which ones they are is decided here. They are kept with the
+  // job's row, so a master that is restarted gives them to nobody else.
   for (RankShare& share : job_.shares) {
     const WorkerRecord& worker = *site_.workers.find(share.worker);
     const int count = spec().gpus_per_rank * static_cast<int>(share.ranks.size());
@@ -103,6 +107,11 @@ void Gang::give_slots_back() {
 
 // --- From its place to its launch
 
+// A gang starts in three steps. It is placed: slots and GPUs are taken, and that is on disk before
+// a worker is asked anything. It is prepared: every worker says that it can start the program; a
+// master that is restarted asks again (worker_back()). It is launched, which is on disk before a
+// launch leaves. Until then nothing runs anywhere. After it, every rank is accounted for before the
+// gang ends: by its exit, or by the loss of its worker.
 void Gang::act(JobAction action, Now now) {
   if (action == JobAction::kPrepare) {
     prepare_all(now);
@@ -116,6 +125,8 @@ void Gang::act(JobAction action, Now now) {
 void Gang::prepare_all(Now now) {
   job_.status.reason = "";
   job_.status.ranks.clear();
+  // Ranks are numbered over the shares, so the last one tells how many there are. An elastic gang
+  // may have fewer than spec().ranks.
   job_.status.ranks.resize(static_cast<size_t>(job_.shares.back().ranks.back()) + 1);
   give_up_at_ = now.instant + site_.options.prepare_timeout;
   for (const RankShare& share : job_.shares) {
@@ -133,6 +144,10 @@ void Gang::prepare_all(Now now) {
   happened(EventKind::kJobPlaced, describe(job_.shares));
 }
 
+// Asks the worker whether it can start the program; the worker of rank 0 also picks the port where
+// the ranks meet. Nothing is started anywhere before all of them have said yes, so that a program
+// that is missing on one host does not start ranks on the others. To a worker whose stream is
+// broken nothing is sent: worker_back() asks it again.
 void Gang::prepare(const WorkerId& worker) {
   site_.send(worker, PrepareMessage{launch(), spec(), job_.shares.front().worker == worker});
 }
@@ -152,9 +167,13 @@ bool Gang::starting_took_too_long(Now now) {
 
 void Gang::launch_all(Now now) {
   const WorkerId& first = job_.shares.front().worker;
+  // From here on ranks may run. This is on disk before a launch leaves the master, so one that is
+  // restarted waits for the end of every rank (all_accounted()).
   job_.launched = true;
   give_up_at_.reset();
   start_clock(now);
+  // torchrun's MASTER_ADDR and MASTER_PORT: rank 0's host, and the port that its worker found free
+  // there.
   job_.master_addr = site_.workers.find(first)->registration.address;
   job_.master_port = prepared_.at(first).port;
   for (size_t share = 0; share < job_.shares.size(); ++share) send_launch(share);
@@ -166,6 +185,7 @@ void Gang::send_launch(size_t share) {
   LaunchMessage message;
   message.launch = launch();
   message.spec = spec();
+  // The worker takes the world size from here.
   message.spec.ranks = static_cast<int>(job_.status.ranks.size());
   message.restarts = job_.status.all_restarts();
   message.ranks = job_.shares[share].ranks;
@@ -179,7 +199,7 @@ void Gang::send_launch(size_t share) {
 
 // --- Its end, and its next generation
 
-// Those that wait in the store hear why at once.
+// Ranks that wait in the store hear the reason at once, instead of at the end of their timeout.
 void Gang::tell_to_stop(Now) {
   decide_at_.reset();
   site_.answer(store_.fail(job_.status.reason));
@@ -187,9 +207,13 @@ void Gang::tell_to_stop(Now) {
 }
 
 void Gang::send_stops() {
+  // Also to workers that were only asked to prepare: they have no such launch and ignore it.
   for (const RankShare& share : job_.shares) send_stop(share.worker);
 }
 
+// Their workers have had the grace, the margin, and after the order to kill the margin once more
+// (Work::expire()). Should such a rank still run, its worker ends it when it registers again and
+// hears that the launch is over.
 void Gang::account_for_silent(Now now) {
   for (RankRecord& rank : job_.status.ranks) {
     if (rank.accounted()) continue;
@@ -198,6 +222,7 @@ void Gang::account_for_silent(Now now) {
   }
 }
 
+// Before the launch no worker was asked to start anything.
 bool Gang::all_accounted() const {
   return !job_.launched || std::all_of(job_.status.ranks.begin(), job_.status.ranks.end(),
                                        [](const RankRecord& rank) { return rank.accounted(); });
@@ -208,6 +233,7 @@ void Gang::let_go() {
   decide_at_.reset();
   look_at_.reset();
   missing_since_.clear();
+  // In this order: drop_store() forgets who waits.
   site_.answer(store_.fail("the job has ended"));
   drop_store();
   release_all_shards();
@@ -229,12 +255,16 @@ void Gang::report() {
   if (hang && hang->rank == job_.verdict->rank && job_.status.failure->backtrace.empty()) {
     job_.status.failure->backtrace = hang->stack;
   }
+  // The report is made when the stop begins and once more at its end, when the verdict may have
+  // been refined.
   for (RankRecord& rank : job_.status.ranks) rank.victim = false;
   for (const Rank victim : job_.status.failure->victims) {
     job_.status.ranks[static_cast<size_t>(victim)].victim = true;
   }
 }
 
+// The jitter comes from the job's number and its attempt instead of a generator, so that a master
+// that is restarted computes the same delay.
 milliseconds Gang::restart_delay() const {
   const auto restarts = static_cast<uint32_t>(job_.status.all_restarts());
   const Backoff backoff{site_.options.restart_delay, site_.options.max_restart_delay};
@@ -244,6 +274,8 @@ milliseconds Gang::restart_delay() const {
 bool Gang::may_restart() const {
   // Once a user has stopped it, it stays stopped.
   if (!job_.verdict || !job_.stop_reason.empty()) return false;
+  // Another attempt could not do better: the program cannot be started, the time is used up, or the
+  // state cannot be read.
   switch (job_.verdict->failure_class) {
     case FailureClass::kLaunch:
     case FailureClass::kNoRoom:
@@ -255,6 +287,8 @@ bool Gang::may_restart() const {
       break;
   }
   const FaultKind kind = fault_kind(job_.verdict->failure_class);
+  // A lost host says nothing about the program, so such an attempt may always be followed by
+  // another one, within its budget.
   const bool own_fault = kind == FaultKind::kApplication || kind == FaultKind::kOutOfMemory;
   if (own_fault && job_.attempts_without_progress >= site_.options.max_attempts_without_progress) {
     return false;
@@ -263,6 +297,7 @@ bool Gang::may_restart() const {
 }
 
 void Gang::form_again(Now now) {
+  // All ranks have been stopped by now, so their process states are known.
   job_.verdict = refine_verdict(*job_.verdict, job_.status.ranks);
   report();
   happened(EventKind::kJobFailedAttempt, job_.status.failure->message);
@@ -271,7 +306,8 @@ void Gang::form_again(Now now) {
   if (earlier.size() >= kKeepFailures) earlier.erase(earlier.begin());
   earlier.push_back(std::move(*job_.status.failure));
 
-  // A job that never reports a step is not held to it.
+  // Progress is a step beyond the best one of all attempts. A job that never reports a step is not
+  // held to it.
   int64_t step = -1;
   for (const RankRecord& rank : job_.status.ranks) {
     if (rank.progress) step = std::max(step, rank.progress->step);
@@ -280,6 +316,7 @@ void Gang::form_again(Now now) {
       step > job_.best_step || job_.best_step < 0 ? 0 : job_.attempts_without_progress + 1;
   job_.best_step = std::max(job_.best_step, step);
 
+  // Workers that are chosen again keep their node rank (keep_node_ranks()).
   job_.node_order.clear();
   for (const RankShare& share : job_.shares) job_.node_order.push_back(share.worker);
   give_slots_back();
@@ -297,14 +334,18 @@ void Gang::form_again(Now now) {
   decide_at_.reset();
   give_up_at_.reset();
   release_all_shards();
+  // Whoever still waits is answered before drop_store() forgets him.
   site_.answer(store_.fail("the gang is being formed again"));
   drop_store();
+  // From here on the launch of the old generation is nobody's: whatever its ranks still say is
+  // dropped, all but their output.
   ++job_.status.generation;
 
   const milliseconds delay = restart_delay();
   retry_at_ = now.instant + delay;
   job_.status.reason = str_cat("starts again: ", earlier.back().message);
-  // Nothing takes its room before the next plan.
+  // The next plan decides whether this gang has a reservation. Until then ClusterState::refill()
+  // gives the slots that have just become free to no array behind it.
   site_.reserved = std::min(site_.reserved.value_or(place()), place());
   site_.plan_at = now.instant;
   note(" is formed again as generation ", job_.status.generation, " in ", delay.count(), " ms");
@@ -314,6 +355,8 @@ void Gang::form_again(Now now) {
 }
 
 void Gang::restore(ClusterMemory& memory, Now now) {
+  // Only movement sets look_at_ again, so without this a gang that already hangs would never be
+  // looked at.
   if (state() == JobState::kRunning) look_at_ = now.instant + site_.options.hang_after;
   if (const auto shards = memory.shards.find(id()); shards != memory.shards.end()) {
     restore_shards(shards->second, now);
@@ -326,6 +369,8 @@ void Gang::restore(ClusterMemory& memory, Now now) {
   if (const auto values = memory.stores.find(id()); values != memory.stores.end()) {
     store_.restore(values->second);
   }
+  // Workers repeat the calls of their ranks once they are back; those that would wait are to hear
+  // the reason instead.
   if (state() == JobState::kStopping) store_.fail(job_.status.reason);
 }
 
@@ -358,7 +403,8 @@ void Gang::worker_lost(const WorkerId& worker, const std::string& why, bool pree
   review(now);
 }
 
-// What it may have missed while its stream was broken.
+// The worker has registered again, and may have missed what was sent to it, or what was to be sent
+// while its stream was broken. Its inventory tells whether the launch has arrived.
 void Gang::worker_back(const WorkerRecord& worker, Now now) {
   const bool holds_some = std::any_of(
       job_.status.ranks.begin(), job_.status.ranks.end(),
@@ -368,15 +414,20 @@ void Gang::worker_back(const WorkerRecord& worker, Now now) {
   const bool runs = std::find(inventory.begin(), inventory.end(), launch()) != inventory.end();
   missing_since_.erase(worker.id);
   if (state() == JobState::kStarting) {
+    // Its answer may have been lost. A repeated question does no harm; the port that counts is that
+    // of the last answer.
     prepared_.erase(worker.id);
     prepare(worker.id);
   } else if (!runs && state() == JobState::kRunning &&
              never_heard_of(job_.status.ranks, worker.id)) {
-    // The launch may have been lost on the way; a worker that has it ignores the second.
+    // It has never spoken of a rank and does not list the launch: the launch was lost on its way.
+    // Were it still to arrive, the worker would ignore the second one.
     for (size_t share = 0; share < job_.shares.size(); ++share) {
       if (job_.shares[share].worker == worker.id) send_launch(share);
     }
   } else if (!runs) {
+    // It had ranks and lists none. Reports of their ends may still come, so they are waited for
+    // (inventory_grace) before the ranks count as lost.
     missing_since_[worker.id] = now.instant;
   }
   if (state() == JobState::kStopping) send_stop(worker.id);
@@ -405,6 +456,7 @@ void Gang::look_for_missing(Now now) {
     missing = missing_since_.erase(missing);
     for (RankRecord& rank : job_.status.ranks) {
       if (rank.worker != worker || rank.accounted()) continue;
+      // The worker is there, but in this attempt it counts as lost with these ranks.
       job_.lost_workers[worker] = {
           worker,      rank.host, true, "it came back and no longer runs them", site_.next_order(),
           std::nullopt};
@@ -415,6 +467,7 @@ void Gang::look_for_missing(Now now) {
 }
 
 std::optional<Instant> Gang::wakeup() const {
+  // Before review_at_ no review takes place, whatever decide_at_ says.
   std::optional<Instant> next = review_at_ ? review_at_ : decide_at_;
   next = earliest(earliest(next, look_at_), store_.next_deadline());
   for (const auto& [worker, since] : missing_since_) {
@@ -423,9 +476,9 @@ std::optional<Instant> Gang::wakeup() const {
   return next;
 }
 
-// A look at all ranks costs their number, and each rank brings several events: a look for each
-// event would cost the square. So a large gang is looked at from time to time, and what came
-// meanwhile is seen together.
+// A look at all ranks takes time in proportion to their number, and each rank brings several
+// events, so one look for each event would take quadratic time. A large gang is therefore looked at
+// from time to time, and sees together what has come meanwhile.
 bool Gang::may_review(Now now) {
   const size_t ranks = job_.status.ranks.size();
   const Instant due =
@@ -457,6 +510,7 @@ void Gang::review(Now now) {
   options.join_timeout = spec().join_timeout;
   const FailureDecision decision =
       decide_culprit(ranks, worker_evidence(now), now.instant, options);
+  // wakeup() has the review done again then, should nothing happen before.
   decide_at_ = decision.wait_until;
   if (decision.verdict) fail(*decision.verdict, now);
 }
@@ -464,6 +518,7 @@ void Gang::review(Now now) {
 std::vector<WorkerEvidence> Gang::worker_evidence(Now now) const {
   std::vector<WorkerEvidence> evidence;
   for (const RankShare& share : job_.shares) {
+    // What was lost for this attempt stays lost for it, even if the worker has come back since.
     if (const auto lost = job_.lost_workers.find(share.worker); lost != job_.lost_workers.end()) {
       evidence.push_back(lost->second);
       continue;

@@ -106,15 +106,15 @@ class Gang final : public Work {
   void release_all_shards();
   void restore_shards(const std::map<std::string, ShardMemory>& datasets, Now now);
 
-  bool holds_slots_ = false;              // its shares do
+  bool holds_slots_ = false;              // its shares are counted in Site::use
   std::unordered_set<WorkerId> held_by_;  // workers of its shares, as long as it holds slots
-  std::map<WorkerId, PreparedMessage> prepared_;
-  std::map<WorkerId, Instant> missing_since_;  // reconnected, does not list this launch
+  std::map<WorkerId, PreparedMessage> prepared_;  // until the launch: the answers so far
+  std::map<WorkerId, Instant> missing_since_;     // reconnected, does not list this launch
   RendezvousStore store_;
-  bool store_dropped_ = false;  // its rows are to go
+  bool store_dropped_ = false;  // its rows on disk are to be dropped before new ones are written
   ShardBook shards_;
-  std::optional<Instant> decide_at_;  // who failed
-  std::optional<Instant> look_at_;    // whether it hangs; set while it runs
+  std::optional<Instant> decide_at_;  // who failed is to be decided then
+  std::optional<Instant> look_at_;    // whether it hangs is to be looked at then; set while it runs
   // When all of its ranks were last looked at, and when they are to be again.
   Instant reviewed_at_;
   std::optional<Instant> review_at_;

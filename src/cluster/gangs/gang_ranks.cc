@@ -10,11 +10,11 @@
 namespace longhaul {
 namespace {
 
-// While nothing moves.
+// Between two looks at a gang in which nothing moves.
 constexpr milliseconds kLookAgain{5'000};
 
-// What the ranks of one attempt say is kept as it is up to so many bytes; of those who come after,
-// a line each must do. A status is a message, and a row.
+// What the ranks of one attempt say of their ends is kept whole up to so many bytes in all. Of
+// ranks that come later a line each is kept, because a job's status is one message and one row.
 constexpr size_t kMaxSaidBytes = size_t{4} << 20;
 constexpr size_t kBriefBytes = 200;
 
@@ -41,7 +41,8 @@ void be_brief_beyond(size_t max_bytes, size_t* said_bytes, RankExit* exit) {
   evidence.backtrace.clear();
 }
 
-// Of one life of one rank: another generation is another holder.
+// Names the holder of shard leases: one rank of one generation, so that a rank of the next
+// generation never holds what its predecessor had.
 std::string incarnation_of(Generation generation, Rank rank) {
   return str_cat(generation, "/", rank);
 }
@@ -56,6 +57,8 @@ Work::Heard Gang::heard(SessionId session, const WorkerRecord& worker, const Fro
 Work::Heard Gang::on(SessionId, const WorkerRecord& worker, const PreparedMessage& message,
                      Now now) {
   if (state() != JobState::kStarting) return Heard::kTaken;
+  // One refusal ends the job, though other workers may not have answered: a gang cannot run without
+  // all of its ranks. What the others say then comes too late and is ignored.
   if (!message.error.empty()) {
     fail({FailureClass::kLaunch, std::nullopt, worker.id,
           str_cat("worker ", worker.id, " cannot start '", spec().command.front(),
@@ -76,7 +79,8 @@ Work::Heard Gang::on(SessionId, const WorkerRecord& worker, const RankEventMessa
     return Heard::kTaken;
   }
   RankRecord& rank = ranks[static_cast<size_t>(message.rank)];
-  // Refused: another worker's rank, or one that counts as gone (a repeated or late report).
+  // Ignored: a report about another worker's rank, or about one that counts as gone already.
+  // Workers repeat their reports after a reconnect, and what counts as lost stays lost.
   if (rank.worker != worker.id || rank.accounted()) return Heard::kTaken;
   std::visit([&](const auto& change) { on(rank, change, now); }, message.change);
   const bool urgent = !std::holds_alternative<RankProgress>(message.change);
@@ -112,6 +116,8 @@ void Gang::on(RankRecord& rank, const RankProgress& change, Now now) {
     moved(now);
   }
   std::optional<Hang>& hang = job_.status.hang;
+  // The worker asks for a stack when it was told to look at this rank (LookAtRankMessage); it comes
+  // with the rank's next report.
   if (hang && hang->rank == rank.rank && !change.stack.empty()) {
     hang->stack = change.stack;
     changed();
@@ -129,6 +135,7 @@ void Gang::on(RankRecord& rank, const RankFault& change, Now now) {
   rank.fault_order = site_.next_order();
 }
 
+// From here on others must not count on it, and its exit with code 0 is no early exit.
 void Gang::on(RankRecord& rank, const RankLeft&, Now) {
   rank.left = true;
   rank.state = RankState::kLeft;
@@ -149,13 +156,16 @@ void Gang::on(RankRecord& rank, const RankExit& change, Now now) {
   rank.exited_at = now.instant;
   rank.exit_order = site_.next_order();
   rank.unix_ms_exited = now.unix_ms;
+  // At once, not at the end of the gang: other ranks may wait for the ranges that it held.
   release_shards(rank.rank);
+  // A rank without our library reports no fault; what it died of stands in its last lines.
   if (std::optional<RankFault> fault = fault_of_victim(exit); fault && !rank.fault) {
     rank.fault = std::move(fault);
     rank.fault_at = now.instant;
     rank.fault_order = rank.exit_order;
   }
-  // Stopped, and not by this master: its worker is shutting down.
+  // Its worker has stopped it without being told to by this master: the worker is shutting down. So
+  // the rank counts as lost with its worker, which is no fault of the program.
   if ((exit.stopped_by_us || exit.preempted) && state() != JobState::kStopping) {
     rank.state = RankState::kLost;
     job_.lost_workers.try_emplace(
@@ -174,7 +184,8 @@ void Gang::lose_rank(RankRecord& rank, Now now) {
 
 // --- Hangs
 
-// Looked at no more often than it could be said.
+// Called for each report of progress, so it only makes sure that a look is due some time:
+// look_for_hang() moves the look on while ranks move.
 void Gang::moved(Now now) {
   if (state() == JobState::kStopping) return;
   if (!look_at_) look_at_ = now.instant + site_.options.hang_after;
@@ -186,6 +197,7 @@ void Gang::moved(Now now) {
 
 void Gang::look_for_hang(Now now) {
   if (state() != JobState::kStarting && state() != JobState::kRunning) {
+    // moved() sets it again when the next attempt runs.
     look_at_.reset();
     return;
   }
@@ -199,6 +211,7 @@ void Gang::look_for_hang(Now now) {
   for (RankRecord& rank : ranks) rank.waits_in_store_since = store_.waits_since(rank.rank);
   std::optional<Hang> hang = find_hang(ranks, now.instant);
   std::optional<Hang>& known = job_.status.hang;
+  // Told only when it has changed: the status is published and written each time.
   if (hang && known && hang->rank == known->rank && hang->waiting == known->waiting) return;
   if (!hang && !known) return;
   known = std::move(hang);
@@ -216,6 +229,8 @@ void Gang::look_for_hang(Now now) {
 
 Work::Heard Gang::on(SessionId session, const WorkerRecord& worker, const StoreCallMessage& message,
                      Now now) {
+  // The incarnation, not the session, names the caller: a call that is repeated after a reconnect,
+  // or by a worker that has taken the ranks over, is recognised as the same.
   const StoreCaller caller{session, message.call_id, message.rank, worker.registration.incarnation};
   site_.answer(store_.call(caller, message.command, now.instant));
   site_.row_changed(kStoreRows, id());
@@ -223,6 +238,8 @@ Work::Heard Gang::on(SessionId session, const WorkerRecord& worker, const StoreC
   return Heard::kTaken;
 }
 
+// The generation is over. The next one must begin with an empty store: the old keys would send its
+// ranks to the addresses of processes that are gone.
 void Gang::drop_store() {
   store_ = RendezvousStore();
   store_dropped_ = true;
@@ -233,6 +250,7 @@ StoreRows Gang::take_store_rows() {
   return {std::exchange(store_dropped_, false), store_.take_changes()};
 }
 
+// A rank without a session has nobody to be asked now; the caller asks again later.
 Gang::WhereRank Gang::where(Rank rank) const {
   WhereRank where{launch(), std::nullopt, ended()};
   const auto index = static_cast<size_t>(rank);
@@ -258,6 +276,8 @@ Work::Heard Gang::on(SessionId session, const WorkerRecord& worker, const ShardC
     return Heard::kNotMine;
   }
   const LeaseHolder holder{worker.id, incarnation_of(job_.status.generation, message.rank)};
+  // The answer leaves once the rows of this exchange are on disk, so a range that a rank was told
+  // is committed stays committed.
   ShardAnswerMessage reply{message.call_id, {}, std::nullopt};
   Result<ShardAnswer> answer =
       shards_.exchange(holder, message.exchange, site_.epochs, now.instant);

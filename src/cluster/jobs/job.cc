@@ -88,6 +88,7 @@ FaultKind fault_kind(FailureClass failure_class) {
       return FaultKind::kOutOfMemory;
     case FailureClass::kPreempted:
       return FaultKind::kPreemption;
+    // What nobody else can be blamed for counts against the program.
     default:
       return FaultKind::kApplication;
   }

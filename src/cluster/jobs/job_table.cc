@@ -10,6 +10,7 @@ using enum JobState;
 constexpr std::array kTable = {
     JobTransition{kPending, JobEvent::kPlaced, kStarting, JobAction::kPrepare},
     JobTransition{kPending, JobEvent::kNoRoom, kFailed, JobAction::kEnd},
+    // Its time limit has run out between two attempts, or its rows cannot be read.
     JobTransition{kPending, JobEvent::kFailed, kFailed, JobAction::kEnd},
     JobTransition{kPending, JobEvent::kStopRequested, kStopped, JobAction::kEnd},
     JobTransition{kPending, JobEvent::kTasksGranted, kRunning, JobAction::kNone},

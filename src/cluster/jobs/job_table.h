@@ -1,5 +1,6 @@
-// The life of a job as a table of (from, event, to, action). Whatever is not in the table does not
-// happen: the event is ignored, and job_step() says so.
+// The life of a job as a table of (from, event, to, action). An event that the table does not have
+// for a state is ignored, and job_step() says so: late events, such as a second verdict, do no
+// harm.
 #pragma once
 
 #include <optional>

@@ -37,6 +37,8 @@ std::optional<char32_t> take_character(std::string_view* text) {
     character = character << 6 | (byte & 0x3FU);
   }
   text->remove_prefix(*followers + 1);
+  // A longer form than a character needs is not UTF-8: it would be a second way to write the same
+  // name.
   constexpr std::array<char32_t, 4> kLeast = {0, 0x80, 0x800, 0x10000};
   const bool surrogate = character >= 0xD800 && character <= 0xDFFF;
   if (character < kLeast[*followers] || character > 0x10FFFF || surrogate) return std::nullopt;
@@ -146,6 +148,7 @@ std::optional<Failure> why_unusable_text(const JobSpec& spec) {
   for (const std::string& word : spec.command) bytes += word.size() + 1;
   for (const auto& [name, value] : spec.env) {
     if (auto bad = why_no_variable(name, value)) return bad;
+    // A protobuf string must be UTF-8. Values may be any bytes.
     if (!is_utf8(name)) return invalid("the name of a variable", "it is not UTF-8");
     bytes += name.size() + value.size() + 2;
   }

@@ -23,7 +23,8 @@ void Work::begin() {
 }
 
 void Work::take_up(ClusterMemory& memory, Now now) {
-  // The clock of the life before means nothing now; the order of what was seen still does.
+  // The moments at which its ranks did something are not kept, so all of that counts as seen now.
+  // The order in which it was seen is kept: new events get numbers above those.
   job_.status.hang.reset();
   for (RankRecord& rank : job_.status.ranks) {
     if (rank.joined()) rank.joined_at = now.instant;
@@ -36,7 +37,8 @@ void Work::take_up(ClusterMemory& memory, Now now) {
   restore(memory, now);
   if (ended()) return;
   if (job_.status.unix_ms_started != 0) start_clock(now);
-  // Once more from now: a restart of the master prolongs a wait and never skips it.
+  // Waits begin again from now, so a restart of the master makes them longer and never shorter.
+  // return_grace is added because workers have to dial again first.
   const ClusterOptions& options = site_.options;
   if (state() == JobState::kStarting) {
     give_up_at_ = now.instant + options.workers.return_grace + options.prepare_timeout;
@@ -46,7 +48,7 @@ void Work::take_up(ClusterMemory& memory, Now now) {
   }
   note(" is taken up again: ", to_string(state()));
   if (job_.damage.empty()) return;
-  // Some of what it stands on cannot be read: going on would be guessing.
+  // Some of its rows cannot be read, and going on without them would be guessing.
   const std::string why =
       str_cat("its rows in the master's database cannot be read: ", job_.damage);
   note(": ", why);
@@ -65,6 +67,7 @@ void Work::wait(const std::string& reason, uint64_t expected_start) {
   uint64_t& told = job_.status.unix_ms_expected_start;
   const uint64_t moved = std::max(told, expected_start) - std::min(told, expected_start);
   const bool same_moment = moved < kSameMomentMs && (told == 0) == (expected_start == 0);
+  // Plans are made up to 50 times a second, and most say the same again.
   if (job_.status.reason == reason && same_moment) return;
   job_.status.reason = reason;
   told = expected_start;
@@ -73,6 +76,8 @@ void Work::wait(const std::string& reason, uint64_t expected_start) {
 
 void Work::stop(const StopOrigin& by, milliseconds grace, bool force, Now now) {
   job_.stop_grace = force ? milliseconds(0) : grace.count() > 0 ? grace : spec().grace;
+  // The first request gives the reason, and keeps the job from being restarted
+  // (Gang::may_restart()). Later ones change how much patience there is.
   if (job_.stop_reason.empty()) {
     job_.stop_reason = "stopped by " + by.text();
     job_.status.stopped_by = by;
@@ -91,16 +96,21 @@ void Work::stop(const std::string& reason, milliseconds grace, Now now) {
 }
 
 void Work::withdraw(const std::string& reason, Now now) {
+  // What its submission has granted waits behind a row that did not get to disk, and is dropped
+  // once the job has ended (Core::perform()).
   nobody_was_told();
   stop(reason, milliseconds(0), now);
 }
 
+// What workers were to do until then they may not have been told yet. The time limit is not moved:
+// ranks run on meanwhile.
 void Work::postpone(milliseconds gap) {
   if (give_up_at_) *give_up_at_ += gap;
 }
 
 bool Work::advance(JobEvent event, Now now) {
   const auto step = job_step(state(), event);
+  // Too late, or not in this state: nothing happens.
   if (!step) return false;
   if (step->to != state()) note(" ", to_string(state()), " -> ", to_string(step->to));
   switch (step->action) {
@@ -121,10 +131,13 @@ bool Work::advance(JobEvent event, Now now) {
     case JobAction::kEnd:
       end(step->to, now);
       break;
+    // The table cannot tell the two apart: a job that was stopped by a user has no verdict.
     case JobAction::kEndByVerdict:
       end(job_.verdict ? step->to : JobState::kStopped, now);
       break;
   }
+  // Every step is written down, so that a master that is restarted knows which messages may have
+  // left.
   changed();
   return true;
 }
@@ -133,14 +146,18 @@ void Work::fail(Verdict verdict, Now now) {
   note(" failed: ", verdict.message);
   job_.verdict = std::move(verdict);
   job_.status.reason = job_.verdict->message;
+  // The ranks that did not fail are stopped as patiently as by a user.
   job_.stop_grace = spec().grace;
   advance(JobEvent::kFailed, now);
 }
 
-// Whatever still runs is told.
+// Also for a second request to stop: the workers are told again, and the time to give up on them
+// starts anew.
 void Work::stop_all(Now now) {
   job_.killed = job_.stop_grace.count() == 0;
   give_up_at_ = now.instant + job_.stop_grace + site_.options.stop_margin;
+  // A verdict that came first stays the reason, even if a user stops the job while its ranks are
+  // being stopped.
   if (!job_.verdict) job_.status.reason = job_.stop_reason;
   if (job_.verdict) report();
   happened(EventKind::kJobStopping, job_.status.reason);
@@ -172,6 +189,8 @@ void Work::end(JobState state, Now now) {
       job_.status.reason = success();
       break;
     case JobState::kFailed:
+      // A job fails only with a verdict: fail() and give_up_waiting() set it first, and
+      // kEndByVerdict looks whether there is one.
       job_.verdict = refine_verdict(*job_.verdict, job_.status.ranks);
       report();
       job_.status.reason = job_.status.failure->message;
@@ -217,6 +236,9 @@ void Work::expire(Now now) {
     if (state() == JobState::kStarting) {
       if (starting_took_too_long(now)) return;
     } else if (!job_.killed) {
+      // A worker kills by itself when the grace is over (control/worker/gangs/launch.h). This is
+      // for one that has not done so, or that never heard of the stop. The next time its ranks
+      // count as lost.
       job_.killed = true;
       give_up_at_ = now.instant + site_.options.stop_margin;
       send_stops();
@@ -235,6 +257,8 @@ std::optional<Instant> Work::next_wakeup() const {
 
 std::optional<Instant> Work::ends_at_the_latest(Now now) const {
   if (state() == JobState::kStopping && !may_restart()) {
+    // The end of the grace. The margin after it is for workers that do not answer, and is not
+    // expected to be used.
     return give_up_at_ ? *give_up_at_ - site_.options.stop_margin : now.instant;
   }
   if (time_is_up_) return *time_is_up_ + spec().grace;
@@ -270,6 +294,8 @@ void Work::explain(ExplainFacts* facts, Now now) const {
 
 void Work::changed(bool urgent) {
   site_.effects.emplace_back(JobChangedEffect{id(), urgent});
+  // Messages that stand on this change are held until the row is on disk, whichever of the two was
+  // said first (control/master/core/commit_gate.h).
   if (urgent) site_.row_changed(kJobRows, id());
 }
 

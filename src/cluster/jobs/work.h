@@ -4,7 +4,7 @@
 // arrays/array.h are the two that there are; kinds.h lists them, and a further one is a folder
 // beside them.
 //
-// Whoever calls has looked already that the job has not ended, unless it is said otherwise.
+// The caller has made sure that the job has not ended, unless a method says otherwise.
 //
 // Thread safety: none.
 #pragma once
@@ -66,7 +66,7 @@ class Work {
   // If it runs, or starts now.
   std::optional<Instant> ends_at_the_latest(Now now) const;
   void explain(ExplainFacts* facts, Now now) const;
-  // Called when it has ended, once.
+  // Called once, when it has ended; by then the state says so, and nothing has been given back yet.
   void on_end(std::function<void()> call) { on_end_ = std::move(call); }
   std::optional<Instant> not_before() const { return retry_at_; }
 
@@ -74,8 +74,8 @@ class Work {
 
   // "4 ranks", "100 tasks".
   virtual std::string size() const = 0;
-  // What it would start, were there room; nullopt: nothing now. To be filled in beyond what
-  // waiting_job() knows.
+  // What it would start if there were room; nullopt: nothing now. A kind fills in what
+  // waiting_job() does not know.
   virtual std::optional<WaitingJob> waiting(Now now) const = 0;
   // What it has, by workers. A job that ends soon and by parts says so (RunningJob::tasks).
   virtual RunningJob running(Now now) const = 0;
@@ -106,14 +106,15 @@ class Work {
   virtual CommitOutcome task_ended(const TaskEndedMessage&, Now) { return CommitOutcome::kUnknown; }
   virtual void tasks_have_ended(Now) {}
   virtual void input_missing(const Lease&, const Failure&, Now) {}
-  // Of any worker; nobody is there to be answered.
+  // Some worker's stream is gone: whoever waited on it for an answer cannot get one.
   virtual void session_closed(SessionId) {}
   // The worker will not come back with what it had.
   virtual void worker_lost(const WorkerId& worker, const std::string& why, bool preempted,
                            Now now) = 0;
   // It has registered: what it has, and may have missed.
   virtual void worker_back(const WorkerRecord& worker, Now now) = 0;
-  // Looks at everything known and moves the job on if that is enough. Ended jobs too.
+  // Looks at everything that is known, and moves the job on if that is enough. May be called for a
+  // job that has ended.
   virtual void review(Now now) = 0;
 
  protected:
@@ -128,9 +129,10 @@ class Work {
   void note(const Args&... args) {
     site_.note("job ", id(), args...);
   }
-  // What counts is when the job was first started, by a clock that nobody sets.
+  // The time limit counts from the first start of the job, across its attempts and by a monotonic
+  // clock. Calling it again changes nothing.
   void start_clock(Now now);
-  // Of the state it is stopping in: is all of it gone?
+  // Of a job that is being stopped: moves it on if all that it had is gone.
   void review_stopping(Now now);
   void send_stop(const WorkerId& worker);
   // Beyond what a kind says: who it is, and when it would have ended.

@@ -36,6 +36,7 @@ int takes(const JobSpec& spec, const Resources& room) {
   return spec.max_ranks_per_worker > 0 ? std::min(fits, spec.max_ranks_per_worker) : fits;
 }
 
+// The least that lets the job start.
 int wants(const JobSpec& spec) {
   if (spec.array) return 1;
   return spec.min_nodes > 0 ? spec.min_nodes * spec.max_ranks_per_worker : spec.ranks;
@@ -92,6 +93,7 @@ std::vector<std::string> what_would_give_room(const ExplainFacts& facts) {
                            spec.min_nodes > 0 ? " on nodes large enough" : "",
                            ": start more workers, or ask for no more than that"));
   }
+  // Only where these would help: otherwise the room is there, and it is in use.
   if (could_take(facts, usable) < wanted) {
     if (const auto names = nodes_that(facts, silent); !names.empty()) {
       help.push_back(str_cat("cannot be reached: ", name_some(names),

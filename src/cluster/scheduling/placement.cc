@@ -36,6 +36,8 @@ std::vector<Offer> offers_of(const Demand& demand, std::span<const WorkerRoom> r
   std::sort(found.begin(), found.end(), [&](const Offer& a, const Offer& b) {
     const WorkerRoom& left = rooms[a.room];
     const WorkerRoom& right = rooms[b.room];
+    // Among workers with equal room those with fewer free GPUs come first: ranks that need none
+    // leave hosts with GPUs to those that do.
     if (a.fits != b.fits) return a.fits > b.fits;
     return left.free.gpus != right.free.gpus ? left.free.gpus < right.free.gpus
                                              : left.id < right.id;
@@ -44,6 +46,8 @@ std::vector<Offer> offers_of(const Demand& demand, std::span<const WorkerRoom> r
 }
 
 std::vector<Seats> pack(int ranks, const std::vector<Offer>& emptiest_first) {
+  // Where one worker can take all, the one that is left with the least room does, so that large
+  // gaps stay large. Else the emptiest workers first give the fewest hosts.
   const Offer* tightest = nullptr;
   for (const Offer& one : emptiest_first) {
     if (one.takes < ranks) continue;
@@ -79,6 +83,7 @@ std::vector<Seats> same_on_each(const Demand& demand, const std::vector<Offer>& 
   const auto most = static_cast<size_t>((demand.ranks + each - 1) / each);
   std::vector<Seats> seats;
   for (const Offer& one : emptiest_first) {
+    // They are sorted by room, so none that follows can take `each` either.
     if (one.takes < each || seats.size() == most) break;
     seats.push_back({one.room, each});
   }
@@ -108,7 +113,10 @@ struct Largest {
 Largest largest_of(const Demand& demand, std::span<const WorkerRoom> rooms) {
   Largest largest;
   for (size_t i = 0; i < rooms.size(); ++i) {
+    // Nobody knows when a drained worker takes ranks again: a gang that needs it holds up nobody
+    // meanwhile.
     if (rooms[i].drained) continue;
+    // All that the worker has, also where it is silent now: it may return.
     int takes = offer_of(demand, i, rooms[i].total).takes;
     if (demand.min_nodes > 0 && takes < demand.max_per_worker) takes = 0;
     if (takes == 0) continue;
@@ -244,6 +252,7 @@ std::vector<RankShare> keep_node_ranks(std::vector<RankShare> shares,
   for (RankShare& share : shares) {
     const auto old = std::find(before.begin(), before.end(), share.worker);
     const auto place = static_cast<size_t>(old - before.begin());
+    // Node ranks have no gaps, so a worker can keep only one that the new gang has.
     const bool can_stay = old != before.end() && place < ordered.size();
     (can_stay ? ordered[place] : others.emplace_back()) = std::move(share);
   }

@@ -16,16 +16,18 @@ enum class When {
   kIfItReturns,  // on a worker that is silent
 };
 
-// Room that becomes free. `at` orders those without a time too.
+// Room that will become free. `at` is a moment for kKnown; for kSomeDay it is only a place in the
+// order in which jobs started.
 struct Release {
   When when = When::kKnown;
   Instant at;
   size_t room = 0;
   Resources amount;
-  bool tasks = false;  // until others follow them
+  bool tasks = false;  // of an array, whose next tasks may take the room again
 };
 
-// Follows rooms as they empty, and tells as soon as a gang fits.
+// Follows rooms as they empty, and tells as soon as a gang fits. Each release takes constant time,
+// where find_seats() would look at all rooms again.
 class FitWatch {
  public:
   FitWatch(const Demand& demand, std::vector<WorkerRoom> rooms)
@@ -57,9 +59,13 @@ class FitWatch {
   std::vector<WorkerRoom> rooms_;
   std::vector<int> takes_;
   int64_t available_ = 0;
-  int whole_ = 0;  // workers with room for max_per_worker
+  // Workers with room for max_per_worker. Asked only for elastic gangs, which always have that.
+  int whole_ = 0;
 };
 
+// Makes one plan. rooms_ has what is free now, less what the plan has given away. Once there is a
+// reservation, extra_ has what is not reserved of each room when it begins, and open_ the smaller
+// of the two: that is what a job may take that could still run then.
 class Backfill {
  public:
   explicit Backfill(const PlacementInput& input)
@@ -77,6 +83,8 @@ class Backfill {
     for (const WaitingJob* job : queue) {
       if (reserved_ == nullptr) ahead_.insert(job->id);
       if (job->not_before && *job->not_before > input_.now) {
+        // A gang between two attempts. Its room is kept for a short wait only; for a longer one,
+        // others may use it.
         const bool soon = *job->not_before <= input_.now + kKeepsItsPlace;
         if (soon && reserved_ == nullptr && could_ever_fit(job->demand, rooms_)) reserve(*job);
       } else if (job->tasks) {
@@ -94,13 +102,16 @@ class Backfill {
     const bool spare = must_spare(job);
     const std::vector<Seats> seats = find_seats(job.demand, spare ? open_ : rooms_);
     if (!seats.empty()) return start(job, seats, spare);
+    // It waits for workers that are not here, which may take for ever: it gets no reservation, so
+    // it holds up nobody.
     if (!could_ever_fit(job.demand, rooms_)) return wait(job, why_it_waits(job.demand, rooms_));
     if (reserved_ != nullptr) return wait_behind(job);
     wait(job, why_it_waits(job.demand, rooms_));
     reserve(job);
   }
 
-  // Whether it has to leave the reserved room alone.
+  // Whether it has to leave the reserved room alone: it may not be over when the reservation
+  // begins, or nobody knows when that is.
   bool must_spare(const WaitingJob& job) const {
     if (reserved_ == nullptr) return false;
     const std::optional<Instant>& begins = plan_.reservation->start;
@@ -108,6 +119,8 @@ class Backfill {
   }
 
   void start(const WaitingJob& job, const std::vector<Seats>& seats, bool spare) {
+    // It counts as running from here on: a reservation that is made later in this plan must know
+    // when its room is back.
     RunningJob& running = begin(job);
     for (const Seats& one : seats) take(running, one.room, job.demand.each * one.ranks, spare);
     plan_.starts.push_back({job.id, shares_of(seats, rooms_), {}});
@@ -130,6 +143,8 @@ class Backfill {
       left -= static_cast<size_t>(count);
     }
     if (reserved_ == nullptr && (left > 0 || job.tasks->more)) {
+      // Until then this array may take whatever becomes free, also what a gang behind it would
+      // count on.
       tasks_ahead_until_ = std::max(tasks_ahead_until_, job.ends.value_or(Instant::max()));
     }
     if (!granted.slots.empty()) {
@@ -154,7 +169,8 @@ class Backfill {
     job.taken.push_back({rooms_[room].id, amount});
     rooms_[room].free = rooms_[room].free - amount;
     if (reserved_ == nullptr) return;
-    // What is over in time is back when the reservation begins.
+    // A job that will be over when the reservation begins has given its room back by then, so only
+    // what is free now becomes less.
     if (spare) extra_[room] = extra_[room] - amount;
     open_[room].free = both(rooms_[room].free, extra_[room]);
   }
@@ -162,7 +178,8 @@ class Backfill {
   void wait(const WaitingJob& job, std::string reason) {
     plan_.waits.push_back({job.id, std::move(reason)});
   }
-  // Without numbers that change all the time.
+  // Without numbers: they would change with each plan, and each change of the reason is a write and
+  // a message.
   void wait_behind(const WaitingJob& job) {
     wait(job,
          str_cat("waits behind ", reserved_->id, ", which ", what_it_needs(reserved_->demand)));
@@ -173,11 +190,14 @@ class Backfill {
     int64_t order = 0;
     for (const RunningJob& job : running_) {
       ++order;
+      // Tasks of an array behind the gang get no successors in its room. An array ahead of it keeps
+      // its slots until it has run all of its tasks.
       const bool yields = tasks_yield && job.tasks && !ahead_.contains(job.id);
       Release release;
       if (yields) {
         release.when = When::kSoon;
       } else if (job.ends) {
+        // One that is overdue ends any moment.
         release.at = std::max(*job.ends, input_.now);
       } else {
         release.when = When::kSomeDay;
@@ -190,6 +210,7 @@ class Backfill {
         release.room = room->second;
         release.amount = taken.amount;
         releases.push_back(release);
+        // Whatever ends there, nobody can be started on that worker before it is back.
         if (!rooms_[room->second].ready) releases.back().when = When::kIfItReturns;
       }
     }
@@ -208,7 +229,9 @@ class Backfill {
     std::vector<Resources> left;  // of all but what tasks give up: others would follow them there
   };
 
-  // The first moment from `earliest` on at which the gang fits.
+  // The first moment from `earliest` on at which the gang fits, if nothing else is started. Lets
+  // room become free in the order of releases(); as soon as one without a known moment is needed
+  // the answer is a place without a time.
   Shadow shadow(const Demand& demand, Instant earliest, bool tasks_yield) const {
     FitWatch watch(demand, rooms_);
     std::optional<Instant> at = earliest;
@@ -217,6 +240,8 @@ class Backfill {
     for (const WorkerRoom& room : rooms_) left.push_back(room.free);
     for (const Release& release : releases(tasks_yield)) {
       const bool by_then = release.when == When::kKnown && release.at <= earliest;
+      // All that is surely free by `earliest` counts, even where the gang would fit without it: it
+      // does not start before then.
       if (!by_then && watch.fits()) break;
       watch.release(release.room, release.amount);
       if (!release.tasks) left[release.room] = left[release.room] + release.amount;
@@ -231,18 +256,24 @@ class Backfill {
 
   void reserve(const WaitingJob& job) {
     Demand least = job.demand;
+    // An elastic gang starts as soon as there is room for its least size, so that is what is
+    // reserved.
     if (least.min_nodes > 0) least.ranks = least.min_nodes * least.max_per_worker;
     const Instant earliest = std::max(input_.now, job.not_before.value_or(input_.now));
     Shadow sure = shadow(least, earliest, /*tasks_yield=*/false);
     const bool overtaken = tasks_ahead_until_ > sure.at.value_or(Instant::min());
+    // An array ahead of the gang may go on to start tasks in the room that was counted on.
     if (overtaken) sure.at.reset();
     reserved_ = &job;
     Reservation& reservation = plan_.reservation.emplace();
     reservation.id = job.id;
     reservation.start = sure.at;
+    // From here on others get what is left in both: of what is free now, and of what is not
+    // reserved when the reservation begins.
     for (const WorkerRoom& room : rooms_) extra_.push_back(room.total);
     spare(least, sure);
-    // It may well start sooner, when tasks behind it end.
+    // It may start sooner, when tasks of arrays behind it end. So the seats that it would have then
+    // are kept free as well, else others would follow those tasks there.
     const bool tasks_behind =
         std::any_of(running_.begin(), running_.end(),
                     [this](const auto& one) { return one.tasks && !ahead_.contains(one.id); });

@@ -105,9 +105,10 @@ using PlacementPolicy = std::function<PlacementPlan(const PlacementInput&)>;
 
 PlacementPlan plan_with_backfill(const PlacementInput& input);
 
-// Of the jobs behind the reserved one, so many are looked at in one plan.
+// So many gangs behind the reserved one are looked at in one plan, which bounds its time; the rest
+// just wait.
 constexpr int kBackfillDepth = 200;
-// A gang that is formed again this soon keeps its place.
+// A gang that is formed again within this time has its room reserved meanwhile.
 constexpr milliseconds kKeepsItsPlace{5'000};
 
 }  // namespace longhaul

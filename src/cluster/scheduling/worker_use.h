@@ -17,7 +17,7 @@ class WorkerUse {
 
   // `gpus` may be empty where it is not known which ones they are: they count all the same.
   void take(const Resources& amount, const std::vector<int>& gpus);
-  // As they were taken.
+  // Exactly as they were taken, once: what is given back twice would be granted twice.
   void give_back(const Resources& amount, const std::vector<int>& gpus);
 
  private:

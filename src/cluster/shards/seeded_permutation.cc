@@ -8,6 +8,7 @@
 namespace longhaul {
 
 SeededPermutation::SeededPermutation(uint64_t size, uint64_t seed) : size_(size) {
+  // Then half_bits_ is at most 31, and no shift goes out of range.
   LONGHAUL_CHECK(size <= uint64_t{1} << 62);
   while (uint64_t{1} << (2 * half_bits_) < size) ++half_bits_;
   for (size_t round = 0; round < keys_.size(); ++round) keys_[round] = mix64(seed ^ mix64(round));

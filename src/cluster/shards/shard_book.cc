@@ -43,6 +43,8 @@ Result<ShardBook::Dataset*> ShardBook::open(const std::string& dataset, const Sh
   }
   Result<ShardTable> table = make_table(plan);
   if (!table) return table.failure();
+  // Written with the rows of this exchange, so that a master that is restarted cuts the dataset in
+  // the same way.
   new_plans_[dataset] = plan;
   return &tables_.emplace(dataset, Dataset{plan, std::move(*table)}).first->second;
 }
@@ -55,14 +57,19 @@ Result<ShardAnswer> ShardBook::exchange(const LeaseHolder& holder, const ShardEx
   TaskTable& tasks = table.tasks();
 
   ShardAnswer answer;
+  // The message names no incarnation: a rank speaks for its own leases only.
   const auto own = [&](Lease lease) {
     lease.incarnation = holder.incarnation;
     return lease;
   };
+  // Commits and give-backs first: what they name is not held any more and must not be told again
+  // below. One that is given back too late has ended already, with the same effect, so what
+  // release() says is of no interest.
   for (const Lease& lease : asked.commits) answer.commits.push_back(tasks.commit(own(lease)));
   for (const Lease& lease : asked.give_backs) (void)tasks.release(own(lease));
 
   const std::unordered_set<LeaseEpoch> held(asked.held.begin(), asked.held.end());
+  // Leases that the rank does not know it has: the answer that granted them was lost.
   for (Lease& lease : tasks.leases_of(holder.incarnation)) {
     if (held.contains(lease.epoch)) continue;
     const Shard granted = table.shard(lease.task);

@@ -26,6 +26,7 @@ Result<ShardTable> ShardTable::create(const ShardOptions& options) {
                                                 options.passes, ": none of them may be 0")};
   }
   const uint64_t shards = (options.dataset_size - 1) / options.shard_size + 1;
+  // Divided, because shards * passes may not fit 64 bits.
   if (shards > kMaxTasks / options.passes) {
     const uint64_t most = kMaxTasks / options.passes;
     const std::string hint =

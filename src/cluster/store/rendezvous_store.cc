@@ -16,6 +16,7 @@ struct Shape {
   size_t values;
 };
 
+// In one call. Looking for them takes the owner thread's time.
 constexpr size_t kMaxKeys = 100'000;
 constexpr Shape kShapes[] = {
     {StoreOperation::kSet, 1, 1, 1},          {StoreOperation::kGet, 1, 1, 0},
@@ -33,14 +34,14 @@ bool writes(StoreOperation operation) {
          operation == StoreOperation::kCompareSet;
 }
 
-// Doing one of these twice is not doing it once.
+// Operations for which carrying them out twice differs from once.
 bool counts_once(StoreOperation operation) {
   return operation == StoreOperation::kAdd || operation == StoreOperation::kCompareSet ||
          operation == StoreOperation::kDelete;
 }
 
-// Rows: "k" and a key hold its value; "a", a worker, a zero byte and the number of a call hold its
-// answer, "amount value".
+// The rows of a store have two kinds of names. "k" and a key: the key's value. "a", a worker's
+// incarnation, a zero byte and the number of a call: the answer to that call, as "amount value".
 std::string value_row(const std::string& key) {
   return "k" + key;
 }
@@ -70,6 +71,7 @@ std::string shown(const std::string& key) {
 
 }  // namespace
 
+// Before anything is done: apply() relies on the number of keys and values.
 std::optional<Failure> RendezvousStore::refuse(const StoreCommand& command) const {
   for (const Shape& shape : kShapes) {
     if (shape.operation != command.operation) continue;
@@ -79,6 +81,8 @@ std::optional<Failure> RendezvousStore::refuse(const StoreCommand& command) cons
                                                   command.values.size(), " values do not fit")};
     }
   }
+  // A value that replaces another one is counted beside it, so the bound is a little stricter than
+  // it says.
   size_t more = 0;
   if (writes(command.operation)) {
     more = bytes_of(command.keys) + bytes_of(command.values);
@@ -94,6 +98,8 @@ std::vector<StoreReply> RendezvousStore::call(const StoreCaller& caller,
                                               const StoreCommand& command, Instant now) {
   if (const auto refused = refuse(command)) return {{caller, {refused, "", 0}}};
   if (waits(command.operation) && !has_all(command.keys)) {
+    // Only those who would wait are refused. What is there can still be read, and ranks that are
+    // ending may still write.
     if (failing_) return {{caller, failed(ErrorKind::kPeerLost, *failing_)}};
     if (waits_.size() >= kMaxWaits || wait_bytes_ + bytes_of(command.keys) > kMaxBytes) {
       return {{caller, failed(ErrorKind::kInvalid, "store: too many calls wait")}};
@@ -101,6 +107,9 @@ std::vector<StoreReply> RendezvousStore::call(const StoreCaller& caller,
     add_wait({caller, command, now, now + command.timeout});
     return {};
   }
+  // A call that was carried out, but whose answer was lost, gets the same answer again. The answer
+  // is durable together with what the call changed, so that holds across a restart of the master,
+  // too.
   if (const auto before = answered_before(caller)) return {{caller, *before}};
   std::vector<StoreReply> replies{{caller, apply(command)}};
   if (counts_once(command.operation)) keep_answer(caller, replies.front().result);
@@ -186,12 +195,14 @@ std::optional<StoreResult> RendezvousStore::answered_before(const StoreCaller& c
 }
 
 void RendezvousStore::keep_answer(const StoreCaller& caller, const StoreResult& result) {
+  // A call that failed has changed nothing and may be carried out when it comes again.
   if (caller.worker.empty() || result.failure) return;
   std::map<uint64_t, StoreResult>& answers = answered_[caller.worker];
   answers[caller.call_id] = result;
   changes_.push_back(
       {answer_row(caller.worker, caller.call_id), str_cat(result.amount, " ", result.value)});
   if (answers.size() <= kKeptAnswers) return;
+  // The numbers of a worker's calls only grow, so the lowest is the oldest.
   changes_.push_back({answer_row(caller.worker, answers.begin()->first), std::nullopt});
   answers.erase(answers.begin());
 }
@@ -217,7 +228,8 @@ const std::string* RendezvousStore::missing_key(Wait* wait) const {
   for (; wait->seen < keys.size(); ++wait->seen) {
     if (!values_.contains(keys[wait->seen])) return &keys[wait->seen];
   }
-  // One that was there may have been deleted since.
+  // `seen` lets a wait for many keys look at each about once instead of again with each that comes.
+  // But one that was there may have been deleted since, so at the end all are looked for.
   const auto missing = std::find_if(keys.begin(), keys.end(),
                                     [&](const std::string& key) { return !values_.contains(key); });
   return missing == keys.end() ? nullptr : &*missing;
@@ -225,6 +237,7 @@ const std::string* RendezvousStore::missing_key(Wait* wait) const {
 
 void RendezvousStore::add_wait(Wait wait) {
   const WaitId id = ++last_wait_;
+  // call() has found that one is missing.
   wait.missing = *missing_key(&wait);
   by_missing_key_[wait.missing].insert(id);
   by_deadline_.insert({wait.deadline, id});
@@ -240,6 +253,7 @@ RendezvousStore::Wait RendezvousStore::take_wait(WaitId id) {
   by_deadline_.erase({wait.deadline, id});
   by_rank_.erase({wait.caller.rank, id});
   wait_bytes_ -= bytes_of(wait.command.keys);
+  // answer_waiting_for() has taken the whole list of this key out before it takes the waits.
   if (const auto key = by_missing_key_.find(wait.missing); key != by_missing_key_.end()) {
     key->second.erase(id);
     if (key->second.empty()) by_missing_key_.erase(key);
@@ -251,6 +265,8 @@ void RendezvousStore::answer_waiting_for(const std::string& key, std::vector<Sto
   if (!values_.contains(key)) return;
   const auto found = by_missing_key_.find(key);
   if (found == by_missing_key_.end()) return;
+  // Taken out as a whole, because waits that go on are filed under other keys of this map
+  // meanwhile.
   const std::set<WaitId> ids = std::move(found->second);
   by_missing_key_.erase(found);
   for (const WaitId id : ids) {
@@ -278,6 +294,7 @@ std::vector<StoreReply> RendezvousStore::expire(Instant now) {
 }
 
 std::vector<StoreReply> RendezvousStore::fail(const std::string& reason) {
+  // For good: the next attempt has another store (Gang::drop_store()).
   failing_ = reason;
   std::vector<StoreReply> replies;
   replies.reserve(waits_.size());
@@ -301,6 +318,7 @@ std::optional<Instant> RendezvousStore::next_deadline() const {
 }
 
 std::optional<Instant> RendezvousStore::waits_since(Rank rank) const {
+  // The numbers of waits grow, so the first one of this rank is the oldest.
   const auto first = by_rank_.lower_bound({rank, 0});
   if (first == by_rank_.end() || first->first != rank) return std::nullopt;
   return waits_.at(first->second).since;

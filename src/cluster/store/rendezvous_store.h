@@ -1,7 +1,7 @@
 // The key-value store over which the ranks of one (job, generation) find each other: c10d::Store's
 // operations as values. A wait is answered when its keys come, when its time is over, or at once
-// when the job is failing. A call costs no more for the others that wait, but for those that it
-// answers.
+// when the job is failing. The cost of a call does not grow with the number of waits, but for those
+// that it answers.
 //
 // Thread safety: none; the master's owner thread holds it.
 #pragma once
@@ -87,7 +87,8 @@ class RendezvousStore {
   std::vector<StoreReply> expire(Instant now);
   // From now on nobody waits: kPeerLost with `reason`, for those who do and those who come.
   std::vector<StoreReply> fail(const std::string& reason);
-  // The session is gone: nobody is there to be answered.
+  // The session is gone, and with it whoever could be answered. Its waits are forgotten: the worker
+  // makes the calls again on its next stream.
   void drop_session(uint64_t session);
 
   // When expire() has something to do next.
@@ -123,16 +124,16 @@ class RendezvousStore {
 
   std::map<std::string, std::string> values_;
   std::map<std::string, std::map<uint64_t, StoreResult>> answered_;  // by worker and call
-  std::vector<StoreChange> changes_;
+  std::vector<StoreChange> changes_;                                 // since take_changes()
   size_t bytes_ = 0;
   std::map<WaitId, Wait> waits_;
   WaitId last_wait_ = 0;
   size_t wait_bytes_ = 0;  // of their keys
-  // Where to find them; each wait has one place in each.
+  // Indexes of waits_: each wait is in each of them exactly once.
   std::map<std::string, std::set<WaitId>> by_missing_key_;
   std::set<std::pair<Instant, WaitId>> by_deadline_;
   std::set<std::pair<Rank, WaitId>> by_rank_;
-  std::optional<std::string> failing_;
+  std::optional<std::string> failing_;  // the reason of fail(), once it was called
 };
 
 }  // namespace longhaul

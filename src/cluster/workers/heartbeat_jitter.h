@@ -1,8 +1,8 @@
-// How irregularly the heartbeats of one worker arrive, so that a bad link is given time and a good
-// one is not. The deviation is estimated as that of TCP's round-trip time (Jacobson 1988, RFC
-// 6298), which Bertier, Marin and Sens (DSN 2002) put into a failure detector: an exponential mean
-// of how far each gap is from what it should be, four times of which is the margin. Behind a stall
-// heartbeats come in a burst; their short gaps are as irregular as the long one.
+// How irregularly the heartbeats of one worker arrive, so that a bad link is given more time and a
+// good one is not. The deviation is estimated like that of TCP's round-trip time (Jacobson 1988,
+// RFC 6298), which Bertier, Marin and Sens (DSN 2002) use in a failure detector: it is an
+// exponential mean of how far each gap is from the interval, and four times that is the margin.
+// After a stall heartbeats come in a burst, whose short gaps count as irregular, too.
 //
 // Thread safety: none; a pure value.
 #pragma once

@@ -59,6 +59,7 @@ WorkerTable::Registration WorkerTable::register_worker(SessionId session,
 
   WorkerRecord* worker = nullptr;
   for (auto& [id, record] : workers_) {
+    // Under whatever id: it may have been given a suffix when it first came.
     if (record.registration.incarnation == registration.incarnation) worker = &record;
   }
   if (worker != nullptr) {
@@ -74,6 +75,7 @@ WorkerTable::Registration WorkerTable::register_worker(SessionId session,
       result.replaced = worker->session;
     }
   }
+  // A drain is an operator's word about the host and outlives the registration.
   if (worker->session) by_session_.erase(*worker->session);
   const bool drained = worker->drained;
   *worker = {};
@@ -101,7 +103,7 @@ void WorkerTable::restore(WorkerRecord worker, Now now) {
   }
   if (worker.state != WorkerState::kLost) {
     worker.state = WorkerState::kUnreachable;
-    // As if heard in the future: its lease ends with the grace.
+    // As if it had been heard in the future, so that its lease ends when the grace does.
     worker.last_heard =
         now.instant + std::max(milliseconds(0), options_.return_grace - options_.lease);
   }
@@ -143,6 +145,8 @@ WorkerId WorkerTable::free_id(const WorkerRegistration& registration) const {
   WorkerId id = base;
   for (int suffix = 2;; ++suffix) {
     const auto taken = workers_.find(id);
+    // A worker that is silent most likely was restarted, as the one that registers now. One that is
+    // READY is another worker on the same host, or has the same name by mistake.
     if (taken == workers_.end() || taken->second.state != WorkerState::kReady) return id;
     id = str_cat(base, "-", suffix);
   }
@@ -150,6 +154,7 @@ WorkerId WorkerTable::free_id(const WorkerRegistration& registration) const {
 
 bool WorkerTable::heard(SessionId session, Now now) {
   WorkerRecord* worker = session_owner(session);
+  // LOST ends only with a new registration: its ranks and leases have been given up.
   if (worker == nullptr || worker->state == WorkerState::kLost) return false;
   worker->last_heard = now.instant;
   worker->unix_ms_last_heard = now.unix_ms;
@@ -179,6 +184,8 @@ void WorkerTable::session_closed(SessionId session, bool goodbye, Now now) {
   worker->session.reset();
   by_session_.erase(session);
   if (worker->state == WorkerState::kLost) return;
+  // At once: a broken stream needs no missed heartbeats to be believed. The lease runs from when it
+  // was last heard.
   worker->state = WorkerState::kUnreachable;
   if (goodbye) lose(*worker, "it said goodbye", now.instant);
 }
@@ -191,6 +198,7 @@ std::vector<WorkerId> WorkerTable::sweep(Instant now) {
     if (before == WorkerState::kReady && silence > unreachable_after(worker)) {
       worker.state = WorkerState::kUnreachable;
     }
+    // Not `else`: the master may have looked away for longer than the lease.
     if (worker.state == WorkerState::kUnreachable && silence >= lost_after(worker)) {
       lose(worker,
            str_cat("silent for ", format_seconds(static_cast<double>(silence.count()) / 1000),
@@ -208,6 +216,8 @@ std::optional<Instant> WorkerTable::next_deadline() const {
   std::optional<Instant> next;
   for (const auto& [id, worker] : workers_) {
     if (worker.state == WorkerState::kLost) continue;
+    // A millisecond later, because sweep() compares whole milliseconds and asks for more than the
+    // limit there.
     const Instant at = worker.state == WorkerState::kReady
                            ? worker.last_heard + unreachable_after(worker) + milliseconds(1)
                            : worker.last_heard + lost_after(worker);
@@ -267,6 +277,7 @@ WorkerRecord* WorkerTable::session_owner(SessionId session) {
 
 std::optional<Instant> WorkerTable::lease_ends(const WorkerRecord& worker, Instant now) const {
   if (worker.state == WorkerState::kLost) return std::nullopt;
+  // One and a half intervals: a heartbeat that is on its way is no silence yet.
   const bool fresh =
       worker.session && now - worker.last_heard <= options_.heartbeat_interval * 3 / 2;
   if (fresh) return std::nullopt;

@@ -85,8 +85,9 @@ class WorkerTable {
   // The stream broke, or (`goodbye`) was ended by the worker, which is LOST then.
   void session_closed(SessionId session, bool goodbye, Now now);
 
-  // Moves silent workers on; returns those that changed, and those lost long ago, or as the
-  // keep_lost + 1st, that are forgotten now.
+  // Moves silent workers on to UNREACHABLE and LOST, and forgets those that have been lost for too
+  // long or are more than keep_lost. Returns all that changed; find() does not know those that were
+  // forgotten.
   std::vector<WorkerId> sweep(Instant now);
   std::optional<Instant> next_deadline() const;
   // The master could not listen for `gap`: nobody is silent for that.
@@ -97,7 +98,7 @@ class WorkerTable {
   const std::map<WorkerId, WorkerRecord>& all() const { return workers_; }
   const WorkerOptions& options() const { return options_; }
 
-  // While it is silent, when that ends it; nullopt for one that is heard.
+  // When a silent worker's lease runs out, should it stay silent. nullopt: it is heard, or LOST.
   std::optional<Instant> lease_ends(const WorkerRecord& worker, Instant now) const;
 
  private:

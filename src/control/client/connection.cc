@@ -10,11 +10,13 @@
 namespace longhaul {
 namespace {
 
-// Between two tries, so that a master that refuses at once is not asked in a circle.
+// Between two tries, so that a master that refuses at once is not asked without a pause.
 constexpr milliseconds kPause{100};
-// How long a dial may go on before somebody looks whether it is still wanted.
+// A dial is waited for in steps of this length, and between them the caller is asked whether it
+// still wants it.
 constexpr milliseconds kLook{200};
-// A stream that lived so long was accepted, even if nothing came on it.
+// A stream that lived so long was accepted by a master that is well, even if nothing came on it:
+// the patience with its next absence begins anew.
 constexpr double kHeldSeconds = 1;
 
 // The master, or the way to it, went away: another try may fare better.
@@ -73,7 +75,8 @@ Connection::Dialled Connection::dial(WallTime deadline) {
       met_ = true;
       return Dialled::kConnected;
     }
-    // The failure of an earlier dial says nothing about this one.
+    // The channel may still be in the state of an earlier dial, whose failure says nothing about
+    // this one: so it is looked at twice.
     if (state == GRPC_CHANNEL_TRANSIENT_FAILURE && tried && !met_) return Dialled::kRefused;
     tried = true;
     if (!channel_->WaitForStateChange(state, deadline)) return Dialled::kNoAnswer;
@@ -87,7 +90,7 @@ bool Connection::again(const grpc::Status& status, WallTime deadline) const {
   return true;
 }
 
-// Why it went away says more than that time ran out.
+// Where time ran out in the end, the failure of the try before says more: why the master went away.
 const grpc::Status& Connection::telling(const grpc::Status& status,
                                         const std::optional<grpc::Status>& before) {
   const bool late = status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
@@ -114,6 +117,8 @@ Result<void> Connection::keep_up(const std::function<Try()>& attempt, const Tell
     const Failure failure = master_failure(ended.status, whom());
     const bool worth_it = options_.patience.count() > 0 && went_away(ended.status) && met_;
     if (!worth_it || !wanted()) return failure;
+    // Each absence has its own patience. A stream that broke at once was none, so the clock of the
+    // absence before goes on.
     if (ended.heard || seconds_between(begun, clock_.now()) > kHeldSeconds) give_up.reset();
     if (!give_up) {
       give_up = clock_.now() + options_.patience;

@@ -70,7 +70,8 @@ class Connection {
  private:
   using WallTime = std::chrono::system_clock::time_point;
   enum class Dialled { kConnected, kRefused, kNoAnswer };
-  // What cannot be dialled is called all the same: the call says why.
+  // A call is made also when the dial has used up the time. It gets so much more, so that its error
+  // can say why the master is not reached.
   static constexpr milliseconds kLastWord{200};
 
   Dialled dial(WallTime deadline);

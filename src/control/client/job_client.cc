@@ -22,7 +22,7 @@
 namespace longhaul {
 namespace {
 
-// Of inputs in one message, with a little for each.
+// Inputs are sent when they fill so much, counting a few bytes for the frame of each.
 constexpr size_t kChunkBytes = size_t{1} << 20;
 constexpr size_t kInputOverhead = 8;
 constexpr size_t kMaxInputBytes = size_t{15} << 20;  // a chunk has 16 MiB at most
@@ -59,8 +59,8 @@ NodeInfo node_from(const v1::Node& proto) {
   return node;
 }
 
-// Unspecified, of an older master, is done; what we do not know, of a newer one, is not taken for a
-// result.
+// An older master does not say the outcome, and gives results of tasks that are done only. One that
+// is not known, of a newer master, is not taken for a result.
 TaskOutcome outcome_from(v1::TaskOutcome outcome) {
   constexpr EnumPairs kOutcomes = {
       std::pair{TaskOutcome::kDone, v1::TASK_OUTCOME_DONE},
@@ -114,9 +114,12 @@ class ResultPieces {
   Connection::Try read(v1::JobService::Stub& stub) {
     grpc::ClientContext context;
     const auto stream = stub.GetResults(&context, request_);
+    // A result is sent from its start on a new stream, so it is also decompressed from its start;
+    // add() leaves out what was given before.
     frames_.reset();
     bool heard = false;
     for (v1::TaskResult message; wanted_ && stream->Read(&message); heard = true) take(message);
+    // Else Finish() would wait for all that the master still has to send.
     if (!wanted_) context.TryCancel();
     const grpc::Status status = stream->Finish();
     return {wanted_ ? status : grpc::Status::OK, heard};
@@ -128,6 +131,7 @@ class ResultPieces {
   void take(const v1::TaskResult& message) {
     if (passed_over_ && message.task() == head_.task()) return;  // what is left of it
     passed_over_ = false;
+    // The stream before broke within a result, and this one does not go on with it.
     if (given_ > 0 && message.task() != head_.task()) {
       end("the master came back without the rest of it");
       passed_over_ = false;
@@ -146,6 +150,8 @@ class ResultPieces {
   void begin(const v1::TaskResult& message) {
     frames_.emplace();
     head_ = message;
+    // A stream that breaks from here on is asked for this result again, one that breaks after end()
+    // for the next one.
     request_.set_first_task(message.task());
     request_.set_behind_first(false);
   }
@@ -215,7 +221,8 @@ class JobClient::Impl {
     return connection_->call(method, request);
   }
 
-  // What a stream that may be begun again must call the job: "last" may be another one by then.
+  // The job's id, for a stream that may be begun again after an absence of the master: "last", or a
+  // name, may be another job by then.
   Result<JobId> id_of(const std::string& job, JobClient& client) {
     if (connection_->options().patience.count() == 0 || job.empty()) return job;
     const Result<JobStatus> status = client.get(job);
@@ -223,7 +230,8 @@ class JobClient::Impl {
     return status->id;
   }
 
-  // Of a call about a job that was heard of before: that very one is meant.
+  // Names the job in a request. One that this client has heard of before is named with its life, so
+  // that another job which got its id in a later life is not taken for it.
   template <typename Request>
   void name(Request* request, const std::string& job) const {
     request->set_job(job);
@@ -250,10 +258,12 @@ const std::string& JobClient::address() const {
 
 Result<JobId> JobClient::submit(const JobSpec& spec, const std::string& submission_key,
                                 const std::vector<std::string>& inputs) {
-  // Also because a message whose text is no text would be refused without a word.
+  // Checked here too, because gRPC refuses a message whose strings are not UTF-8 without saying
+  // which one.
   if (const auto unusable = why_unusable_text(spec)) return *unusable;
   size_t bytes = 0;
   for (const std::string& input : inputs) bytes += input.size();
+  // Too much for one message: the inputs go in chunks, and not again by themselves when that fails.
   if (bytes > kChunkBytes) {
     size_t at = 0;
     const auto next = [&](std::string* input) -> Result<bool> {
@@ -298,6 +308,7 @@ Result<JobId> JobClient::submit_array(JobSpec spec, const NextInput& next,
     if (bytes >= kChunkBytes && !bad) send();
   }
   if (open && tasks == 0) bad = Failure{ErrorKind::kInvalid, "there is not one input"};
+  // Broken off before the spec, so the master drops the inputs that it has: nothing is submitted.
   if (bad) {
     context.TryCancel();
     (void)stream->Finish();
@@ -308,6 +319,7 @@ Result<JobId> JobClient::submit_array(JobSpec spec, const NextInput& next,
   *request.mutable_spec()->mutable_spec() = to_proto(spec);
   request.mutable_spec()->set_submission_key(submission_key.empty() ? random_id() : submission_key);
   send();
+  // Not tried again here when it fails, unlike other calls: the inputs were read once and are gone.
   stream->WritesDone();
   const grpc::Status status = stream->Finish();
   if (!status.ok()) return master_failure(status, impl_->connection_->whom());
@@ -323,6 +335,7 @@ Result<std::vector<JobStatus>> JobClient::list(bool include_ended) {
     const Result<v1::ListJobsReply> page = impl_->call(&v1::JobService::Stub::ListJobs, request);
     if (!page) return page.failure();
     for (const v1::JobStatus& job : page->jobs()) jobs.push_back(from_proto(job));
+    // An empty page that promises more would be asked for again and again.
     more = page->more() && page->jobs_size() > 0;
     if (more) request.set_after(jobs.back().id);
   }
@@ -413,6 +426,7 @@ Result<void> JobClient::events(const EventOptions& options,
     const auto stream = impl_->connection_->stub().WatchEvents(&context, request);
     bool heard = false;
     for (v1::Event message; wanted && stream->Read(&message); heard = true) {
+      // A stream that is begun again goes on behind this event.
       request.set_after_number(message.number());
       wanted = each(from_proto(message));
     }

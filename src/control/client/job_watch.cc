@@ -13,7 +13,8 @@
 namespace longhaul {
 namespace {
 
-// What the mailbox holds before the reading thread waits, and gRPC's flow control holds the master.
+// When the mailbox holds so much the reading thread waits. Then gRPC's flow control makes the
+// master wait, so a slow reader costs neither side memory.
 constexpr size_t kMailboxBytes = size_t{4} << 20;
 
 // What an event takes, roughly.
@@ -34,7 +35,8 @@ OutputPiece output_from(const v1::Output& proto) {
           proto.has_task() ? std::optional<uint64_t>(proto.task()) : std::nullopt};
 }
 
-// Output that a watch has had: a stream that is begun again brings it once more.
+// Output that a watch has had. A stream that is begun again after an absence of the master starts
+// with all that the master keeps, so what is known is left out here.
 class Received {
  public:
   // What of this piece is new; false: nothing.
@@ -51,7 +53,8 @@ class Received {
     return true;
   }
 
-  // Of what the master keeps no more: so much had not come before.
+  // The master says how much of the output before its first piece is gone. Of that, the bytes that
+  // came on an earlier stream, or were counted as missed then, are not missed now.
   uint64_t missed(uint64_t dropped) {
     const uint64_t known = std::min(dropped, bytes_ + missed_);
     missed_ += dropped - known;
@@ -70,6 +73,7 @@ class GrpcJobWatch final : public JobWatch {
   GrpcJobWatch(std::shared_ptr<Connection> connection, v1::WatchJobRequest request,
                std::shared_ptr<JobLives> lives)
       : connection_(std::move(connection)), request_(std::move(request)), lives_(std::move(lives)) {
+    // Started here and not before: it uses all other members.
     reader_ = Thread("job-watch", [this] { read_all(); });
   }
 
@@ -110,6 +114,7 @@ class GrpcJobWatch final : public JobWatch {
     const auto stream = connection_->stub().WatchJob(&context, request_);
     bool heard = false;
     for (v1::WatchJobEvent event; stream->Read(&event) && deliver(event);) heard = true;
+    // Else Finish() would wait for the rest of the stream.
     if (!wanted()) context.TryCancel();
     const grpc::Status status = stream->Finish();
     set_context(nullptr);
@@ -119,6 +124,7 @@ class GrpcJobWatch final : public JobWatch {
   void set_context(grpc::ClientContext* context) {
     MutexLock lock(mutex_);
     context_ = context;
+    // cancel() may have come when no stream was open.
     if (cancelled_ && context_ != nullptr) context_->TryCancel();
   }
 
@@ -130,7 +136,8 @@ class GrpcJobWatch final : public JobWatch {
   bool deliver(const v1::WatchJobEvent& proto) {
     switch (proto.event_case()) {
       case v1::WatchJobEvent::kStatus:
-        // Asked again, "last" may be another one by then, and so may this id after a restore.
+        // Asked again after an absence, "last" may be another job by then. So may this id, when the
+        // state was put back from a copy: the life tells them apart.
         request_.set_job(proto.status().job_id());
         request_.set_life(proto.status().life());
         lives_->learn(proto.status().job_id(), proto.status().life());
@@ -149,7 +156,8 @@ class GrpcJobWatch final : public JobWatch {
     return true;
   }
 
-  // Returns false when the watch was cancelled; the last event gets in always.
+  // Returns false when the watch was cancelled. The last event always gets in, also beyond the
+  // bound: whoever waits in take() is woken by it.
   bool push(WatchEvent event, bool last) {
     MutexLock lock(mutex_);
     while (bytes_ > kMailboxBytes && !cancelled_ && !last) changed_.wait(mutex_);

@@ -7,6 +7,8 @@
 namespace longhaul {
 namespace {
 
+// Changing this, or zstd itself, changes the bytes of a result: a try that goes on at a master's
+// half file then fails at the checksum, and begins anew.
 constexpr int kLevel = 1;
 constexpr size_t kChecksumBytes = 4;
 
@@ -47,6 +49,7 @@ Result<void> Decompressor::add(std::string_view bytes, const Sink& sink) {
                                                   " bytes: ", ZSTD_getErrorName(left))};
     }
     between_frames_ = left == 0;
+    // A full buffer may leave output inside zstd, with no input left: it is asked once more.
     full = out.pos == out.size && !between_frames_;
     size_ += out.pos;
     if (out.pos > 0 && !sink({context_->out.data(), out.pos})) return {};

@@ -1,6 +1,6 @@
-// What happened and why it waits, as values (cluster/event.h, explain.h) and as
-// protobuf messages. A kind of event that we do not know, from a newer program, reads as a start of
-// the master with its text.
+// What happened and why it waits, as values (cluster/event.h, explain.h) and as protobuf messages.
+// A kind of event that we do not know, from a newer program, reads as EventKind::kOther, with its
+// text.
 #pragma once
 
 #include "cluster/event.h"

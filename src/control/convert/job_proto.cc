@@ -52,7 +52,8 @@ constexpr EnumPairs kFailureClasses = {
     std::pair{FailureClass::kStateDamaged, v1::FAILURE_CLASS_STATE_DAMAGED},
 };
 
-// 100 years: what a clock can still count up to.
+// 100 years. A longer one would overflow the clock's 64 bits of nanoseconds (292 years) when it is
+// added to a moment.
 constexpr uint64_t kLongestLimitMs = uint64_t{100} * 365 * 24 * 3600 * 1000;
 
 // A count from the wire as an int: huge numbers stay huge instead of turning negative.
@@ -228,6 +229,7 @@ RankRecord from_proto(const v1::RankStatus& proto) {
   rank.host = proto.host();
   rank.pid = proto.pid();
   rank.state = kRankStates.from(proto.state(), RankState::kAssigned);
+  // A status tells of an exit its code and signal alone; the rest is in the master's own record.
   if (rank.state == RankState::kExited) {
     rank.exit.emplace();
     rank.exit->exit_code = proto.exit_code();
@@ -302,6 +304,7 @@ v1::StopOrigin to_proto(const StopOrigin& origin) {
 }
 
 StopOrigin from_proto(const v1::StopOrigin& proto) {
+  // It is kept with the job, and shown to everybody who asks about it.
   constexpr size_t kLongest = 256;
   return {proto.user().substr(0, kLongest), proto.host().substr(0, kLongest),
           proto.command().substr(0, kLongest), proto.unix_ms()};

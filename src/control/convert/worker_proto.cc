@@ -70,6 +70,7 @@ void fill(v1::MasterMessage* proto, const RegisteredMessage& message) {
   registered->set_life(message.life);
   registered->set_heartbeat_interval_ms(static_cast<uint32_t>(message.heartbeat_interval.count()));
   registered->set_lease_ms(static_cast<uint32_t>(message.lease.count()));
+  // The worker stops both kinds; of those that are over it still sends the output.
   for (const LaunchId& launch : message.unknown) set_launch(registered->add_unknown(), launch);
   for (const LaunchId& launch : message.over) {
     v1::Inventory* over = registered->add_unknown();
@@ -115,7 +116,7 @@ void fill(v1::MasterMessage* proto, const LookAtRankMessage& message) {
   look->set_rank(static_cast<uint32_t>(message.rank));
 }
 
-// The inputs are the caller's to add: core.h.
+// Without the inputs: Core::fill_inputs() adds them, when the message is sent.
 void fill(v1::MasterMessage* proto, const GrantTasksMessage& message) {
   v1::GrantTasks* grant = proto->mutable_grant_tasks();
   set_launch(grant, message.launch);
@@ -267,7 +268,7 @@ TaskEndedMessage from_proto(const v1::TaskEnded& proto) {
                            capped(proto.refused(), limits::kSentence),
                            static_cast<uint32_t>(std::min<uint64_t>(ran_ms, kNotMeasured)),
                            proto.host_fault()};
-  // What was not said is not "well".
+  // An exit that is missing reads as code 0, and must not be taken for success.
   if (!proto.has_exit()) {
     message.refused = "its worker did not say how it ended";
     message.host_fault = true;

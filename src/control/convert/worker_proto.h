@@ -1,5 +1,6 @@
-// proto/longhaul/v1 <-> the values of the cluster. Nothing a peer sends is trusted here:
-// what does not fit becomes nullopt, and its stream is closed. Jobs: control/convert/job_proto.h.
+// proto/longhaul/v1 <-> the values of the cluster. Nothing that a peer sends is trusted here: texts
+// are cut, numbers are bounded, and what is not known, from a newer worker, becomes nullopt and is
+// ignored by the caller. Jobs: control/convert/job_proto.h.
 #pragma once
 
 #include <optional>

@@ -34,8 +34,9 @@ inline Instant from_ms(int64_t ms) {
   return Instant(milliseconds(ms));
 }
 
-// What is added to moments that were kept until `last`, so that they are as long ago by the clock
-// as it stands at `now` as they were at `last`, or longer if that is known.
+// What must be added to moments that were kept until `last`. Then they are as long ago at `now` as
+// they were at `last`, and longer by the time in between where that is known: on the same start of
+// the host.
 milliseconds clock_shift(const ClockMark& last, const ClockMark& now);
 
 }  // namespace longhaul

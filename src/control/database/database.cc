@@ -19,8 +19,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Batches in one transaction. Bounded, because none of them is told as durable before the last one
+// is written.
 constexpr size_t kMaxGroup = 512;  // batches in one transaction
+// Between two tries of a batch that a full disk refuses.
 constexpr milliseconds kRetry{500};
+// How often a batch is tried that SQLite takes for damage, before the master ends for it.
 constexpr int kLooksAtDamage = 5;
 
 Result<DatabaseContents> read_all(Sqlite& sqlite) {
@@ -43,14 +47,16 @@ Result<Sqlite> open_database(const std::string& folder) {
   if (!database) return database;
   ::chmod(path.c_str(), S_IRUSR | S_IWUSR);
   Result<void> ready = migrate(*database);
-  // FULL: a commit is on disk before it returns. Without it WAL may lose the last ones with power.
+  // FULL: a commit is on disk before it returns. With less, a power failure may take the last
+  // commits of a WAL away, which were told as durable by then.
   if (ready) ready = database->execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL");
   if (!ready) return Failure{ready.failure().kind, str_cat(path, ": ", ready.failure().message)};
   return database;
 }
 
-// Without one byte of room: SQLite keeps in memory what else is a file beside the database. Nobody
-// else can read it meanwhile.
+// On a disk without one byte of room. Under an exclusive lock SQLite keeps in memory what is else a
+// file beside the database (the index of its WAL), so it can read without making a file. Nobody
+// else can read the database meanwhile.
 Result<Sqlite> open_on_full_disk(const std::string& folder) {
   Result<Sqlite> database = Sqlite::open(database_path(folder), Sqlite::Mode::kReadWrite);
   if (!database) return database;
@@ -74,6 +80,7 @@ Result<OpenedDatabase> open_whatever_the_disk(const std::string& folder) {
   const ErrorKind kind = database.failure().kind;
   if (kind != ErrorKind::kExhausted && kind != ErrorKind::kUnavailable) return database.failure();
   Result<Sqlite> readable = open_on_full_disk(folder);
+  // The first failure says what the user has to mend.
   if (!readable) return database.failure();
   return OpenedDatabase{std::move(*readable), true};
 }
@@ -92,9 +99,12 @@ Result<LifeOfStart> life_of_start(const std::string& folder, DatabaseContents& c
   if (!identified) return identified.failure();
   const Result<std::optional<LifeFile>> beside = read_life_file(folder);
   if (!beside) return beside.failure();
+  // The file's second seal is this start's own: the database has it when the first batch is
+  // written.
   LifeOfStart start{
       {database.life, {database.seal, random_life()}, database.inode, database.born_ns},
       why_new_life(database, *beside)};
+  // A new life has one seal only: the one before must not be taken for right any more.
   if (start.new_life)
     start.file = {random_life(), {random_life()}, database.inode, database.born_ns};
   return start;
@@ -118,6 +128,8 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& folder,
   if (!opened) return opened.failure();
   Result<DatabaseContents> read = read_all(opened->sqlite);
   if (!read) return read.failure();
+  // A database that was put back from a copy knows nothing of later jobs whose files are still
+  // here: their numbers must not be given again.
   const Result<uint64_t> highest = highest_job_in_files(folder);
   if (!highest) return highest.failure();
   const Result<LifeOfStart> life = life_of_start(folder, *read);
@@ -135,6 +147,8 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& folder,
                                  {"life", static_cast<int64_t>(life->file.life)},
                                  {"seal", static_cast<int64_t>(life->file.seals.back())}};
   std::unique_ptr<Database> database(new Database(std::move(*lock), folder, life->file));
+  // On a full disk the connection that could only read is dropped, and the first batch opens
+  // another one when there is room.
   if (!opened->full) database->sqlite_ = std::move(opened->sqlite);
   database->write(std::move(first), [] {});
   return database;
@@ -189,7 +203,7 @@ bool Database::write_group(const std::vector<Entry>& group) {
     const Result<void> done = commit(group);
     if (done) break;
     const ErrorKind kind = done.failure().kind;
-    // A read that failed looks like damage to SQLite; what is damaged still is when looked at
+    // SQLite may take a read that failed for damage. What is really damaged still is when looked at
     // again.
     if (kind == ErrorKind::kCorrupt && --looks_left > 0) continue;
     const bool for_good = kind == ErrorKind::kCorrupt || kind == ErrorKind::kInternal;
@@ -199,6 +213,7 @@ bool Database::write_group(const std::vector<Entry>& group) {
       if (on_broken_) on_broken_(*trouble_);
       return false;
     }
+    // The master ends and does not wait for a full disk. Nothing of this batch was told as durable.
     if (entries_.closed()) return false;
     std::this_thread::sleep_for(kRetry);
   }
@@ -229,7 +244,8 @@ Result<void> Database::get_ready() {
     if (!sqlite) return sqlite.failure();
     sqlite_ = std::move(*sqlite);
   }
-  // From here to the commit either seal is right.
+  // The file names both seals now, the one that the database has and the one that it gets with the
+  // first batch. So a crash on either side of that commit leaves a pair that fits.
   Result<void> done = write_life_file(folder_, life_);
   std::apply([&](auto&... table) { ((done = done ? table.prepare(*sqlite_) : done), ...); },
              tables_);
@@ -240,15 +256,17 @@ Result<void> Database::get_ready() {
 Result<void> Database::commit(const std::vector<Entry>& entries) {
   if (Result<void> ready = get_ready(); !ready) return ready;
   Result<void> done = sqlite_->execute("BEGIN IMMEDIATE");
+  // Whole or not at all, and repeated as a whole: a batch that was rolled back has changed nothing.
   for (const Entry& entry : entries) {
     if (done) done = write_rows(entry.batch);
   }
   if (done) done = sqlite_->execute("COMMIT");
-  // SQLite may have rolled back by itself; then there is nothing left to do here.
+  // SQLite may have rolled back by itself. Then this fails, which is as well.
   if (!done) (void)sqlite_->execute("ROLLBACK");
   if (done && life_.seals.size() > 1) {
     life_.seals.erase(life_.seals.begin());
-    // Not written, it names the seal before too, which the next start takes as well.
+    // The database has the new seal now, so the old one goes. Where that cannot be written the file
+    // names both, and the next start takes the new one from it.
     (void)write_life_file(folder_, life_);
   }
   return done;
@@ -273,7 +291,8 @@ Result<void> Database::write_rows(const DatabaseBatch& batch) {
 
 namespace {
 
-// Those that the copy tells of, beside it. They never change once a row names them.
+// Copies the files that the copy's rows name. The master may go on meanwhile: such a file never
+// changes. One that is gone, because its job was forgotten just now, is a failure of the backup.
 Result<void> backup_result_files(const std::string& folder, const std::string& path) {
   Result<Sqlite> copy = Sqlite::open(path, Sqlite::Mode::kReadOnly);
   if (!copy) return copy.failure();
@@ -308,6 +327,7 @@ Result<void> Database::backup(const std::string& folder, const std::string& path
   }
   Result<Sqlite> database = Sqlite::open(database_path(folder), Sqlite::Mode::kReadOnly);
   if (!database) return database.failure();
+  // The database first: the files that it names were whole before it named them.
   Result<void> copied = database->copy_to(path);
   if (copied) copied = forget_life(path);
   if (!copied) return copied;

@@ -95,7 +95,8 @@ class DatabaseContents {
   All<Tables>::Kept kept_;
 };
 
-// What the table `row` is of has to say of it; a row of no table is nobody's.
+// Adds to `batch` what the table of this row's noun is to write. A noun that has no table is
+// ignored.
 void collect(const RowChangedEffect& row, ClusterState& state, DatabaseBatch* batch);
 
 class Database {
@@ -135,6 +136,7 @@ class Database {
   Result<void> write_rows(const DatabaseBatch& batch);
   void set_trouble(std::optional<Failure> why);
 
+  // Keeps other masters out of the folder for as long as this object lives.
   UniqueFd lock_;
   const std::string folder_;
   // The database's thread's, from its first batch on.

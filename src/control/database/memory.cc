@@ -8,7 +8,8 @@
 namespace longhaul {
 namespace {
 
-// In the place of a job whose own row cannot be read, so that everybody sees what became of it.
+// Stands for a job whose own row cannot be read: it shows as failed, with the reason, instead of
+// being gone without a word.
 JobRecord lost_record(uint64_t number, const std::string& why) {
   JobRecord job;
   job.number = number;
@@ -66,6 +67,7 @@ ClusterMemory remember(const DatabaseContents& contents, milliseconds shift,
     memory.tasks[id] = of_job(contents.of<TasksTable>(), number);
     const std::string lost =
         remember_datasets(of_job(contents.of<DatasetsTable>(), number), &memory.shards[id]);
+    // The first damage that was found is the one that is told.
     if (!lost.empty() && job.damage.empty()) job.damage = lost;
     if (!job.damage.empty()) unreadable->push_back(str_cat("job ", id, ": ", job.damage));
     memory.jobs.push_back(std::move(job));

@@ -52,7 +52,8 @@ std::optional<ResultName> name_of(const fs::path& path) {
   return name;
 }
 
-// None where it is no folder. Errors: kUnavailable: what is not seen is not to be taken for gone.
+// None where it is no folder. Errors: kUnavailable. A folder that cannot be read is not to be taken
+// for an empty one: its results would count as gone.
 Result<std::vector<fs::path>> entries_of(const fs::path& folder) {
   std::vector<fs::path> found;
   std::error_code error;
@@ -66,7 +67,7 @@ Result<std::vector<fs::path>> entries_of(const fs::path& folder) {
   return Failure{ErrorKind::kUnavailable, str_cat(folder.string(), ": ", error.message())};
 }
 
-// A name is on disk when its folder is.
+// A new name is on disk only when its folder has been synced.
 Result<void> sync_folder(const std::string& folder) {
   const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.valid() || ::fsync(fd.get()) != 0) return disk_failure(folder);
@@ -79,8 +80,8 @@ Result<void> ResultDraft::open() {
   const std::string part = path_ + std::string(kPart);
   file_.reset(::open(part.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR));
   if (!file_.valid()) return disk_failure(part);
-  // What an earlier try has left: its checksum is needed, and a master that lost power may have
-  // left anything.
+  // What an earlier try has left is read once, for the checksum of all of it. It was not synced, so
+  // after a power failure it may be anything: finish() finds that out, and all of it is sent again.
   std::string bytes(kReadBytes, '\0');
   while (true) {
     const ssize_t read = ::read(file_.get(), bytes.data(), bytes.size());
@@ -93,6 +94,8 @@ Result<void> ResultDraft::open() {
 }
 
 Result<void> ResultDraft::append(std::string_view bytes) {
+  // Asked before each piece: the room that the database needs must be left, whoever else fills the
+  // disk.
   Result<void> room = check_room(folder_, bytes.size());
   if (!room) return room;
   while (!bytes.empty()) {
@@ -110,11 +113,14 @@ Result<void> ResultDraft::append(std::string_view bytes) {
 Result<void> ResultDraft::finish(uint64_t bytes, uint64_t checksum) {
   const std::string part = path_ + std::string(kPart);
   if (size_ != bytes || checksum_.value() != checksum) {
+    // Which of its bytes are wrong nobody can tell, so the next try begins at 0.
     ::unlink(part.c_str());
     return Failure{ErrorKind::kCorrupt,
                    str_cat(path_, ": ", size_, " bytes came that are not the ", bytes,
                            " that were promised; all of it is wanted again")};
   }
+  // The bytes before the name, the name before the answer: after a power failure a file under its
+  // own name is whole.
   if (::fsync(file_.get()) != 0 || ::rename(part.c_str(), path_.c_str()) != 0) {
     return disk_failure(part);
   }
@@ -136,6 +142,7 @@ Result<size_t> ResultFiles::sweep(
       const bool part = file.extension() == kPart;
       const Standing found = standing(*name);
       std::error_code error;
+      // A part is of use to a current lease only, whose worker goes on with it.
       if (found == Standing::kOver || (part && found != Standing::kExpected)) {
         fs::remove(file, error);  // it takes room, and nothing else
       } else if (found == Standing::kUnknown) {
@@ -147,6 +154,7 @@ Result<size_t> ResultFiles::sweep(
         whole(*name, bytes);
       }
     }
+    // Fails where files are left in it, and is to.
     std::error_code not_empty;
     fs::remove(job, not_empty);
   }
@@ -171,6 +179,7 @@ Result<ResultDraft> ResultFiles::open(const ResultName& name) {
 }
 
 void ResultFiles::remove(const ResultName& name) {
+  // Under both names: it may have become whole just now. A file that is not there is no error.
   const std::string path = path_in(results_folder(state_folder_), name);
   ::unlink(path.c_str());
   ::unlink((path + std::string(kPart)).c_str());
@@ -194,7 +203,8 @@ Result<UniqueFd> open_result_file(const std::string& state_folder, const ResultN
   const std::string path = path_in(results_folder(state_folder), name);
   UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (file.valid()) return file;
-  // Whoever has no descriptor left today may have one tomorrow.
+  // Only what is not there is told as gone: a master that has no descriptor left now may have one
+  // later.
   const bool gone = errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EISDIR;
   return Failure{gone ? ErrorKind::kCorrupt : ErrorKind::kUnavailable,
                  str_cat(path, ": ", ::strerror(errno))};
@@ -206,6 +216,7 @@ Result<void> copy_result_file(const std::string& state_folder, const ResultName&
   const fs::path to = path_in(to_results_folder, name);
   std::error_code error;
   fs::create_directories(to.parent_path(), error);
+  // A link costs no room and no time, and is as good as a copy, because the file never changes.
   if (!error) fs::create_hard_link(from, to, error);
   if (error) {
     error.clear();

@@ -20,6 +20,8 @@
 namespace longhaul {
 namespace {
 
+// After so much silence a caller is asked for a sign of life (an HTTP/2 ping), and it may take as
+// long to give it.
 constexpr int kAskForLifeMs = 60'000;
 
 // gRPC writes to stderr by itself; what matters of it reaches callers as an error.
@@ -65,6 +67,7 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
     memory.dropped = std::move(contents.of<DroppedTable>());
   }
   std::unique_ptr<Master> master(new Master(options, std::move(database), std::move(memory)));
+  // Before the port is bound: nobody has heard of this master yet.
   if (const auto& failure = master->core_.start_failure()) return *failure;
   Result<UniqueFd> listener = listen_tcp(listen->host, listen->port);
   if (!listener) return listener.failure();
@@ -73,7 +76,8 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   grpc::ServerBuilder builder;
   Acceptor::Server connections = Acceptor::add_to(builder);
   for (const char* feature : kUnusedFeatures) builder.AddChannelArgument(feature, 0);
-  // A watcher whose host has vanished costs nothing for ever.
+  // Else a watcher whose host has vanished would be kept for ever: TCP says nothing where nothing
+  // is sent.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kAskForLifeMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kAskForLifeMs);
   set_limits(builder, {});
@@ -90,11 +94,15 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
 }
 
 bool Master::shut_down(milliseconds limit) {
+  // With a state folder the jobs run on, and the next master takes them up.
   const bool stopped = durable_ || core_.stop_jobs("the master is shutting down", limit);
+  // Where the disk takes nothing, whoever waits for it is told so now: the server ends only when
+  // every call has been answered.
   core_.close_sessions();
   core_.give_up_writing();
   acceptor_.reset();
-  // Watchers of ended jobs are on their last event; give them a moment.
+  // Watchers of jobs that have just ended still read their last events: calls are broken off after
+  // two seconds only.
   server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
   return stopped;
 }
@@ -102,10 +110,12 @@ bool Master::shut_down(milliseconds limit) {
 Master::~Master() {
   acceptor_.reset();
   if (server_ != nullptr) {
+    // Calls that wait for a disk that takes nothing would keep Wait() from returning.
     core_.give_up_writing();
     server_->Shutdown(std::chrono::system_clock::now());
     server_->Wait();
   }
+  // After the server: its calls post to the core to their end.
   core_.close();
 }
 

@@ -47,6 +47,8 @@ class Master {
   Master(const MasterOptions& options, std::unique_ptr<Database> database, MasterMemory memory);
 
   const bool durable_;
+  // Destroyed in the opposite order: the server before the services that it calls, these before the
+  // core.
   SystemClock clock_;
   Core core_;
   WorkerServiceImpl worker_service_{&core_};

@@ -58,7 +58,8 @@ class Worker::Impl final : public AgentBackend {
     loop_->post([this, leave = std::move(leave)]() mutable { begin_hand_over(std::move(leave)); });
   }
 
-  // AgentBackend: what the ranks ask.
+  // AgentBackend: what the ranks ask. AgentServer asks knows() and calls one of these in the same
+  // turn of the loop, so the token's launch is always found in them.
   bool knows(const std::string& token) const override { return find(token).launch != nullptr; }
   Result<v1::JoinReply> join(const std::string& token, const v1::JoinRequest& request) override;
   void store(const std::string& token, uint64_t number, v1::StoreRequest request,
@@ -116,7 +117,10 @@ class Worker::Impl final : public AgentBackend {
   void end_session();
 
   const WorkerSettings settings_;
+  // Sent with every registration: the same one again tells the master that the ranks are still
+  // there.
   std::string incarnation_;
+  // Shared with each MasterStream: gRPC may end its call after this object is gone.
   const std::shared_ptr<EventLoop> loop_;
   OomWatch oom_watch_;
   std::optional<FolderRemover> remover_;  // while it runs
@@ -132,6 +136,8 @@ class Worker::Impl final : public AgentBackend {
   std::vector<std::unique_ptr<TaskRunner>> earlier_tasks_;  // of other lives, until they have ended
   std::string task_folder_;
   uint64_t life_ = 0;  // of the master's state; 0: no master was met yet
+  // What the master must hear of ranks and has not confirmed. Progress and looks are not in it: the
+  // next one says it better.
   Outbox outbox_;
   std::map<LaunchId, std::unique_ptr<Launch>> launches_;
   bool pump_posted_ = false;
@@ -142,6 +148,8 @@ class Worker::Impl final : public AgentBackend {
 };
 
 Result<void> Worker::Impl::run() {
+  // Declared first, so it is destroyed last: its lock keeps other workers out until the agent's
+  // server has ended and the folders are gone.
   const Result<StateFolder> folder = StateFolder::open(settings_.state_folder);
   if (!folder) return folder.failure();
   site_.spool_folder = folder->spools();
@@ -149,6 +157,7 @@ Result<void> Worker::Impl::run() {
   Result<void> prepared = prepare_site();
   if (!prepared) return prepared;
 
+  // The relay sends nothing before the loop runs, and link_ is there by then.
   relay_ = std::make_unique<StoreRelay>(
       *loop_, settings_.master,
       [this](v1::WorkerMessage message) { link_->send(std::move(message)); });
@@ -157,23 +166,28 @@ Result<void> Worker::Impl::run() {
   task_folder_ = folder->path() + "/tasks";
   remover_.emplace(folder->path() + "/trash");
   site_.remover = &*remover_;
+  // Tasks die with their worker: nobody needs what those of a killed one have left.
   remover_->remove(task_folder_);
   tasks_ = make_task_runner();
   AgentServer agent(*loop_, *this);
   Result<void> listening = agent.listen(folder->socket());
   if (!listening) return listening;
-  // Before the loop answers anybody: a rank that calls must be known.
+  // Before the loop answers anybody: a rank that outlived its worker may call at once, and a token
+  // that is not known yet would be refused.
   Result<void> inherited = inherit(*folder);
   if (!inherited) return inherited;
   link_->start();
   loop_->run();
-  // The relay answers what still waits, so that the agent's server can end.
+  // The loop takes no more tasks, so none of these is called back any more. The relay goes first:
+  // it answers what still waits, so that the agent's server can end, which is destroyed on return.
   relay_.reset();
   tasks_.reset();
   earlier_tasks_.clear();
   std::error_code ignored;
+  // Only if it is empty: each runner has given its own folder in it to the remover.
   std::filesystem::remove(task_folder_, ignored);
   launches_.clear();
+  // Last, because runners and launches hand their folders to it when they go.
   remover_.reset();
   return outcome_;
 }
@@ -186,6 +200,7 @@ Result<void> Worker::Impl::prepare_site() {
   const int gpus = static_cast<int>(site_.gpus.size());
   site_.oom_watch = &oom_watch_;
   slots_ = settings_.slots > 0 ? settings_.slots : gpus > 0 ? gpus : site_.cores;
+  // Ranks get the limit from before: some programs look at every descriptor below theirs.
   site_.shim.descriptor_limit = raise_descriptor_limit();
   const int fitting = slots_that_fit(descriptor_limit());
   if (fitting < slots_) {
@@ -194,6 +209,7 @@ Result<void> Worker::Impl::prepare_site() {
         kDescriptorsPerSlot, " (raise the hard limit: ulimit -Hn, LimitNOFILE=)");
     slots_ = fitting;
   }
+  // No worker takes ranks over from a temporary folder: the next one that finds it kills them.
   const bool can_be_succeeded = settings_.adopt && !settings_.state_folder.empty();
   site_.shim.adopt_timeout =
       settings_.adopt_timeout.value_or(can_be_succeeded ? kAdoptTimeout : milliseconds(0));
@@ -207,7 +223,8 @@ Result<void> Worker::Impl::prepare_site() {
   return find_address();
 }
 
-// Of the life that the master's state has now.
+// Of the life that the master's state has now. Epochs are given again in another life, so each life
+// has a folder of its own, and what a runner of an earlier one still says is dropped.
 std::unique_ptr<TaskRunner> Worker::Impl::make_task_runner() {
   return std::make_unique<TaskRunner>(
       *loop_,
@@ -220,25 +237,33 @@ std::unique_ptr<TaskRunner> Worker::Impl::make_task_runner() {
       [this] { pump_soon(); });
 }
 
-// Leases are numbered within one life of the master's state: what runs under those of another one
-// is nobody's, and might be taken for what comes. It ends, and is heard of no more.
+// Leases are numbered within one life of the master's state. What still runs under a lease of
+// another life is nobody's, and might be mistaken for a new lease with the same number. So it is
+// ended, and nothing more of it is told.
 void Worker::Impl::begin_life(uint64_t life) {
   if (life_ != 0) {
     log(LogLevel::kWarning, "worker", name_, ": the state of the master at ", settings_.master,
         " was wiped or put back from a copy: ending the tasks that it knows nothing of");
   }
+  // From here on what the old runner sends is dropped, the ends that stop_all() brings among it.
+  // The new runner takes its folder and its life from here.
   life_ = life;
   tasks_->stop_all(milliseconds(0));
   earlier_tasks_.push_back(std::exchange(tasks_, make_task_runner()));
 }
 
 // What a killed worker has left in the folder is taken over under its incarnation, so that the
-// master sees it reconnect; or it is ended.
+// master sees it reconnect; or it is ended. A new incarnation is written down only when all ranks
+// of the old one are gone: killed in between, this worker leaves its successor the identity that
+// they belong to.
 Result<void> Worker::Impl::inherit(const StateFolder& folder) {
   const WorkerIdentity& predecessor = folder.predecessor();
+  // An identity of another boot of the host comes as an empty one: none of its ranks runs any more.
   const bool anew = !settings_.adopt || predecessor.incarnation.empty();
   Result<LeftBehind> left = find_left_behind(folder.spools());
   if (!left) return left.failure();
+  // With a new incarnation nobody can take ranks over, so all of them end; else those alone that
+  // cannot be taken over.
   const Result<int> cleaned = clean_up(anew ? LaunchRecord::find(folder.spools()) : left->unusable);
   if (!cleaned) return cleaned.failure();
   const int ended = *cleaned;
@@ -260,6 +285,8 @@ void Worker::Impl::adopt(v1::Launch request) {
   const LaunchId id = launch_id_of(request);
   std::unique_ptr<Launch>& launch = launches_[id] =
       std::make_unique<Launch>(*loop_, site_, std::move(request), launch_listener(id));
+  // The link is down until the loop runs: what is heard here waits in the outbox, and goes with the
+  // first registration.
   launch->adopt();
   log(LogLevel::kInfo, "worker", name_, ": job ", id.job, " generation ", id.generation,
       ": taking over ", launch->rank_count(), " ranks from the worker that was here before");
@@ -290,10 +317,13 @@ Worker::Impl::Caller Worker::Impl::find(const std::string& token) const {
 
 Result<v1::JoinReply> Worker::Impl::join(const std::string& token, const v1::JoinRequest&) {
   const Caller caller = find(token);
+  // Its peers are being stopped too: nobody would meet it in the store.
   if (caller.launch->stopping()) {
     return Failure{ErrorKind::kPeerLost, caller.launch->stop_reason()};
   }
   v1::RankEvent event = caller.launch->event_of(caller.rank);
+  // Written down before it is sent, here and below: should this worker be killed in between, the
+  // next one says it again, and the master takes it once.
   event.mutable_joined();
   caller.launch->remember(event);
   tell(std::move(event));
@@ -306,6 +336,8 @@ void Worker::Impl::store(const std::string& token, uint64_t number, v1::StoreReq
   if (caller.launch->stopping()) {
     return answer(to_store_reply({ErrorKind::kPeerLost, caller.launch->stop_reason()}));
   }
+  // A rank that asks again, of this worker or of the one before, uses the number of its first try.
+  // It gets the same id, and the master answers as before instead of doing it twice.
   const uint64_t fresh = relay_->next_id();
   const uint64_t id = number == 0 ? fresh : caller.launch->call_id(caller.rank, number, fresh);
   relay_->call(id, caller.launch->id(), static_cast<uint32_t>(caller.rank), std::move(request),
@@ -346,12 +378,14 @@ MasterLink::Listener Worker::Impl::link_listener() {
   listener.registered = [this](const v1::Registered& registered) { on_registered(registered); };
   listener.message = [this](v1::MasterMessage message) { on_message(std::move(message)); };
   listener.heartbeat_sent = [this] {
+    // The heartbeat's pace, about once a second, is what OomWatch wants for its ticks.
     outbox_.heartbeat_sent();
     oom_watch_.tick();
   };
   listener.heartbeat_answered = [this] { on_heartbeat_answered(); };
   listener.lost = [this] { on_lost(); };
   listener.refused = [this](const std::string& reason) {
+    // Ranks that were taken over may run all the same: they end first, then run() returns this.
     outcome_ = Failure{ErrorKind::kInvalid, str_cat("master at ", settings_.master,
                                                     " refused worker ", name_, ": ", reason)};
     begin_shutdown(false);
@@ -382,12 +416,17 @@ v1::Register Worker::Impl::make_register() const {
 }
 
 void Worker::Impl::on_registered(const v1::Registered& registered) {
+  // The master may have added a suffix to the name.
   name_ = registered.worker_id();
   if (registered.life() != life_) begin_life(registered.life());
   log(LogLevel::kInfo, "worker", name_, ": registered with the master at ", settings_.master,
       ", slots: ", slots_, ", GPUs: ", site_.gpus.size(), ", memory: ", format_bytes(memory_bytes_),
       ", address: ", site_.host_address,
       launches_.empty() ? "" : str_cat(", launches still here: ", launches_.size()));
+  // The order is part of the protocol. First goes what the master does not want, so that nothing of
+  // it is said again. Exits go back to their launches, which give them out again behind the output
+  // that is sent again. The outbox begins to count before MasterLink sends this stream's first
+  // heartbeat, which it does after this call.
   drop_launches(registered.unknown());
   retell_exits();
   outbox_.restart();
@@ -398,7 +437,8 @@ void Worker::Impl::on_registered(const v1::Registered& registered) {
   pump();
 }
 
-// An exit that may not have arrived goes again after the output that may not have arrived either.
+// An exit that the master may not have heard is taken back, so that it is told again behind the
+// output that the master may not have either.
 void Worker::Impl::retell_exits() {
   const auto is_exit = [](const v1::RankEvent& event) { return event.has_exited(); };
   for (const v1::RankEvent& event : outbox_.events()) {
@@ -408,13 +448,15 @@ void Worker::Impl::retell_exits() {
   outbox_.drop_if(is_exit);
 }
 
-// Their ranks are stopped; nothing of them is told any more, but their output where it is wanted.
+// Stops the ranks of launches that the master has done with. Nothing more is told of them, but
+// their output where the master still wants it.
 void Worker::Impl::drop_launches(const google::protobuf::RepeatedPtrField<v1::Inventory>& unknown) {
   for (const v1::Inventory& inventory : unknown) {
     const LaunchId id = launch_id_of(inventory);
     outbox_.drop_if([&](const v1::RankEvent& event) { return launch_id_of(event) == id; });
     Launch* launch = find_launch(id);
     if (launch == nullptr) continue;
+    // Before it is stopped, so that the exits which follow are not told.
     launch->disown(inventory.output_wanted());
     if (launch->all_ended()) continue;
     stop_launch(*launch, settings_.grace,
@@ -438,6 +480,7 @@ void Worker::Impl::on_message(v1::MasterMessage message) {
     case v1::MasterMessage::kGrantTasks:
       tasks_->answered(message.grant_tasks().answers());
       tasks_->grant(message.grant_tasks());
+      // It crossed the shutdown: its tasks end as stopped, so that the master hears of each lease.
       if (shutting_down_) tasks_->stop_all(settings_.grace);
       return;
     case v1::MasterMessage::kTaskAnswers:
@@ -461,7 +504,7 @@ void Worker::Impl::look_at_rank(const v1::LookAtRank& request) {
   if (const auto event = launch->look_at(static_cast<Rank>(request.rank()))) send_event(*event);
 }
 
-// Answered at once, whatever was taken: whoever gives it asks again.
+// Answered at once, also when the ring had no room: the client sends what was not taken again.
 void Worker::Impl::give_input(const v1::RankInput& input) {
   Launch* launch = find_launch(launch_id_of(input));
   if (launch == nullptr) return;
@@ -492,6 +535,7 @@ void Worker::Impl::on_away() {
 }
 
 void Worker::Impl::on_heartbeat_answered() {
+  // The answer has confirmed events, so some launches may not be needed any more.
   outbox_.heartbeat_answered();
   forget_ended();
   if (shutting_down_) continue_shutdown();
@@ -517,6 +561,7 @@ Result<int> Worker::Impl::try_prepare(const v1::Prepare& request) const {
   const v1::JobSpec& spec = request.spec();
   if (shutting_down_) return Failure{ErrorKind::kUnavailable, "the worker is shutting down"};
   if (spec.command().empty()) return Failure{ErrorKind::kInvalid, "the command is empty"};
+  // Only its PATH is used, which does not depend on the rank's place.
   const Environment env = rank_environment(
       own_environment(), Environment(spec.env().begin(), spec.env().end()), RankPlace{}, 1);
   const Result<std::string> program =
@@ -528,12 +573,14 @@ Result<int> Worker::Impl::try_prepare(const v1::Prepare& request) const {
 
 void Worker::Impl::launch(v1::Launch request) {
   const LaunchId id = launch_id_of(request);
+  // A launch that is here already was sent again after a reconnect.
   if (find_launch(id) != nullptr || request.ranks().empty()) return;
   log(LogLevel::kInfo, "worker", name_, ": job ", id.job, " generation ", id.generation,
       ": spawning ", request.ranks_size(), " of ", request.spec().ranks(), " ranks");
   std::unique_ptr<Launch>& launch = launches_[id] =
       std::make_unique<Launch>(*loop_, site_, std::move(request), launch_listener(id));
   launch->start();
+  // It crossed the shutdown: its ranks end before they start, and the master hears of each.
   if (shutting_down_) stop_launch(*launch, settings_.grace, "the worker is shutting down");
 }
 
@@ -549,6 +596,7 @@ Launch::Listener Worker::Impl::launch_listener(const LaunchId& id) {
   listener.event = [this](v1::RankEvent event) { tell(std::move(event)); };
   listener.progressed = [this] { pump_soon(); };
   listener.rank_ended = [this, id](Rank rank) {
+    // Nobody waits for the answers any more, but the agent's calls stay open until they come.
     relay_->fail_rank(id, static_cast<uint32_t>(rank),
                       {ErrorKind::kUnavailable, "the rank that asked has ended"});
   };
@@ -564,10 +612,12 @@ void Worker::Impl::stop_launch(Launch& launch, milliseconds grace, const std::st
   log(LogLevel::kInfo, "worker", name_, ": job ", launch.id().job, ": stopping ",
       launch.running_count(), " ranks: ", reason);
   launch.stop(grace, reason);
+  // Ranks that wait in the store for a peer hear at once why it will not come.
   relay_->fail_launch(launch.id(), {ErrorKind::kPeerLost, reason});
 }
 
-// The master hears of it, now or after the next registration.
+// The master hears of it, now or after the next registration. Of a launch that it has done with
+// nothing is told: it would drop that.
 void Worker::Impl::tell(v1::RankEvent event) {
   const Launch* launch = find_launch(launch_id_of(event));
   if (launch != nullptr && launch->disowned()) return;
@@ -581,7 +631,8 @@ void Worker::Impl::send_event(const v1::RankEvent& event) {
   link_->send(std::move(message));
 }
 
-// Later, because it is asked for in the middle of callbacks; once, however often it is asked for.
+// Posted, because callers are in the middle of callbacks; and once only, however many ask before it
+// runs.
 void Worker::Impl::pump_soon() {
   if (std::exchange(pump_posted_, true)) return;
   loop_->post([this] {
@@ -592,12 +643,15 @@ void Worker::Impl::pump_soon() {
 
 void Worker::Impl::pump() {
   for (const auto& [id, launch] : launches_) {
+    // Without a link nothing is taken out: the link would drop it.
     if (!link_->up() || !launch->output_wanted()) continue;
     while (std::optional<v1::RankOutput> output = launch->next_output()) {
       v1::WorkerMessage message;
       *message.mutable_rank_output() = std::move(*output);
       link_->send(std::move(message));
     }
+    // After the output, and on the same ordered stream: whoever hears of an exit has heard its last
+    // lines, unless they are overdue.
     for (v1::RankEvent& event : launch->take_exits()) tell(std::move(event));
   }
   forget_ended();
@@ -606,6 +660,8 @@ void Worker::Impl::pump() {
 }
 
 void Worker::Impl::forget_ended() {
+  // With a launch goes its folder on disk, so it must be certain that nothing of it is wanted: all
+  // exits are confirmed, all output is acknowledged.
   std::erase_if(earlier_tasks_, [](const auto& tasks) { return tasks->idle(); });
   std::erase_if(launches_, [this](const auto& entry) {
     const Launch& launch = *entry.second;
@@ -635,6 +691,7 @@ void Worker::Impl::begin_hand_over(std::function<void()> leave) {
 }
 
 void Worker::Impl::continue_hand_over() {
+  // Ranks are not waited for: their shims keep them running. Tasks die with their worker.
   if (leave_ && !shutting_down_ && tasks_->nothing_to_lose()) leave_();
 }
 
@@ -642,6 +699,8 @@ void Worker::Impl::begin_shutdown(bool force) {
   const bool again = std::exchange(shutting_down_, true);
   const milliseconds grace = force || again ? milliseconds(0) : settings_.grace;
   for (const auto& [id, launch] : launches_) {
+    // Also for ranks that have ended: one that SIGTERM ended, and whose exit was not told yet,
+    // counts as preempted.
     launch->preempt();
     if (!launch->all_ended()) {
       stop_launch(*launch, grace, str_cat("worker ", name_, " is shutting down"));
@@ -657,9 +716,12 @@ void Worker::Impl::continue_shutdown() {
   for (const auto& [id, launch] : launches_) {
     if (!launch->all_ended()) return;
   }
+  // The ends of tasks are not waited for: they are sent ahead of the farewell on the same stream.
   if (!tasks_->idle() || !earlier_tasks_.empty()) return;
   if (!link_->up() || launches_.empty()) return end_session();
   if (last_words_timer_ != 0) return;
+  // Its answer confirms the last exits; then no launch is left, and this is called again. A master
+  // that does not answer is not waited for longer than kLastWordsLimit.
   link_->send_heartbeat();
   last_words_timer_ = loop_->after(kLastWordsLimit, [this] { end_session(); });
 }

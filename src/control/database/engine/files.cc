@@ -32,6 +32,7 @@ Result<UniqueFd> lock_state_folder(const std::string& folder) {
   if (!fd.valid()) {
     return Failure{ErrorKind::kUnavailable, str_cat(path, ": ", ::strerror(errno))};
   }
+  // The lock goes with the descriptor: a killed master leaves none behind.
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     return Failure{ErrorKind::kInvalid,
                    str_cat("state folder ", folder,
@@ -51,6 +52,7 @@ Result<uint64_t> highest_job_in_files(const std::string& folder) {
       uint64_t number = 0;
       const auto parsed = std::from_chars(name.data(), name.data() + name.size(), number);
       if (parsed.ec != std::errc() || parsed.ptr != name.data() + name.size()) continue;
+      // A file of somebody else with a huge number must not use up the numbers of jobs.
       if (number < kMostJobs) highest = std::max(highest, number);
     }
     if (error && error != std::errc::no_such_file_or_directory) {

@@ -87,7 +87,8 @@ std::optional<std::string> why_new_life(const DatabaseLife& database,
       std::ranges::find(file->seals, database.seal) == file->seals.end()) {
     return "the database is not the one that was used here last: it was put back from a copy";
   }
-  // Numbers of files are given again; moments are not.
+  // Inodes are used again for new files, times of birth are not: so these decide where both are
+  // known.
   const bool births_known = database.born_ns != 0 && file->born_ns != 0;
   const bool same_file =
       births_known ? database.born_ns == file->born_ns : database.inode == file->inode;
@@ -102,6 +103,7 @@ Result<std::optional<LifeFile>> read_life_file(const std::string& folder) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd.valid() && errno == ENOENT) return std::optional<LifeFile>();
   if (!fd.valid()) return disk_failure(path, errno);
+  // A line far shorter than this: one read gives all of it, and one that is longer is not ours.
   std::string text(kMostBytes, '\0');
   ssize_t read = 0;
   do {
@@ -122,6 +124,7 @@ Result<void> write_life_file(const std::string& folder, const LifeFile& file) {
                            S_IRUSR | S_IWUSR));
   if (!fd.valid()) return disk_failure(draft, errno);
   Result<void> written = write_all(fd.get(), text_of(file), draft);
+  // Synced before it gets its name: after a power failure there is the old file or the new one.
   if (written && ::fsync(fd.get()) != 0) written = disk_failure(draft, errno);
   if (written && ::rename(draft.c_str(), path.c_str()) != 0) written = disk_failure(path, errno);
   if (!written) {
@@ -154,7 +157,7 @@ Result<void> identify(const std::string& path, DatabaseLife* database) {
 
 uint64_t random_life() {
   while (true) {
-    // Half of the numbers: as SQLite's signed integers they are not negative.
+    // Half of the 64 bits' range, so that SQLite's signed integers hold it. 0 means "no life".
     if (const uint64_t life = random_number() >> 1; life != 0) return life;
   }
 }

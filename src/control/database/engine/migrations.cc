@@ -50,6 +50,7 @@ Result<int64_t> version_of_ours(Sqlite& database) {
   if (!version) return version.failure();
   const Result<int64_t> tables = pragma(database, "SELECT count(*) FROM sqlite_schema");
   if (!tables) return tables.failure();
+  // An empty file without an id is a new database.
   if (*application != kApplicationId && (*application != 0 || *tables != 0)) {
     return Failure{ErrorKind::kInvalid, "it is a database of another program; it is left as it is"};
   }
@@ -71,6 +72,8 @@ Result<void> migrate(Sqlite& database, int to) {
     for (const Migration& one : all_migrations()) {
       if (one.version == next + 1) changes += one.sql;
     }
+    // The changes and the number of the version are one transaction: a crash leaves one version or
+    // the next.
     const std::string sql =
         str_cat("BEGIN IMMEDIATE;", changes, "PRAGMA application_id=", kApplicationId,
                 ";PRAGMA user_version=", next + 1, ";COMMIT;");

@@ -32,6 +32,9 @@ Result<std::string> move_aside(const fs::path& folder) {
   if (!fs::exists(folder / "master.db")) return std::string();
   const fs::path place = place_aside(folder);
   fs::create_directory(place, error);
+  // The order counts for a crash in between. Without its life file a database begins a new life,
+  // whatever else is there. A log must not stay behind when its database is gone: SQLite would play
+  // it into the next one.
   for (const char* name : {"life", "master.db-wal", "master.db-shm", "master.db"}) {
     if (!error && fs::exists(folder / name)) fs::rename(folder / name, place / name, error);
   }
@@ -71,7 +74,7 @@ Result<std::string> restore_state(const std::string& backup, const std::string& 
   const Result<void> results = copy_results(backup + ".results", folder / "results");
   if (!results) return results.failure();
   std::error_code error;
-  // Under its name when it is whole.
+  // It gets its name when it is whole: a restore that was broken off leaves no half database.
   fs::copy_file(backup, folder / "master.db.new", fs::copy_options::overwrite_existing, error);
   if (!error) fs::rename(folder / "master.db.new", folder / "master.db", error);
   if (error) return failure_of(folder / "master.db", error);

@@ -18,7 +18,8 @@ void Statement::Finalize::operator()(sqlite3_stmt* statement) const {
 
 namespace {
 
-// What is worth another try, and when.
+// Which of SQLite's errors may go away by themselves, which mean damage, and which are bugs of
+// ours. What is in no list (busy, I/O errors, no memory) may go away.
 ErrorKind kind_of(int code) {
   switch (code & 0xff) {
     case SQLITE_FULL:
@@ -61,6 +62,7 @@ Result<Sqlite> Sqlite::open(const std::string& path, Mode mode) {
   const int code = sqlite3_open_v2(path.c_str(), &handle, flags, nullptr);
   database.handle_.reset(handle);
   if (code != SQLITE_OK) return database.failure("cannot be opened");
+  // How long a statement waits for a lock that another connection holds.
   sqlite3_busy_timeout(handle, 5'000);
   return database;
 }
@@ -91,6 +93,8 @@ Result<void> Sqlite::copy_to(const std::string& path) {
   sqlite3_backup* backup =
       sqlite3_backup_init(target->handle_.get(), "main", handle_.get(), "main");
   if (backup == nullptr) return target->failure("cannot be written");
+  // All pages in one step, under one read lock: the copy is of one moment, and a master that writes
+  // meanwhile does not make it begin anew.
   const int code = sqlite3_backup_step(backup, -1);
   sqlite3_backup_finish(backup);
   if (code != SQLITE_DONE) return target->failure("cannot be written");
@@ -103,7 +107,7 @@ Statement& Statement::bind(int64_t value) {
 }
 
 Statement& Statement::bind(std::string_view bytes) {
-  // A null pointer would be NULL, not the empty blob.
+  // SQLite takes a null pointer for NULL, which the schema refuses, and not for an empty blob.
   sqlite3_bind_blob64(handle_.get(), ++bound_, bytes.empty() ? "" : bytes.data(), bytes.size(),
                       SQLITE_STATIC);
   return *this;

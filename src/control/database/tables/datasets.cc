@@ -68,6 +68,7 @@ std::string remember_datasets(const std::map<std::string, DatasetsTable::Dataset
                               std::map<std::string, ShardMemory>* memory) {
   for (const auto& [name, dataset] : datasets) {
     v1::ShardPlan plan;
+    // Without a plan there are only its shards: the plan's row is gone or damaged.
     if (dataset.plan.empty() || !plan.ParseFromString(dataset.plan)) {
       return str_cat("dataset '", name, "'");
     }

@@ -1,4 +1,6 @@
-// Jobs that were forgotten, and whose files may still lie beside the database.
+// Jobs that were forgotten, and whose files may still lie beside the database. A job is noted in
+// the transaction that drops its rows, and its files go after that. So a master that was killed in
+// between knows at its next start what to remove.
 #pragma once
 
 #include <array>

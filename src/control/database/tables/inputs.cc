@@ -7,7 +7,8 @@
 namespace longhaul {
 
 Result<void> InputsTable::prepare(Sqlite& sqlite) {
-  // Of submissions that broke off with an earlier master.
+  // Sets without a job are of submissions that broke off with an earlier master. This master has
+  // written none yet.
   Result<void> swept = sqlite.execute(
       "DELETE FROM inputs WHERE job >= 1<<62 AND job NOT IN (SELECT input_set FROM input_sets)");
   if (!swept) return swept;
@@ -39,6 +40,7 @@ Result<void> InputsTable::write(const Rows& rows) {
 }
 
 Result<void> InputsTable::drop_job(int64_t job) {
+  // In this order: the second one looks the set up in the row that the third one deletes.
   for (Statement* drop : {&drop_, &drop_of_set_, &drop_set_}) {
     Result<void> done = drop->bind(job).run();
     if (!done) return done;
@@ -60,7 +62,7 @@ Result<void> InputReader::open() {
   Result<Statement> find = sqlite->prepare(
       "SELECT first, inputs FROM inputs WHERE job=? AND first<=? ORDER BY first DESC LIMIT 1");
   if (!find) return find.failure();
-  // SQLite opens the log beside the database at the first read only.
+  // SQLite opens the WAL at the first read only. It is done now, while there are descriptors left.
   const Result<bool> tried = find->bind(int64_t{0}).bind(int64_t{0}).next();
   if (!tried) return tried.failure();
   find->reset();

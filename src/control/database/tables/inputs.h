@@ -13,7 +13,8 @@
 
 namespace longhaul {
 
-// Numbers of sets begin here.
+// Sets that came in chunks are numbered from here on, far above the numbers of jobs, which name all
+// other sets.
 constexpr uint64_t kFirstInputSet = uint64_t{1} << 62;
 
 // Inputs from task `first` on.

@@ -78,7 +78,8 @@ Result<void> JobsTable::write(const Rows& rows) {
   for (const auto& [number, record] : rows.jobs) {
     const auto key = static_cast<int64_t>(number);
     Result<void> done = record ? put_.bind(key).bind(*record).run() : drop_.bind(key).run();
-    // Numbers of forgotten jobs are not given again.
+    // The highest number is kept by itself, so that the numbers of forgotten jobs are not given
+    // again.
     if (done && record) done = raise_last_.bind(key).run();
     if (!done) return done;
   }
@@ -101,6 +102,7 @@ std::string to_bytes(const JobRecord& job) {
   v1::JobRecord proto;
   proto.set_number(job.number);
   *proto.mutable_status() = to_proto(job.status);
+  // Ranks follow as records of their own, which say more than their status.
   proto.mutable_status()->clear_ranks();
   for (const RankRecord& rank : job.status.ranks) *proto.add_ranks() = record_of(rank);
   proto.set_submission_key(job.submission_key);
@@ -135,7 +137,8 @@ std::string to_bytes(const JobRecord& job) {
 Result<JobRecord> job_record_from(const std::string& bytes, milliseconds shift) {
   v1::JobRecord proto;
   if (!proto.ParseFromString(bytes)) return Failure{ErrorKind::kCorrupt, "its bytes are damaged"};
-  // What is not known would be taken for the first of its kind: a job that has ended would wait.
+  // from_proto() takes an unknown state for the first one, kPending: a job of a newer master that
+  // has ended would wait to be started again.
   const bool known = v1::JobState_IsValid(proto.status().state()) &&
                      proto.status().state() != v1::JOB_STATE_UNSPECIFIED;
   if (!known) return Failure{ErrorKind::kCorrupt, "its state is not one that this master knows"};

@@ -38,6 +38,8 @@ void mark_damaged(EndedRow& row, uint64_t job, const std::string& why) {
 
 Result<void> ResultsTable::prepare(Sqlite& sqlite) {
   return prepare_all(sqlite,
+                     // INSERT, not REPLACE: a second result of a task is refused and ends the
+                     // master, because it would mean that a task was committed twice.
                      {{&put_, "INSERT INTO results VALUES(?, ?, ?, ?, ?, ?)"},
                       {&drop_, "DELETE FROM results WHERE place>=?1<<32 AND place<(?1+1)<<32"}});
 }
@@ -62,8 +64,8 @@ Result<ResultReader> ResultReader::open(const std::string& folder) {
   return ResultReader(std::move(*sqlite));
 }
 
-// Where a page of the tables is damaged the tasks are asked for one by one: those on other pages
-// are found.
+// A damaged page of the file makes the query for the whole range fail. Then tasks are asked for one
+// by one, so that those on other pages are found.
 Result<std::vector<EndedRow>> ResultReader::read(uint64_t job, TaskIndex first, TaskIndex end,
                                                  size_t limit) {
   Result<std::vector<EndedRow>> rows = read_range(job, first, end, limit);

@@ -31,6 +31,7 @@ Result<void> StoreTable::read(TableReader& reader, Kept* kept) {
 
 void StoreTable::collect(ClusterState& state, const std::string& job, Rows* rows) {
   StoreRows changed = state.take_store_rows(job);
+  // In this order: the changes came after all that there was before had been dropped.
   if (changed.dropped) rows->store.push_back({job_number(job), std::nullopt, std::nullopt});
   for (StoreChange& change : changed.changes) {
     rows->store.push_back({job_number(job), std::move(change.key), std::move(change.value)});

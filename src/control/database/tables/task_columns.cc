@@ -22,6 +22,8 @@ TaskRecord task_of(const Statement& row) {
   task.epoch = static_cast<LeaseEpoch>(row.integer(4));
   task.holder = {row.bytes(5), row.bytes(6)};
   const std::string failures = row.bytes(7);
+  // Counts for each kind of fault, as bytes in memory: another size was written by a program with
+  // other kinds.
   if (failures.size() == sizeof(task.failures)) {
     ::memcpy(task.failures.data(), failures.data(), failures.size());
   } else {

@@ -15,7 +15,9 @@ int64_t duration_of(const TaskRecord& task) {
   return task.ran_ms == kNotMeasured ? kNoDuration : int64_t{task.ran_ms};
 }
 
-// How many rows from `first` on fit one row of `grants`.
+// How many rows from `first` on can be one row of `grants`: first attempts that were granted in one
+// go, whose tasks and epochs follow each other. Only first attempts, because a row of `tasks`,
+// which a task has after its first change, counts more than one of `grants`.
 size_t granted_together(const std::vector<TasksTable::Row>& rows, size_t first) {
   const TaskRecord& head = rows[first].task;
   size_t count = 0;
@@ -78,7 +80,8 @@ Result<void> TasksTable::write(const Rows& rows) {
   for (size_t i = 0; i < tasks.size();) {
     const auto& [job, task] = tasks[i];
     const size_t together = granted_together(tasks, i);
-    // A single grant may as well take the place that its end will have.
+    // A task that was granted alone gets its row in `tasks` at once: its end will need that row
+    // anyway.
     Result<void> done =
         together > 1
             ? put_grant_.bind(place_of(job, task.task))
@@ -107,6 +110,7 @@ Result<void> TasksTable::read(TableReader& reader, Kept* kept) {
       " tasks",
       [kept](uint64_t job, const Statement& row) { (*kept)[job].push_back(timed_task_of(row)); });
   if (!done) return done;
+  // The grants come second: those of their tasks that have a row of their own are as that one says.
   std::map<uint64_t, std::vector<bool>> moved = moved_tasks(*kept);
   return reader.of_jobs("a grant",
                         "SELECT job, task, count, epoch, worker, incarnation FROM grants",

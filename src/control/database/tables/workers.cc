@@ -34,6 +34,7 @@ std::string to_bytes(const WorkerRecord& worker) {
   v1::WorkerRecord proto;
   proto.set_worker_id(worker.id);
   *proto.mutable_registration() = to_proto(worker.registration);
+  // What it runs it says again when it registers.
   proto.mutable_registration()->clear_inventory();
   proto.set_lost(worker.state == WorkerState::kLost);
   proto.set_why_lost(worker.why_lost);
@@ -53,6 +54,7 @@ Result<WorkerRecord> worker_record_from(const std::string& bytes, milliseconds s
   WorkerRecord worker;
   worker.id = proto.worker_id();
   worker.registration = from_proto(proto.registration());
+  // Whether it is still there nobody knows: it has the grace of a restarted master to come back.
   worker.state = proto.lost() ? WorkerState::kLost : WorkerState::kUnreachable;
   worker.why_lost = proto.why_lost();
   worker.unix_ms_last_heard = proto.unix_ms_last_heard();

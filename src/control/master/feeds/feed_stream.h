@@ -2,6 +2,8 @@
 // writes one message at a time, and ends when there is nothing left to come.
 //
 // Threads: next() is called on gRPC's threads and on whatever thread wakes it, one at a time.
+// Lock order: next() runs with the stream's lock held and takes that of what it reads (a JobFeed,
+// the EventJournal). These wake their listeners without a lock, so no thread goes the other way.
 #pragma once
 
 #include <grpcpp/support/server_callback.h>
@@ -17,7 +19,9 @@ namespace longhaul {
 template <typename Message>
 class FeedStream : public grpc::ServerWriteReactor<Message>, public FeedListener {
  public:
-  // gRPC holds a plain pointer until OnDone(); till then the stream holds itself.
+  // gRPC has a plain pointer until it calls OnDone(); until then the stream holds itself. What is
+  // started before the handler has returned the stream to gRPC (the owner thread may be faster)
+  // gRPC keeps until then.
   void hold(std::shared_ptr<FeedStream> self) { self_ = std::move(self); }
 
   void refuse(const grpc::Status& status) {
@@ -38,6 +42,7 @@ class FeedStream : public grpc::ServerWriteReactor<Message>, public FeedListener
 
   void OnCancel() override {
     MutexLock lock(mutex_);
+    // A write that is open must end first; OnWriteDone() finishes then.
     cancelled_ = true;
     if (!writing_) finish({grpc::StatusCode::CANCELLED, "the reader is gone"});
   }

@@ -13,6 +13,8 @@ void InputRelay::taken(const LaunchId& launch, const v1::InputTaken& taken) {
   v1::WriteInputReply reply;
   reply.set_taken(taken.taken());
   reply.set_closed(taken.closed());
+  // Whoever waits for this launch goes on from where its rank is now, whichever call the worker has
+  // answered.
   const auto [begin, end] = waiting_.equal_range(launch);
   for (auto one = begin; one != end; ++one) one->second.answer(reply);
   waiting_.erase(begin, end);

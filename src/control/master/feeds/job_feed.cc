@@ -5,7 +5,10 @@
 namespace longhaul {
 namespace {
 
+// What a piece costs beside its data, roughly: else a rank that prints single bytes would take far
+// more memory than its cap.
 constexpr size_t kPieceOverhead = 128;
+// Of a line that began before since_unix_ms: a longer beginning is left out.
 constexpr size_t kLongestHead = size_t{64} << 10;
 
 }  // namespace
@@ -60,7 +63,8 @@ bool JobFeed::write_missing() {
   return true;
 }
 
-// Without data it tells up to where its stream has been received. False: nothing of it is new.
+// False: nothing of it is new. A piece without data is a mark of the log: it tells up to where its
+// stream has been received, of which the pieces are kept no more.
 bool JobFeed::take(v1::Output output) {
   uint64_t& received = received_[stream_of(output)];
   const uint64_t end = output.offset() + output.data().size();
@@ -82,7 +86,9 @@ bool JobFeed::take(v1::Output output) {
 }
 
 std::vector<OutputLog::Entry> JobFeed::marks_and_pieces() const {
-  // Where each stream's first kept piece begins: so far it was received before.
+  // For each stream, where its first kept piece begins, or where it ends when none is kept. A
+  // master that reads the log takes what lies before for received, so that a worker that sends it
+  // again does not bring it twice.
   std::map<StreamKey, uint64_t> before = received_;
   for (auto piece = pieces_.rbegin(); piece != pieces_.rend(); ++piece) {
     before[stream_of(*piece->output)] = piece->output->offset();
@@ -101,22 +107,25 @@ std::vector<OutputLog::Entry> JobFeed::marks_and_pieces() const {
   return entries;
 }
 
-// What is kept no more goes from the log too. That takes a while, in which the old one is written
-// on.
+// What is kept no more goes from the log too. Writing the log anew takes a while, so another thread
+// does it, and the old log is written on meanwhile: a crash at any moment finds one that is whole.
 void JobFeed::shorten_log() {
   if (anew_ || !log_.keeps()) return;
   const uint64_t number = ++anew_number_;
-  // Where that fails, not again for each piece.
+  // Where it fails it is tried again after max_bytes_ more, not for each piece that comes.
   anew_above_ = log_.bytes() + max_bytes_;
   if (long_writes_ == nullptr) {
     took_its_place(log_.rewrite(marks_and_pieces()));
     return;
   }
+  // The task holds the feed, since the job may be forgotten before its turn comes.
   anew_ = long_writes_->push([feed = shared_from_this(), number, entries = marks_and_pieces(),
                               end = end_] { feed->write_anew(number, entries, end); });
 }
 
-// `entries`: all that was kept when the job's output came to `end`.
+// On the thread for long writes. `entries`: all that was kept when the job's output came to `end`.
+// They are written without the lock; what has come meanwhile is added under it, and then the draft
+// takes the log's place.
 void JobFeed::write_anew(uint64_t number, const std::vector<OutputLog::Entry>& entries,
                          uint64_t end) {
   const OutputLog place = [this] {
@@ -128,7 +137,8 @@ void JobFeed::write_anew(uint64_t number, const std::vector<OutputLog::Entry>& e
   anew_ = false;
   bool whole = draft.keeps() && number == anew_number_;
   if (whole && begin_ > end) {
-    // So much has come meanwhile that there would be a gap.
+    // Pieces that came after `end` were dropped already, because so much has come meanwhile: behind
+    // the draft's entries there would be a gap. So all of it is written once more, under the lock.
     draft.remove();
     return took_its_place(log_.rewrite(marks_and_pieces()));
   }
@@ -148,6 +158,7 @@ void JobFeed::took_its_place(bool done) {
 void JobFeed::clear_output() {
   MutexLock lock(mutex_);
   trim(0);
+  // A draft that is being written has what was just thrown away: its number is out of date now.
   ++anew_number_;
   took_its_place(log_.rewrite(marks_and_pieces()));
 }
@@ -196,6 +207,7 @@ JobFeed::Cursor JobFeed::start(bool output, bool from_start, bool follow,
 
 JobFeed::Next JobFeed::next(Cursor* cursor, v1::WatchJobEvent* event) const {
   MutexLock lock(mutex_);
+  // The status of a job that has ended comes last, after all output: it ends the watch.
   if (cursor->version != version_ && !ended_) {
     cursor->version = version_;
     *event->mutable_status() = status_;
@@ -207,7 +219,8 @@ JobFeed::Next JobFeed::next(Cursor* cursor, v1::WatchJobEvent* event) const {
     *event->mutable_status() = status_;
     return Next::kEvent;
   }
-  // Nobody is kept waiting for what may still come of an attempt that is over.
+  // A watcher of one attempt ends with that attempt: what may still come of it, late, is not waited
+  // for.
   const bool over = cursor->attempt != 0 && cursor->attempt < status_.generation();
   return ended_ || over || !cursor->follow ? Next::kEnd : Next::kNothingYet;
 }
@@ -229,7 +242,8 @@ bool JobFeed::next_output(Cursor* cursor, v1::WatchJobEvent* event) const {
   return false;
 }
 
-// A line is of the time when it was whole: what came of it before is kept, and put in front.
+// A line counts from the time when it was whole. So the beginning of a line that came before
+// since_unix_ms is kept, and put in front of the rest when that comes.
 bool JobFeed::wanted(Cursor* cursor, const v1::Output& output, v1::Output* shown) {
   if (!cursor->only_ranks.empty() && !cursor->only_ranks.contains(output.rank())) return false;
   if (cursor->attempt != 0 && cursor->attempt != output.generation()) return false;
@@ -258,7 +272,7 @@ void JobFeed::listen(const std::weak_ptr<FeedListener>& listener) {
   listeners_.push_back(listener);
 }
 
-// Without the lock: a listener reads the feed when it is woken.
+// Without the lock: a listener that is woken reads the feed, which takes it again.
 void JobFeed::wake_listeners() {
   std::vector<std::shared_ptr<FeedListener>> awake;
   {

@@ -105,6 +105,7 @@ class JobFeed : public std::enable_shared_from_this<JobFeed> {
   LongWrites* const long_writes_;
   mutable Mutex mutex_;
   v1::JobStatus status_ LONGHAUL_GUARDED_BY(mutex_);
+  // Counts statuses: a watcher whose cursor has another number has not seen the latest one.
   uint64_t version_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   bool ended_ LONGHAUL_GUARDED_BY(mutex_) = false;
   OutputLog log_ LONGHAUL_GUARDED_BY(mutex_);
@@ -112,11 +113,14 @@ class JobFeed : public std::enable_shared_from_this<JobFeed> {
   uint64_t anew_number_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   bool anew_ LONGHAUL_GUARDED_BY(mutex_) = false;    // it is being done
   uint64_t anew_above_ LONGHAUL_GUARDED_BY(mutex_);  // bytes of the log
+  // In the order in which they came, and by `begin` without gaps.
   std::deque<Piece> pieces_ LONGHAUL_GUARDED_BY(mutex_);
   size_t kept_ LONGHAUL_GUARDED_BY(mutex_) = 0;     // bytes, with the overhead of pieces
   uint64_t begin_ LONGHAUL_GUARDED_BY(mutex_) = 0;  // of what is kept
   uint64_t end_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   uint64_t logged_ LONGHAUL_GUARDED_BY(mutex_) = 0;  // up to here the log has it
+  // How far each stream has come. For ranks it outlives the pieces, so that what a worker sends
+  // again is not taken twice. What a task said is one piece, and goes with it.
   std::map<StreamKey, uint64_t> received_ LONGHAUL_GUARDED_BY(mutex_);
   std::vector<std::weak_ptr<FeedListener>> listeners_ LONGHAUL_GUARDED_BY(mutex_);
 };

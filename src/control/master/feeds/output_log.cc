@@ -25,7 +25,8 @@ constexpr std::string_view kHead = "LHOUT2\n\0"sv;
 constexpr std::string_view kMark = "lho\x02"sv;
 constexpr size_t kEntryHead = kMark.size() + sizeof(uint32_t) + sizeof(uint64_t);
 constexpr size_t kWriteBytes = size_t{1} << 20;
-// Of files that are to take the log's place; a second one may be made while the first is written.
+// Endings of files that are to take the log's place. There are two, because rewrite() may make one
+// on the owner thread while a draft is being written on another.
 constexpr const char* kDraft = ".new";
 constexpr const char* kOther = ".now";
 
@@ -85,6 +86,7 @@ Contents read(std::string_view bytes) {
       at = found->end;
       continue;
     }
+    // Damage: on from the next mark. Bytes that only look like a mark fail at the checksum.
     const size_t next = std::min(bytes.find(kMark, at + 1), bytes.size());
     contents.left_out += next - at;
     at = next;
@@ -117,7 +119,8 @@ bool OutputLog::open(int flags) {
   return fd_.valid();
 }
 
-// Nothing is known of what is there: it is left as it is, and what comes is kept in memory only.
+// What lies there cannot be read, so it is not known what may be written behind it: it is left as
+// it is, and what comes is kept in memory only.
 void OutputLog::give_up(const std::string& why) {
   log(LogLevel::kError, "master", path_, ": ", why, "; its output is kept in memory only");
   fd_.reset();
@@ -147,6 +150,7 @@ bool OutputLog::read_all(std::string* bytes) {
 void OutputLog::keep_damaged(size_t left_out, size_t bytes) {
   const std::string copy = path_ + ".damaged";
   ::unlink(copy.c_str());
+  // A link is enough: rewrite() puts another file in the log's place and leaves this one as it is.
   const bool kept = ::link(path_.c_str(), copy.c_str()) == 0;
   log(LogLevel::kWarning, "master", path_, ": ", left_out, " of ", bytes,
       " bytes are no whole entries and are passed over", kept ? "; all of it is in " : "",
@@ -155,6 +159,7 @@ void OutputLog::keep_damaged(size_t left_out, size_t bytes) {
 
 std::vector<v1::Output> OutputLog::load() {
   if (path_.empty()) return {};
+  // A crash may have left drafts; none of them was ever the log.
   for (const char* unfinished : {kDraft, kOther}) ::unlink((path_ + unfinished).c_str());
   std::string bytes;
   if (!read_all(&bytes)) {
@@ -175,7 +180,8 @@ std::vector<v1::Output> OutputLog::load() {
     whole.push_back(std::make_shared<v1::Output>(one));
   }
   if (!rewrite(whole)) {
-    // Ours can be written on with its damage; the other kind stays as it is.
+    // A file of this version can be written on, behind its damage. One of the older form cannot:
+    // then nothing is kept in this life of the master.
     if (ours || bytes.empty())
       open(0);
     else
@@ -184,7 +190,7 @@ std::vector<v1::Output> OutputLog::load() {
   return std::move(contents.entries);
 }
 
-// All of it or nothing.
+// Writes all of `bytes` or nothing: what was written in part is cut off again.
 bool OutputLog::write(const std::string& bytes) {
   if (!fd_.valid()) open(0);
   const ssize_t written = fd_.valid() ? ::write(fd_.get(), bytes.data(), bytes.size()) : -1;
@@ -195,7 +201,8 @@ bool OutputLog::write(const std::string& bytes) {
   }
   // A write that was cut short is one that found no room for the rest.
   const int error = written < 0 ? errno : ENOSPC;
-  // Half an entry is passed over, but costs room.
+  // load() passes over half an entry, but it takes room, and what is appended next would come
+  // behind it.
   if (written > 0 && ::ftruncate(fd_.get(), static_cast<off_t>(bytes_)) != 0) fd_.reset();
   const bool full = error == ENOSPC || error == EDQUOT;
   if (!complained_) {
@@ -211,6 +218,8 @@ bool OutputLog::append(const v1::Output& output) {
   if (path_.empty()) return true;
   std::string entry(bytes_ == 0 ? kHead : "");
   append_entry(output, &entry);
+  // Room may come; what an error of the disk has refused would be refused again, and hold up all
+  // that comes behind it.
   return write(entry) || (errno != ENOSPC && errno != EDQUOT);
 }
 

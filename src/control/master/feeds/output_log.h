@@ -61,7 +61,10 @@ class OutputLog {
 
   std::string path_;
   UniqueFd fd_;
+  // Of whole entries, and so where the next one begins: what a failed write leaves behind that is
+  // cut off.
   uint64_t bytes_ = 0;
+  // The log names the trouble once, until a write succeeds.
   bool complained_ = false;
 };
 

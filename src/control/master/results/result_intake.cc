@@ -22,7 +22,8 @@ Result<size_t> ResultIntake::sweep(const ClusterState& state) {
     const TaskTable* tasks = state.tasks(str_cat("j", name.job));
     if (tasks == nullptr || name.task >= tasks->size()) return Standing::kUnknown;
     const TaskRecord record = tasks->record(name.task);
-    // Of a lease that the table has never had, it may be the table that has forgotten.
+    // A lease that the table has never granted: the table may be older than the file, put back from
+    // a copy. The file is kept.
     if (record.attempt == 0 || record.epoch < name.epoch) return Standing::kUnknown;
     if (record.epoch > name.epoch) return Standing::kOver;
     if (record.state == TaskState::kDone) return Standing::kResult;
@@ -56,6 +57,7 @@ void ResultIntake::lease_ended(const ResultName& name, bool committed) {
     if (found != coming_.end()) drop(found, std::next(found));
     return;
   }
+  // Its own file stays: the row names it now. What other attempts at the task have left goes.
   coming_.erase(name);
   drop(coming_.lower_bound({name.job, name.task, 0}),
        coming_.lower_bound({name.job, name.task + 1, 0}));
@@ -67,6 +69,8 @@ void ResultIntake::job_ended(uint64_t job) {
 
 void ResultIntake::job_forgotten(uint64_t job) {
   job_ended(job);
+  // On the files' thread, behind all that was posted for the job before: nothing of it is written
+  // any more.
   post([job](Files& files) { files.files.remove_job(job); });
 }
 
@@ -76,6 +80,7 @@ void ResultIntake::drop(Coming::iterator first, Coming::iterator last) {
   coming_.erase(first, last);
   if (names.empty()) return;
   post([names = std::move(names)](Files& files) {
+    // The draft is closed first, so that a call that still writes to it finds itself superseded.
     for (const ResultName& name : names) {
       files.drafts.erase(name);
       files.files.remove(name);

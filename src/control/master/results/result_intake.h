@@ -61,6 +61,7 @@ class ResultIntake {
   using Coming = std::map<ResultName, std::optional<uint64_t>>;  // -> its size when it is whole
   void drop(Coming::iterator first, Coming::iterator last);
 
+  // The owner thread's. Of leases that are current, or were when their file began to come.
   Coming coming_;
   Queue<std::function<void(Files&)>> tasks_;
   Files files_;

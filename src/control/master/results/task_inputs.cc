@@ -8,7 +8,8 @@
 namespace longhaul {
 namespace {
 
-// Inputs in one row.
+// Inputs in one row, where they came with the submission. One row is in memory for each job, and
+// tasks are granted about in order: so it is read once for many of them.
 constexpr size_t kChunk = 1024;
 
 Failure missing(TaskIndex task, std::string_view why) {

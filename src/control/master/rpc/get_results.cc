@@ -17,8 +17,8 @@
 namespace longhaul {
 namespace {
 
-// Rows read at once, and bytes of a result that is a file: their memory is what one slow reader
-// costs.
+// Rows read at once, and bytes of a result that is a file. A slow reader keeps these in memory: up
+// to 16 results of 256 KiB, and a piece of 1 MiB.
 constexpr size_t kRows = 16;
 constexpr size_t kFileBytes = size_t{1} << 20;
 
@@ -61,7 +61,8 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
   Next next(v1::TaskResult* message, grpc::Status* status) override {
     if (file_) return next_of_file(message);
     while (rows_.empty()) {
-      // Before the rows: what has ended by then is read.
+      // Asked before `end`: a job that ends in between is looked at once more. The other way round
+      // the stream might end without the last tasks.
       const bool over = source_->feed->ended() || !source_->follow;
       const TaskIndex end = source_->feed->status().array().ended_below();
       if (next_ >= end) return over ? Next::kEnd : Next::kNothingYet;
@@ -88,6 +89,8 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
       *status = to_status(file.failure());
       return Next::kEnd;
     }
+    // The file is open from here on: it can be read to its end even if its job is forgotten
+    // meanwhile.
     file_ = std::move(*file);
     row_ = std::move(*row.result);
     file_offset_ = 0;
@@ -139,7 +142,7 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
     return Next::kMessage;
   }
 
-  // It is named and passed over.
+  // The result is named as damaged and passed over: the stream goes on with the next one.
   static Next damaged(v1::TaskResult* message, const std::string& why) {
     message->clear_result();
     message->clear_more();
@@ -184,6 +187,7 @@ class ResultStream final : public FeedStream<v1::TaskResult>,
   }
 
   Queue<std::function<void()>>* const lookups_;
+  // Set before the stream listens to its feed, and used under the stream's lock after that.
   std::optional<WantedResults> source_;
   TaskIndex next_ = 0;
   std::deque<EndedRow> rows_;
@@ -235,6 +239,7 @@ grpc::ServerWriteReactor<v1::TaskResult>* JobServiceImpl::GetResults(
                     InputReader(core_->state_folder()), request.follow(), request.all_ended(),
                     request.only_failed()},
                    first);
+    // Listening first, so that nothing that comes in between is missed.
     feed->listen(stream);
     stream->wake();
   });

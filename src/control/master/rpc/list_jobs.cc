@@ -7,6 +7,8 @@
 namespace longhaul {
 namespace {
 
+// A list is told in pages, so that one call neither fills a message nor holds up the owner thread,
+// however many jobs there are. A page ends with the job that exceeds this.
 constexpr size_t kJobPageBytes = size_t{1} << 20;
 constexpr size_t kCommandBytes = size_t{4} << 10;
 

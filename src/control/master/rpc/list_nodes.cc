@@ -4,6 +4,7 @@
 namespace longhaul {
 namespace {
 
+// In pages, as jobs are: see list_jobs.cc.
 constexpr size_t kNodePageBytes = size_t{1} << 20;
 
 }  // namespace

@@ -13,7 +13,8 @@ namespace {
 
 constexpr size_t kMaxDataBytes = size_t{4} << 20;
 
-// What `cap` bytes can become at most, in frames of whatever size a worker chooses.
+// What `cap` bytes can become at most when they do not compress. A frame adds some 20 bytes, so
+// this is enough also for frames far smaller than the 256 KiB that our workers choose.
 uint64_t most_compressed(uint64_t cap) {
   return cap + cap / 64 + (uint64_t{64} << 10);
 }
@@ -58,7 +59,7 @@ class ResultPut final : public grpc::ServerBidiReactor<v1::PutResultRequest, v1:
   }
 
   void OnDone() override {
-    // The file is closed where it was written; what came stays for the next try.
+    // Closed on the thread that writes it. What came stays in the file for the next try.
     if (draft_) {
       core_->results().post([name = name_, draft = std::move(draft_)](ResultIntake::Files& files) {
         const auto open = files.drafts.find(name);
@@ -69,6 +70,8 @@ class ResultPut final : public grpc::ServerBidiReactor<v1::PutResultRequest, v1:
   }
 
  private:
+  // Each step holds this object: between two steps gRPC has no operation open, and only the step
+  // that runs brings the call on or ends it.
   void on_owner(std::function<void(ClusterState&)> step) {
     const bool posted = core_->post(
         [self = self_, step = std::move(step)](ClusterState& state, Now) { step(state); });
@@ -94,6 +97,8 @@ class ResultPut final : public grpc::ServerBidiReactor<v1::PutResultRequest, v1:
     if (!is_current(state)) return stale();
     cap_ = state.status(launch_.job)->spec.array->max_result_bytes;
     name_ = ResultIntake::name_of(launch_.job, lease_);
+    // An earlier try stored it, and its answer was lost: nothing is written again, only the end is
+    // compared.
     whole_ = core_->results().whole(name_);
     if (whole_) return answer_have(*whole_);
     core_->results().expect(name_);
@@ -101,7 +106,8 @@ class ResultPut final : public grpc::ServerBidiReactor<v1::PutResultRequest, v1:
   }
 
   void settle(ClusterState& state) {
-    // It may have been lost while the file was synced; then nobody else would remove it.
+    // The lease may have been lost, with its worker, while the file was synced: then nobody else
+    // would remove the file.
     if (!is_current(state)) {
       core_->results().lease_ended(name_, false);
       return stale();
@@ -113,6 +119,9 @@ class ResultPut final : public grpc::ServerBidiReactor<v1::PutResultRequest, v1:
   // On the files' thread.
 
   void open(ResultIntake::Files& files) {
+    // An earlier try may still be here, of a worker whose connection broke unnoticed. This one
+    // takes over from where its file ends, and the older one finds itself superseded at its next
+    // step.
     files.drafts.erase(name_);
     Result<ResultDraft> opened = files.files.open(name_);
     if (!opened) return fail(opened.failure());

@@ -14,6 +14,8 @@
 namespace longhaul {
 namespace {
 
+// The client sends about 1 MiB at once. One input alone may have 15 MiB, and a chunk holds at least
+// one.
 constexpr size_t kMaxChunkBytes = size_t{16} << 20;
 
 class ArraySubmission final : public grpc::ServerReadReactor<v1::SubmitArrayRequest> {
@@ -37,6 +39,7 @@ class ArraySubmission final : public grpc::ServerReadReactor<v1::SubmitArrayRequ
   }
 
   void OnDone() override {
+    // No job names the rows, or the job of a repeated call has its own: they go.
     if (set_ != 0 && !used_) {
       core_->post([core = core_, set = set_](ClusterState&, Now) { core->drop_staged(set); });
     }
@@ -84,6 +87,8 @@ class ArraySubmission final : public grpc::ServerReadReactor<v1::SubmitArrayRequ
     core_->stage_inputs({set_, static_cast<TaskIndex>(tasks_), std::move(bytes)});
     tasks_ += count;
     core_->when_durable_soon([self = self_](bool durable) {
+      // The next chunk is read only when this one is on disk: so a client can send no faster than
+      // the disk takes it.
       if (durable) return self->StartRead(&self->request_);
       self->Finish(JobServiceImpl::not_durable(self->core_));
     });
@@ -99,7 +104,7 @@ class ArraySubmission final : public grpc::ServerReadReactor<v1::SubmitArrayRequ
     }
     const Result<JobId> id = state.submit(spec, request_.spec().submission_key(), now);
     if (!id) return to_status(id.failure());
-    // A repeated call has brought them before.
+    // The same submission came before, and its inputs with it: these rows are not used.
     if (!core_->has_inputs(*id)) {
       core_->add_stored_inputs(*id, *spec.array, set_);
       used_ = true;

@@ -39,7 +39,7 @@ grpc::ServerUnaryReactor* JobServiceImpl::SubmitJob(grpc::CallbackServerContext*
     if (!id) return to_status(id.failure());
     reply->set_job_id(*id);
     reply->set_life(state.status(*id)->life);
-    // A repeated call has brought them before.
+    // A repeated call finds the job, and the inputs that the first one brought.
     if (spec.array && !core_->has_inputs(*id)) core_->add_inputs(*id, *spec.array, inputs);
     return grpc::Status::OK;
   };

@@ -71,8 +71,8 @@ grpc::ServerWriteReactor<v1::Event>* JobServiceImpl::WatchEvents(
       journal.listen(stream);
       stream->wake();
     };
-    // Whoever asks hears of all that has happened by then; while the disk takes nothing, of what
-    // was written before.
+    // The journal shows only what is durable. Whoever asks is to hear of all that has happened by
+    // now, so this waits until that is on disk; but not while the disk takes nothing.
     if (core_->trouble()) return begin(false);
     core_->when_durable(begin);
   });

@@ -71,6 +71,7 @@ grpc::ServerWriteReactor<v1::WatchJobEvent>* JobServiceImpl::WatchJob(
     cursor.attempt = request.attempt();
     cursor.since_unix_ms = request.since_unix_ms();
     watcher->attach(feed, std::move(cursor));
+    // Listening first, so that nothing that comes in between is missed.
     feed->listen(watcher);
     watcher->wake();
   });

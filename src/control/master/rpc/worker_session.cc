@@ -10,13 +10,15 @@
 namespace longhaul {
 namespace {
 
-// What may wait to be written to one worker.
+// What may wait to be written to one worker. One that does not read loses its stream at this, and
+// is told everything again when it registers anew.
 constexpr size_t kMaxQueuedBytes = size_t{64} << 20;
 
 class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::MasterMessage>,
                             public SessionSink {
  public:
-  // A stream on which nothing has come is none of the owner thread's business.
+  // The owner thread hears of a stream with its first message: streams that are opened and reset at
+  // once, in a flood, cost it nothing.
   static WorkerSession* start(Core* core, grpc::CallbackServerContext* context) {
     auto session = std::make_shared<WorkerSession>(core, context);
     session->self_ = session;
@@ -65,6 +67,7 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
     const bool posted = core_->post([session = self_](ClusterState& state, Now now) {
       if (session->id_ == 0) session->id_ = session->core_->add_session(session);
       session->handle(state, **session->incoming_, now);
+      // The next message is read only now, so a worker that floods waits in its own send window.
       session->read();
     });
     if (!posted) close("the master is shutting down", false);
@@ -89,7 +92,8 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
   }
 
   void OnDone() override {
-    // A worker that ended its side by itself, and heard our end, took its leave.
+    // A worker took its leave if it ended its side by itself and the stream was not cancelled. Then
+    // its ranks are gone at once; after a broken stream they may run on, and the lease decides.
     bool goodbye = false;
     {
       MutexLock lock(mutex_);
@@ -98,6 +102,7 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
     }
     if (heard_) {
       core_->post([session = self_, goodbye](ClusterState& state, Now now) {
+        // Behind all messages of this stream, since the owner's queue keeps order.
         session->core_->remove_session(session->id_);
         state.session_closed(session->id_, goodbye, now);
       });
@@ -109,6 +114,7 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
   void read() {
     MutexLock lock(mutex_);
     incoming_ = std::make_unique<OnArena<v1::WorkerMessage>>();
+    // After Finish() no operation may be started, and the owner thread may come here even later.
     if (!finishing_ && !done_) StartRead(&**incoming_);
   }
 
@@ -147,7 +153,8 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
     }
   }
 
-  // Gives up what was to be written; a write under way fails at once.
+  // Gives up what was to be written. A write that is open must not lose its message; the call is
+  // cancelled, so that it fails at once.
   void abandon(const grpc::Status& status) LONGHAUL_REQUIRES(mutex_) {
     if (!final_status_ || final_status_->ok()) final_status_ = status;
     if (finishing_ || done_) return;
@@ -183,9 +190,11 @@ class WorkerSession final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1
   std::deque<Outgoing> outgoing_ LONGHAUL_GUARDED_BY(mutex_);  // the front is being written
   size_t queued_bytes_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   bool writing_ LONGHAUL_GUARDED_BY(mutex_) = false;
+  // Finish() was called; nothing may be started after that.
   bool finishing_ LONGHAUL_GUARDED_BY(mutex_) = false;
   bool done_ LONGHAUL_GUARDED_BY(mutex_) = false;
   bool cancelled_ LONGHAUL_GUARDED_BY(mutex_) = false;
+  // The stream is to end with this, when what is queued has been written; nothing more is queued.
   std::optional<grpc::Status> final_status_ LONGHAUL_GUARDED_BY(mutex_);
 };
 

@@ -8,8 +8,10 @@
 namespace longhaul {
 namespace {
 
-// Its threads and those of its data loaders wait in the store.
+// Calls at once on one connection: each thread of a rank, and of its data loaders, may wait in the
+// store.
 constexpr int kCallsOfARank = 200;
+// How often memory that a flood of calls has left free is given back to the host.
 constexpr milliseconds kBetweenTrims{30'000};
 constexpr size_t kMemory = size_t{512} << 20;
 
@@ -22,6 +24,7 @@ std::string token_of(const grpc::CallbackServerContext& context) {
 }  // namespace
 
 AgentServer::~AgentServer() {
+  // No new connections first; Wait() returns when every call has been answered.
   acceptor_.reset();
   if (!server_) return;
   server_->Shutdown(std::chrono::system_clock::now());

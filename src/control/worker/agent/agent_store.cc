@@ -5,6 +5,7 @@
 namespace longhaul {
 namespace {
 
+// The number that the rank has given this call; 0 for one that may be done twice (agent_client.cc).
 uint64_t number_of(const grpc::CallbackServerContext& context) {
   const auto& metadata = context.client_metadata();
   const auto found = metadata.find("longhaul-call");

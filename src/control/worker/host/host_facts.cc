@@ -40,6 +40,7 @@ bool same_host(const sockaddr& a, const sockaddr& b) {
 
 std::string host_name() {
   std::array<char, 256> name{};
+  // A name that is cut may come without an end: the array's last byte stays 0.
   if (::gethostname(name.data(), name.size() - 1) != 0 || name[0] == '\0') return "localhost";
   return name.data();
 }
@@ -54,6 +55,7 @@ std::string boot_id() {
 int usable_cores() {
   cpu_set_t cores;
   CPU_ZERO(&cores);
+  // It fails where the kernel knows more cores than a cpu_set_t holds.
   if (::sched_getaffinity(0, sizeof(cores), &cores) != 0) {
     return std::max(1, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)));
   }
@@ -90,6 +92,7 @@ std::string interface_of(const std::string& address) {
 
 Result<int> free_port(const std::string& address) {
   Result<UniqueFd> listener = listen_tcp(address, 0);
+  // Behind NAT the address is not one of this host's.
   if (!listener) listener = listen_tcp("0.0.0.0", 0);
   if (!listener) return listener.failure();
   const Result<uint16_t> port = local_port(listener->get());

@@ -42,7 +42,8 @@ uint64_t total_memory(const std::string& root) {
   return 0;
 }
 
-// "max", and v1's huge number for no limit, are above any host's memory.
+// nullopt for v2's "max". v1 gives a huge number where there is no limit, which is above any host's
+// memory and so limits nothing.
 std::optional<uint64_t> limit_in(const fs::path& file) {
   std::ifstream stream(file);
   uint64_t bytes = 0;

@@ -16,6 +16,7 @@
 namespace longhaul {
 
 Result<void> write_small_file(const std::string& path, std::string_view text) {
+  // Written beside it and renamed over it: a reader sees the old text or the new one.
   const std::string fresh = path + ".new";
   const auto failure = [&path] {
     return Failure{ErrorKind::kUnavailable, str_cat(path, ": ", ::strerror(errno))};
@@ -41,6 +42,7 @@ Result<std::optional<std::string>> read_small_file(const std::string& path, size
       ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
   struct stat info{};
   if (!fd.valid() && errno == ENOENT) return std::optional<std::string>();
+  // With these flags open() says ELOOP for a link and ENXIO for a socket.
   if (!fd.valid() && errno == ELOOP) return failure(ErrorKind::kCorrupt, "a link");
   if (!fd.valid() && errno == ENXIO) return failure(ErrorKind::kCorrupt, "no file");
   if (!fd.valid() || ::fstat(fd.get(), &info) != 0) {

@@ -22,6 +22,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// A temporary folder is made under the second name and gets the first one when it is locked:
+// folders of the first name whose lock is free were left by killed workers.
 constexpr const char* kPrefix = "longhaul-worker-";
 constexpr const char* kUnlockedPrefix = "longhaul-starting-";
 constexpr const char* kSocketLink = "socket-folder";
@@ -42,7 +44,7 @@ Result<std::string> make_temporary(const fs::path& root, const char* prefix = kP
   return path;
 }
 
-// The lock of a live worker is held; that of a killed one is free.
+// flock() goes with its descriptor: a live worker holds its lock, that of a killed one is free.
 Result<UniqueFd> try_lock(const std::string& folder, bool create) {
   const std::string path = folder + "/lock";
   const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (create ? O_CREAT : 0);
@@ -69,6 +71,7 @@ void remove_left_behind(const fs::path& root) {
     if (!is_ours(entry.path())) continue;
     const Result<UniqueFd> lock = try_lock(entry.path().string(), false);
     if (!lock) continue;
+    // With processes that could not be looked at the folder stays, for another worker.
     if (!clean_up(LaunchRecord::find(spools_of(entry.path().string())))) continue;
     std::error_code ignored;
     fs::remove_all(entry.path(), ignored);
@@ -84,7 +87,7 @@ bool fits_socket(const std::string& folder) {
 Result<StateFolder> StateFolder::open(const std::string& path) {
   StateFolder folder;
   std::error_code error;
-  // Tasks are told of files in it, and change their folder.
+  // Absolute, because tasks are given paths in it and run in a folder of their own.
   if (!path.empty()) folder.path_ = fs::absolute(path, error).lexically_normal().string();
   if (error) return folder_failure(path, error.value());
   if (path.empty()) {
@@ -98,12 +101,13 @@ Result<StateFolder> StateFolder::open(const std::string& path) {
   if (error) return folder_failure(folder.path_, error.value());
   Result<UniqueFd> lock = try_lock(folder.path_, true);
   if (!lock) return lock.failure();
-  // Before anything in it is touched that may be another worker's.
+  // Before anything in it is touched: in a copied folder it may be another worker's.
   Result<WorkerIdentity> predecessor = find_identity(folder.path_);
   if (!predecessor) return predecessor.failure();
   folder.predecessor_ = std::move(*predecessor);
   folder.lock_ = std::move(*lock);
-  // Only now under the name by which other workers would take it for left behind.
+  // Renamed only now that it is locked: under this name others take an unlocked one for left
+  // behind.
   if (folder.temporary_) {
     const fs::path draft = folder.path_;
     folder.path_ = draft.parent_path() /
@@ -111,10 +115,13 @@ Result<StateFolder> StateFolder::open(const std::string& path) {
     fs::rename(draft, folder.path_, error);
     if (error) return folder_failure(draft.string(), error.value());
   }
+  // Also where somebody made the folder with other rights: its socket, and what ranks print, are
+  // for this user alone.
   ::chmod(folder.path_.c_str(), S_IRWXU);
   Result<std::string> socket_folder = folder.find_socket_folder();
   if (!socket_folder) return socket_folder.failure();
   folder.socket_folder_ = *socket_folder;
+  // A killed worker has left its socket; bind() would fail on it.
   ::unlink(folder.socket().c_str());
   return folder;
 }
@@ -139,7 +146,8 @@ StateFolder::~StateFolder() {
   if (!lock_.valid()) return;
   std::error_code ignored;
   ::unlink(socket().c_str());
-  // Not empty: a worker that could not start leaves to the next one what it has found.
+  // A spool folder that is not empty has launches in it. A worker that could not start leaves them,
+  // and the identity that they belong to, to the next one.
   if (!temporary_ && !fs::remove(spools(), ignored)) return;
   const fs::path own = fs::absolute(path_);
   if (socket_folder_ != own.string()) fs::remove_all(socket_folder_, ignored);

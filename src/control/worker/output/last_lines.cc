@@ -52,6 +52,7 @@ void LastLines::append(std::string_view data) {
   while (!data.empty()) {
     const size_t line_end = data.find('\n');
     const std::string_view part = data.substr(0, line_end);
+    // The rest of a long line is dropped, so memory is bounded for a stream without line ends.
     const size_t room = kMaxLineBytes - std::min(kMaxLineBytes, current_.size());
     current_.append(part.substr(0, room));
     if (line_end == std::string_view::npos) return;

@@ -8,7 +8,8 @@
 namespace longhaul {
 namespace {
 
-// What stands in the place of so many bytes that are gone; never longer than they were.
+// What stands in the place of so many bytes that are gone. It is never longer than they were, or it
+// would reach into the offsets of the bytes behind them.
 std::string loss_notice(uint64_t bytes) {
   const std::string notice = str_cat("\n[longhaul: ", format_bytes(bytes),
                                      " of output are missing here: the spool was full]\n");
@@ -37,7 +38,8 @@ std::optional<OutputFlow::Chunk> OutputFlow::next() {
     uint64_t there = stream.sent;
     chunk.data = stream.spool.read(there, kChunkBytes);
     if (there > chunk.offset) {
-      // First that they are missing; what comes behind them is read again.
+      // First a line says that bytes are missing. What was read from behind them is thrown away and
+      // read again by the next call.
       chunk.lost = there - chunk.offset;
       chunk.data = loss_notice(chunk.lost);
       stream.sent = there;
@@ -46,6 +48,7 @@ std::optional<OutputFlow::Chunk> OutputFlow::next() {
     }
     if (!stream.spool.trouble().empty()) trouble_ = stream.spool.trouble();
     if (chunk.data.empty()) continue;
+    // Counted as the master counts: data as it is sent, a notice with its own size.
     total_sent_ += chunk.data.size();
     in_flight_.push_back({index, stream.sent, total_sent_});
     turn_ = index + 1;
@@ -55,6 +58,7 @@ std::optional<OutputFlow::Chunk> OutputFlow::next() {
 }
 
 void OutputFlow::acknowledge(uint64_t bytes) {
+  // Never back, and never beyond what was sent, whatever the master says.
   total_acknowledged_ = std::clamp(bytes, total_acknowledged_, total_sent_);
   while (!in_flight_.empty() && in_flight_.front().total_end <= total_acknowledged_) {
     const InFlight& taken = in_flight_.front();
@@ -67,6 +71,7 @@ void OutputFlow::restart() {
   in_flight_.clear();
   total_sent_ = 0;
   total_acknowledged_ = 0;
+  // What the master got and has not acknowledged is sent twice; it drops that by its offset.
   for (Stream& stream : streams_) stream.sent = stream.spool.acknowledged();
 }
 

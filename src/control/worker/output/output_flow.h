@@ -61,6 +61,8 @@ class OutputFlow {
   std::vector<Stream> streams_;
   std::deque<InFlight> in_flight_;
   std::string trouble_;
+  // Where next() begins to look: each stream has its turn, so that one which prints without end
+  // does not hold back the others.
   size_t turn_ = 0;
   uint64_t total_sent_ = 0;
   uint64_t total_acknowledged_ = 0;

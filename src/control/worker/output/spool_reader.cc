@@ -62,14 +62,15 @@ std::vector<uint64_t> SpoolReader::segments() {
 }
 
 std::string SpoolReader::read(uint64_t& offset, size_t max) {
-  // Everything before it is on disk, or gone for ever: the writer moves it last.
+  // The writer moves the end after it has written. So what lies before it is on disk, or gone for
+  // ever.
   const uint64_t limit = end();
   trouble_.clear();
   while (offset < limit) {
     std::string data = read_segment(offset, std::min<uint64_t>(max, limit - offset));
     if (!data.empty()) return data;
     const uint64_t next = open_from(offset, limit);
-    // What cannot be opened now is not gone.
+    // What cannot be opened now is not gone: the offset stays, and the caller tries again.
     if (!trouble_.empty()) return "";
     offset = next;
   }
@@ -85,7 +86,8 @@ std::string SpoolReader::read_segment(uint64_t offset, uint64_t max) const {
   return data;
 }
 
-// The rank may have put anything in its place: only a file is read, and nothing is waited for.
+// The rank may have put anything in its place. Only a regular file is read, no link is followed,
+// and opening a pipe does not wait.
 UniqueFd SpoolReader::open_segment(uint64_t start) {
   UniqueFd fd(::openat(folder_->fd(), segment_name(start).c_str(),
                        O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
@@ -105,7 +107,8 @@ uint64_t SpoolReader::open_from(uint64_t offset, uint64_t limit) {
   auto next = std::upper_bound(starts.begin(), starts.end(), offset);
   if (next != starts.begin()) --next;
   for (; next != starts.end() && *next < limit; ++next) {
-    // One that has just been dropped is not there, one that ends before `offset` has nothing.
+    // A segment that the writer has just dropped cannot be opened, and one that ends before
+    // `offset` has nothing to read; both are passed over.
     segment_.reset();  // first: it may be the last descriptor
     segment_ = open_segment(*next);
     segment_start_ = *next;
@@ -135,10 +138,12 @@ void SpoolReader::acknowledge(uint64_t offset) {
   folder_->set_acknowledged(number_, offset);
   const uint64_t limit = end();
   const uint64_t needed_from = std::min(offset, limit - std::min(limit, kTailBytes));
+  // Most acknowledgements free no segment, and listing the folder for each would cost too much.
   if (needed_from >= trim_at_) trim(needed_from, limit);
 }
 
-// Removes the segments that end before `needed_from`.
+// Removes the segments that end before `needed_from`, never the last one: the shim may be writing
+// to it.
 void SpoolReader::trim(uint64_t needed_from, uint64_t limit) {
   trim_at_ = limit;  // a segment that begins later is not looked for earlier
   const std::vector<uint64_t> starts = segments();

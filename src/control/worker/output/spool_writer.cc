@@ -36,7 +36,8 @@ void SpoolWriter::append(const char* data, size_t size) {
     stream_.end.store(end_, std::memory_order_release);
   }
   if (size == 0) return;
-  // The disk takes no more: the rest is gone, and what comes next begins a segment of its own.
+  // The disk takes no more, so the rest is lost. A segment has no gaps inside: what comes next
+  // begins a new one at its own offset.
   close_segment();
   end_ += size;
   stream_.end.store(end_, std::memory_order_release);
@@ -54,7 +55,7 @@ size_t SpoolWriter::write(const char* data, size_t size) {
   } while (written < 0 && errno == EINTR);
   if (written > 0) return static_cast<size_t>(written);
   if (fresh) {
-    // No empty file for every piece that a full disk refuses.
+    // A full disk may refuse piece after piece, and each would leave an empty file.
     ::unlinkat(folder_fd_, file_name(starts_.back()).c_str(), 0);
     starts_.pop_back();
   }
@@ -63,7 +64,8 @@ size_t SpoolWriter::write(const char* data, size_t size) {
 
 bool SpoolWriter::open_segment() {
   drop_oldest();
-  // A file of our own, whatever the rank has put there: a pipe would be waited for.
+  // Whatever the rank has put there under this name is removed. Only a file that was made here is
+  // written to: a pipe, say, would make the shim wait for a reader.
   const std::string name = file_name(end_);
   (void)::unlinkat(folder_fd_, name.c_str(), 0);
   fd_ = ::openat(folder_fd_, name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_APPEND | O_CLOEXEC,
@@ -77,7 +79,8 @@ void SpoolWriter::close_segment() {
   if (fd_ >= 0) ::close(std::exchange(fd_, -1));
 }
 
-// Makes room for a segment. The worker may have removed them before, when the master had them.
+// Makes room for a segment. The worker may have removed the files already, when the master had
+// them; then unlinkat() fails, and nothing is wrong.
 void SpoolWriter::drop_oldest() {
   while (!starts_.empty() && end_ + segment_bytes_ - starts_.front() > max_bytes_) {
     ::unlinkat(folder_fd_, file_name(starts_.front()).c_str(), 0);

@@ -45,6 +45,7 @@ class SpoolWriter {
   const uint64_t max_bytes_;
   const uint64_t segment_bytes_;
   int fd_ = -1;
+  // Offset in the stream of the next byte, what the disk did not take included.
   uint64_t end_ = 0;
   std::deque<uint64_t> starts_;  // of the segments on disk
 };

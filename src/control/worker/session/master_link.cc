@@ -11,8 +11,9 @@
 namespace longhaul {
 namespace {
 
-// From the first packet to Registered.
+// How long one try may take, from the first packet to the answer to Register.
 constexpr milliseconds kAttemptLimit{10'000};
+// How long the master may take to close the stream when this worker has taken its leave.
 constexpr milliseconds kFarewellLimit{2'000};
 
 }  // namespace
@@ -45,6 +46,7 @@ void MasterLink::connect() {
   listener.closed = [this](const Failure& failure) { on_closed(failure); };
   stream_ = std::make_unique<MasterStream>(loop_, address_, std::move(listener));
   v1::WorkerMessage message;
+  // First on every stream. It is made for each try, because its inventory says what runs here now.
   *message.mutable_register_() = listener_.make_register();
   stream_->send(std::move(message));
   stream_open_ = true;
@@ -52,6 +54,7 @@ void MasterLink::connect() {
 }
 
 void MasterLink::send(v1::WorkerMessage message) {
+  // Before the answer to Register nothing else may be sent: the master does not know who speaks.
   if (up_) stream_->send(std::move(message));
 }
 
@@ -63,7 +66,7 @@ void MasterLink::on_message(v1::MasterMessage message) {
     ending_ = true;
     listener_.refused(message.refused().reason());
   } else if (message.has_keep_alive() && !up_) {
-    // It lives, and will answer when its disk takes it.
+    // The master lives and will answer when its full disk takes the registration: this try goes on.
     loop_->cancel(attempt_timer_);
     attempt_timer_ = loop_->after(kAttemptLimit, [this] { stream_->cancel(); });
   } else if (message.has_heartbeat()) {
@@ -82,6 +85,8 @@ void MasterLink::on_registered(const v1::Registered& registered) {
     heartbeat_interval_ = milliseconds(registered.heartbeat_interval_ms());
   }
   silence_limit_ = std::max(milliseconds(registered.lease_ms()), 3 * heartbeat_interval_);
+  // The listener sends again what may have been lost before the first heartbeat goes out: so the
+  // answer to that heartbeat confirms all of it.
   up_ = true;
   listener_.registered(registered);
   watch_silence();
@@ -93,6 +98,7 @@ void MasterLink::watch_silence() {
   if (silence > silence_limit_) {
     complain(str_cat("master at ", address_, ": silent for ",
                      format_seconds(std::chrono::duration<double>(silence).count())));
+    // on_closed() follows, and dials again.
     stream_->cancel();
     return;
   }
@@ -112,6 +118,7 @@ void MasterLink::go_down() {
   if (!up_) return;
   up_ = false;
   loop_->cancel(heartbeat_timer_);
+  // Counted anew from each loss.
   watch_absence();
   listener_.lost();
 }

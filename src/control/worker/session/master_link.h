@@ -73,8 +73,10 @@ class MasterLink {
   EventLoop::TimerId attempt_timer_ = 0;  // bounds a try, then delays the next one
   EventLoop::TimerId away_timer_ = 0;
 
+  // In a row, since the last registration.
   int failed_tries_ = 0;
   std::minstd_rand random_{std::random_device{}()};
+  // Logged once, until it changes or a registration succeeds.
   std::string last_complaint_;
 };
 

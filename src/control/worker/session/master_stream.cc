@@ -12,8 +12,12 @@
 
 namespace longhaul {
 
-// Owned by the MasterStream, and by itself until gRPC has called OnDone. A hold keeps OnDone away
-// while the loop's thread may still start a write; it is given up once reading has ended.
+// Owned by the MasterStream, and by itself until gRPC has called OnDone, because gRPC has a plain
+// pointer to it. gRPC calls OnDone when no operation is open. A hold counts as one, so that the
+// loop's thread may still start a write; it is given up when reading has ended, which comes with
+// every end of the stream.
+// Threads: gRPC's threads call the On... methods, which only post. All other state belongs to the
+// loop's thread, but for incoming_, which belongs to the read that is open.
 class MasterStream::Reactor final
     : public grpc::ClientBidiReactor<v1::WorkerMessage, v1::MasterMessage>,
       public std::enable_shared_from_this<Reactor> {
@@ -22,6 +26,8 @@ class MasterStream::Reactor final
       : loop_(std::move(loop)),
         address_(address),
         listener_(std::move(listener)),
+        // A channel for each try: a new one dials at once, without the back-off of the one that
+        // failed.
         stub_(v1::WorkerService::NewStub(make_channel(address))) {}
 
   void start() {
@@ -39,6 +45,7 @@ class MasterStream::Reactor final
   }
 
   void finish() {
+    // What was given before is still sent; then the master reads the end of our side.
     finishing_ = true;
     write_next();
   }
@@ -46,6 +53,7 @@ class MasterStream::Reactor final
   void cancel() { context_.TryCancel(); }
 
   void detach() {
+    // On the loop's thread, as all uses of the listener: none of them is under way.
     listener_ = {};
     cancel();
   }
@@ -53,7 +61,7 @@ class MasterStream::Reactor final
   // From gRPC's threads.
   void OnReadDone(bool ok) override {
     if (!ok) {
-      // Without a loop nobody writes any more.
+      // The loop has ended, so nobody starts a write any more.
       if (!post([this] { end_of_reading(); })) RemoveHold();
       return;
     }
@@ -67,6 +75,7 @@ class MasterStream::Reactor final
 
   void OnWriteDone(bool ok) override {
     post([this, ok] {
+      // Only now: gRPC reads from the message until the write is done.
       writing_ = false;
       outgoing_.pop_front();
       if (ok) write_next();
@@ -74,6 +83,7 @@ class MasterStream::Reactor final
   }
 
   void OnDone(const grpc::Status& status) override {
+    // Keeps this object alive to the end of this method.
     const std::shared_ptr<Reactor> last = std::move(self_);
     post([this, status] {
       if (!listener_.closed) return;

@@ -22,6 +22,8 @@ class Outbox {
 
   void heartbeat_sent() { ++heartbeats_sent_; }
   void heartbeat_answered() {
+    // Answers are counted, their sequence numbers are not looked at: the stream keeps order, and
+    // should one be missing, events are confirmed later, never too early.
     ++heartbeats_answered_;
     while (!entries_.empty() && entries_.front().confirmed_by <= heartbeats_answered_) {
       entries_.pop_front();

@@ -12,8 +12,8 @@
 namespace longhaul {
 namespace {
 
-// The master ends a wait at its timeout; ours comes a little later and only guards against its
-// silence.
+// The master answers a wait when its timeout is over. The timer here comes a little later, for a
+// master that does not answer at all.
 constexpr milliseconds kAnswerSlack{2'000};
 
 milliseconds until(Instant deadline) {
@@ -21,9 +21,10 @@ milliseconds until(Instant deadline) {
   return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(left));
 }
 
-// Above those of any worker that was here before under the same incarnation: the master takes two
-// calls with one number for one. An incarnation lasts no longer than the host runs, and the clock
-// that counts from its start is never set.
+// Ids must be above those of every worker that was here before under the same incarnation, because
+// the master takes two calls with one id for the same call. An incarnation does not outlive a boot
+// of the host, and CLOCK_BOOTTIME counts from the boot and is never set. The shift leaves room for
+// 1,024 ids a microsecond, more than any worker can use.
 uint64_t first_call_id() {
   timespec now{};
   ::clock_gettime(CLOCK_BOOTTIME, &now);
@@ -46,6 +47,7 @@ StoreRelay::StoreRelay(EventLoop& loop, std::string master_address, Send send)
       master_(std::move(master_address)),
       send_(std::move(send)),
       last_id_(first_call_id()) {
+  // There is no session yet: a call that comes before the first one waits as in any absence.
   disconnected();
 }
 
@@ -56,6 +58,8 @@ StoreRelay::~StoreRelay() {
 void StoreRelay::call(uint64_t id, const LaunchId& launch, uint32_t rank, v1::StoreRequest request,
                       Answer answer) {
   if (const auto before = calls_.find(id); before != calls_.end()) {
+    // The rank asks again where the first try of the call was broken off, and nobody reads that
+    // answer. The old entry goes first, since the new one has the same id.
     finish(before, to_store_reply({ErrorKind::kUnavailable, "asked again"}));
   }
   const milliseconds timeout(request.timeout_ms());
@@ -65,6 +69,7 @@ void StoreRelay::call(uint64_t id, const LaunchId& launch, uint32_t rank, v1::St
   if (connected_) {
     send(id, call);
   } else if (away_long_) {
+    // A master that has been away for long is not waited for once more by each new call.
     away_too_long();
   }
 }
@@ -92,6 +97,8 @@ void StoreRelay::connected() {
   connected_ = true;
   away_long_ = false;
   loop_.cancel(away_timer_);
+  // Also those that were sent before: the master may have heard them or not. With the same id they
+  // are not done twice.
   for (auto& [id, call] : calls_) send(id, call);
 }
 
@@ -139,6 +146,7 @@ void StoreRelay::fail_all(const Failure& failure) {
 
 void StoreRelay::fail_where(const std::function<bool(const Call&)>& matches,
                             const Failure& failure) {
+  // Ids first, because finish() erases from the map.
   std::vector<uint64_t> ids;
   for (const auto& [id, call] : calls_) {
     if (matches(call)) ids.push_back(id);

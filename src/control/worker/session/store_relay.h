@@ -67,6 +67,7 @@ class StoreRelay {
   Send send_;
   bool connected_ = false;
   EventLoop::TimerId away_timer_ = 0;
+  // There has been no session for kMasterPatience: new calls do not wait for one.
   bool away_long_ = false;
   uint64_t last_id_;
   Calls calls_;

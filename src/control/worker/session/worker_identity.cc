@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Pids of another container are not ours, though it runs in the same boot.
+// Names the pid namespace too: in another container the same boot of the host has other pids.
 std::string this_boot() {
   std::error_code ignored;
   const fs::path pids = fs::read_symlink("/proc/self/ns/pid", ignored);
@@ -45,7 +45,8 @@ Result<WorkerIdentity> find_identity(const std::string& folder) {
   if (!found) return found.failure();
   if (found->boot != this_boot()) return WorkerIdentity();
   if (found->folder.empty() || found->folder == true_path(folder)) return found;
-  // Moved here, or copied?
+  // The folder lies elsewhere than its file says. It was moved, unless the same identity is still
+  // there: then it was copied.
   const Result<WorkerIdentity> original = read_identity(found->folder);
   if (!original || *original != *found) return found;
   return Failure{ErrorKind::kInvalid,
