@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/owner.h"
 #include "cluster/cluster_state.h"
 #include "control/database/database.h"
 #include "control/master/core/event_journal.h"
@@ -49,38 +50,33 @@ class CommitGate {
     void add(Held later);
     void forget(SessionId session);
   };
-  // On the owner thread; all but `done`, which is called here.
+  // Called on the owner thread with what has become durable. It does all of that but `done`, which
+  // the gate calls itself.
   using CarryOut = std::function<void(const Held&)>;
-  // Has the owner thread do this; false: it will do nothing more.
+  // Has the owner thread run a task. False: it takes none any more.
   using Post = std::function<bool(std::function<void()>)>;
 
   // `database` may be null.
-  CommitGate(const Clock& clock, std::unique_ptr<Database> database, EventJournal* journal,
-             size_t keep_events, Post post, CarryOut carry_out);
+  CommitGate(const Owner& owner, const Clock& clock, std::unique_ptr<Database> database,
+             EventJournal* journal, size_t keep_events, Post post, CarryOut carry_out);
 
   // --- What is to be written
 
   // Made a row when the batch is sealed.
   void row_changed(RowChangedEffect row, const ClusterState& state);
-  // Rows that are no cluster's.
-  DatabaseBatch& batch() { return batch_; }
+  // For rows that the cluster's state does not know: inputs, results, files that were swept.
+  DatabaseBatch& batch();
   // Into the journal, which readers see once it is durable.
   void happened(ClusterEvent event);
 
   // --- What is held until it is
 
-  void hold(Effect effect) { held_.effects.push_back(std::move(effect)); }
-  void hold_beat(SessionId session, uint64_t sequence) { held_.beats[session].push_back(sequence); }
-  void hold_status(const JobId& job, Held::Status status) {
-    held_.statuses[job] = std::move(status);
-  }
-  void when_durable(std::function<void(bool durable)> done) {
-    held_.done.push_back({std::move(done), false});
-  }
+  void hold(Effect effect);
+  void hold_beat(SessionId session, uint64_t sequence);
+  void hold_status(const JobId& job, Held::Status status);
+  void when_durable(std::function<void(bool durable)> done);
   // For whoever would rather hear soon that the disk takes nothing: then with false.
-  void when_durable_soon(std::function<void(bool durable)> done) {
-    held_.done.push_back({std::move(done), true});
-  }
+  void when_durable_soon(std::function<void(bool durable)> done);
   // The session is gone: nobody is there to be told.
   void forget(SessionId session);
 
@@ -89,7 +85,8 @@ class CommitGate {
   // When what has happened is worth writing and publishing: at once, but for large gangs. The row
   // and the status of one cost its number of ranks, so what happens to it is written together.
   Instant worth_writing_at() const;
-  // Whether a batch would be formed now; `ends`: whatever the disk says.
+  // Whether a batch is to be formed now. With `ends`, when the master ends, also while the disk
+  // takes nothing.
   bool may_seal(bool ends) const;
   // Hands the batch to the database, or carries it out when there is nothing to wait for. False in
   // `written`: something that the batch stands on, and that is not here, could not be written.
@@ -115,6 +112,7 @@ class CommitGate {
   void durable();
   void carry_out(const Held& held, bool durable);
 
+  const Owner& owner_;
   const Clock& clock_;
   std::unique_ptr<Database> database_;
   EventJournal* const journal_;
@@ -127,6 +125,8 @@ class CommitGate {
   size_t dirty_ranks_ = 0;                   // in the jobs among them
   std::vector<v1::Event> new_events_;
   Held held_;
+  // The database reports batches in the order of write(), so the front is the one that durable()
+  // speaks of.
   std::deque<Held> in_flight_;  // one for each batch that the database has
   Instant sealed_at_;
   const int64_t host_start_;

@@ -13,18 +13,20 @@
 namespace longhaul {
 namespace {
 
-// How often time is looked at when nothing happens, and progress is published when nothing else is.
+// How long the owner thread waits at most when nothing happens.
 constexpr milliseconds kIdle{250};
 // Tasks in a row, before time and watchers get their turn.
 constexpr int kMaxBatch = 1000;
+// Between two statuses of a job of which only the progress has changed.
 constexpr milliseconds kProgressInterval{200};
 constexpr size_t kMostSaid = size_t{64} << 10;  // of a task's stderr
 constexpr milliseconds kBetweenTrims{30'000};
-// Being late by more than this, the master slept: the silence of workers was its own.
+// When the owner thread wakes later than this, the master was stopped or its host slept. Then
+// workers were not silent, but not heard, and their clocks are moved on by that time.
 constexpr milliseconds kAsleep{1000};
 
-// What this would begin at a worker has ended before it could be told, because the disk took
-// nothing.
+// Messages are held until their rows are on disk. Whether the job that a held one would begin work
+// for has ended meanwhile: then it is not sent.
 bool is_over(const ClusterState& state, const ToWorker& message) {
   const auto job_of = [](const auto& one) -> const JobId* {
     using One = std::decay_t<decltype(one)>;
@@ -49,11 +51,12 @@ Core::Core(const Options& options, const Clock& clock, std::string incarnation,
       incarnation_(std::move(incarnation)),
       journal_(options.keep_events, std::move(memory.events)),
       state_(options.cluster),
-      output_(options.output, state_),
-      inputs_(options.state_folder, memory.cluster.boot),
+      sessions_(owner_),
+      output_(owner_, options.output, state_),
+      inputs_(owner_, options.state_folder, memory.cluster.boot),
       results_(options.state_folder),
       gate_(
-          clock, std::move(database), &journal_, options.keep_events,
+          owner_, clock, std::move(database), &journal_, options.keep_events,
           [this](std::function<void()> work) {
             return post([work = std::move(work)](ClusterState&, Now) { work(); });
           },
@@ -73,6 +76,7 @@ Core::Core(const Options& options, const Clock& clock, std::string incarnation,
   for (const std::string& row : memory.unreadable) {
     log(LogLevel::kError, "master", "cannot be read in the database: ", row);
   }
+  // The owner thread has not started: the state may be touched here.
   inputs_.restore(memory.cluster.jobs, memory.input_sets);
   state_.restore(std::move(memory.cluster), now());
   if (memory.clock_shift.count() != 0) all_moments_changed();
@@ -103,7 +107,9 @@ void Core::sweep_files(const std::vector<uint64_t>& dropped) {
   }
 }
 
-// All moments that were kept have another number now.
+// Moments are kept by the clock of the host, which begins anew with each boot. They have been
+// shifted to the clock as it stands now, and their rows are written again together with the next
+// mark of that clock: else they would be shifted twice, or not at all.
 void Core::all_moments_changed() {
   for (const JobStatus* job : state_.list(false)) gate_.row_changed({kJobRows, job->id}, state_);
   for (const NodeStatus& node : state_.nodes()) {
@@ -112,6 +118,8 @@ void Core::all_moments_changed() {
 }
 
 void Core::close() {
+  // The owner thread goes first, because it gives work to all others. The database comes last and
+  // writes what it has.
   tasks_.close();
   thread_.join();
   output_.close();
@@ -128,12 +136,14 @@ Instant Core::next_wakeup() const {
   if (const auto at = state_.next_wakeup()) next = std::min(next, *at);
   if (trouble_at_)
     next = std::min(next, reassured_at_ + options_.cluster.workers.heartbeat_interval);
+  // Then what has changed is published too, not earlier.
   if (writes_later_) return std::min(next, gate_.worth_writing_at());
   if (!changed_.empty()) next = std::min(next, published_at_ + kProgressInterval);
   return next;
 }
 
 void Core::run() {
+  const Owner::Term term(owner_);
   while (true) {
     const Instant deadline = next_wakeup();
     std::optional<Task> task = tasks_.pop_until(deadline);
@@ -141,10 +151,12 @@ void Core::run() {
     if (woken.instant > deadline + kAsleep) {
       state_.forgive_silence(std::chrono::duration_cast<milliseconds>(woken.instant - deadline));
     }
+    // What was posted before close() still runs; nothing more is taken then.
     const bool closed = !task && tasks_.closed();
     if (closed) task = tasks_.pop();
     if (closed && !task) break;
-    // Workers' words before the clock's verdict: a heartbeat that lies in the queue counts.
+    // What workers have said comes before the verdict of the clock: a heartbeat that waits in the
+    // queue counts, however late it is read.
     for (int done = 0; task; ++done) {
       (*task)(state_, woken);
       collect();
@@ -154,6 +166,7 @@ void Core::run() {
     collect();
     bear_trouble(woken);
     input_relay_.tick(woken.instant);
+    // For a large gang what happens within a few ms is written and published together.
     writes_later_ = !tasks_.closed() && gate_.worth_writing_at() > clock_.now();
     if (!writes_later_) {
       publish(clock_.now() >= published_at_ + kProgressInterval);
@@ -165,6 +178,12 @@ void Core::run() {
     }
     if (when_stopped_ && !state_.has_active_jobs()) std::exchange(when_stopped_, nullptr)();
   }
+  // What was to be written together with more is written now.
+  if (writes_later_) {
+    publish(true);
+    seal();
+  }
+  // Calls that wait here for a worker's answer would else stay open for ever.
   input_relay_.close();
 }
 
@@ -175,8 +194,9 @@ std::optional<Failure> Core::trouble() const {
   return gate_.trouble();
 }
 
-// Nobody is to take our silence for death, or to be blamed for what he was never told; and who can
-// do something else meanwhile hears of it.
+// While the disk takes nothing all answers are held. Workers hear that the master lives, so that
+// they do not take its silence for its death. The clocks of prepare and of stopping stand still,
+// because the workers were never told. And callers that would rather not wait are refused.
 void Core::bear_trouble(Now now) {
   if (!trouble()) {
     trouble_at_.reset();
@@ -189,7 +209,8 @@ void Core::bear_trouble(Now now) {
   trouble_at_ = now.instant;
   if (now.instant < reassured_at_ + options_.cluster.workers.heartbeat_interval) return;
   reassured_at_ = now.instant;
-  // Of a worker that waits for the answer to its registration its stream is all there is to hear.
+  // A worker that waits for the answer to its registration sends no heartbeats: its open stream
+  // counts as a sign of life.
   sessions_.reassure([&](SessionId session) { state_.sign_of_life(session, now); });
 }
 
@@ -207,7 +228,7 @@ void Core::collect() {
       gate_.row_changed(std::move(*row), state_);
     } else if (const auto* send = std::get_if<SendEffect>(&effect);
                send != nullptr && std::holds_alternative<HeartbeatMessage>(send->message)) {
-      // The answer waits while the disk takes nothing, because it says that all is taken.
+      // The answer says that all that the worker sent before is on disk, so it waits for that.
       gate_.hold_beat(send->session, std::get<HeartbeatMessage>(send->message).sequence);
     } else {
       gate_.hold(std::move(effect));
@@ -215,7 +236,8 @@ void Core::collect() {
   }
 }
 
-// A batch waits for output that came before and found the disk full.
+// Output that found the disk full holds up the rows that come after it, so that no end of a rank is
+// durable before its last lines are.
 void Core::seal() {
   const bool written = output_.write();
   const bool ends = gate_.gave_up() || tasks_.closed();
@@ -266,10 +288,14 @@ void Core::answer_tasks(const CommitGate::Held& held) {
 }
 
 void Core::perform(const SendEffect& send, std::map<SessionId, v1::TaskAnswers>* answers) {
+  // A message to a stream that is gone is not lost: when its worker registers again, it is told
+  // from the state what it is to do.
   if (!sessions_.has(send.session) || is_over(state_, send.message)) return;
   OutgoingMessage message = Sessions::message();
   fill(&**message, send.message, incarnation_);
   if ((*message)->has_grant_tasks()) {
+    // Inputs are read only now that the grant leaves: while it is held for the disk they take no
+    // memory.
     v1::GrantTasks* grant = (*message)->mutable_grant_tasks();
     fill_inputs(*grant);
     if (const auto found = answers->find(send.session); found != answers->end()) {
@@ -300,6 +326,7 @@ void Core::publish(bool all) {
       gate_.hold_status(it->first, {to_proto(*status), has_ended(status->state)});
       if (has_ended(status->state)) {
         ended_some = true;
+        // Files of attempts that did not commit are nobody's from now on.
         results_.job_ended(job_number(it->first));
       }
     }
@@ -316,6 +343,7 @@ void Core::give_up_writing() {
 }
 
 bool Core::stop_jobs(const std::string& reason, milliseconds limit) {
+  // Shared, because the owner thread may fulfil it after `limit`, when this function has returned.
   auto stopped = std::make_shared<std::promise<void>>();
   std::future<void> done = stopped->get_future();
   const bool posted = post([this, reason, stopped](ClusterState& state, Now now) {
@@ -331,6 +359,7 @@ void Core::close_sessions() {
 }
 
 void Core::remove_session(SessionId session) {
+  owner_.assert_owner();
   sessions_.remove(session);
   gate_.forget(session);
 }
@@ -364,6 +393,7 @@ void Core::fill_inputs(v1::GrantTasks& grant) {
 // Results become durable in the transaction that makes their tasks done; a large one is on disk by
 // then, and the row names it.
 void Core::tasks_ended(ClusterState& state, SessionId session, v1::TasksEnded* ended, Now now) {
+  owner_.assert_owner();
   const auto is_current = [&](const TaskEndedMessage& message) {
     const TaskTable* tasks = state.tasks(message.launch);
     return tasks != nullptr && tasks->standing(message.lease) == LeaseStanding::kCurrent;
@@ -376,11 +406,14 @@ void Core::tasks_ended(ClusterState& state, SessionId session, v1::TasksEnded* e
     TaskEndedMessage& message = messages.emplace_back(from_proto(one));
     std::optional<ResultName>& name = names.emplace_back();
     if (is_current(message)) name = ResultIntake::name_of(message.launch.job, message.lease);
+    // A row must never name a file that is not there, whatever the worker was told and says.
     if (name && one.stored_bytes() > 0 && results_.whole(*name) != one.stored_bytes()) {
       message.refused = "its result was stored at the master, and is not there any more";
       message.host_fault = true;
     }
   }
+  // Standing is asked before and after: a lease that was current and is not any more has ended by
+  // this message, committed or not. Repeated and stale ones change nothing here.
   const std::vector<CommitOutcome> outcomes = state.tasks_ended(session, messages, now);
   for (size_t i = 0; i < outcomes.size(); ++i) {
     const std::optional<ResultName>& name = names[i];
@@ -403,7 +436,8 @@ void Core::keep_said(const TaskEndedMessage& message, const v1::TaskEnded& ended
     said += bytes.substr(0, kMostSaid - said.size());
     return said.size() < kMostSaid;
   };
-  // A worker that says it badly loses these lines alone; what was whole is kept.
+  // An error is ignored: where the frame is damaged these lines are lost, from the damage on, and
+  // nothing else.
   (void)Decompressor().add(ended.said(), take);
   v1::Output piece;
   piece.set_rank(message.lease.task);
@@ -419,6 +453,7 @@ void Core::keep_said(const TaskEndedMessage& message, const v1::TaskEnded& ended
 // --- What ranks print and read
 
 void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& output, Now now) {
+  owner_.assert_owner();
   const LaunchId launch{output.job_id(), output.generation(), output.life()};
   if (state.rank_output(session, launch, static_cast<Rank>(output.output().rank()), now)) {
     v1::Output piece = output.output();
@@ -426,7 +461,8 @@ void Core::output(ClusterState& state, SessionId session, const v1::RankOutput& 
     piece.set_unix_ms(now.unix_ms);
     output_.append(launch.job, piece);
   }
-  // Acknowledged in any case: what nobody wants must not stop the worker's window.
+  // Acknowledged in any case: else output that nobody wants would fill the worker's window, and all
+  // that comes behind it would wait. What the disk has not taken yet is acknowledged when it has.
   if (!sessions_.has(session)) return;
   const uint64_t taken = sessions_.took_output(session, launch, output.output().data().size());
   if (!output_.some_waits()) return acknowledge_output(session, launch, taken);
@@ -447,8 +483,11 @@ void Core::acknowledge_output(SessionId session, const LaunchId& launch, uint64_
 
 void Core::write_input(const JobId& job, const v1::WriteInputRequest& request,
                        InputRelay::Answer answer, Now now) {
+  owner_.assert_owner();
   const ClusterState::WhereRank where = state_.where(job, 0);
   if (where.over || !where.session || !sessions_.has(*where.session)) {
+    // There is nobody who could take it now: the client hears that nothing was taken, and asks
+    // again.
     v1::WriteInputReply nothing;
     nothing.set_taken(request.offset());
     nothing.set_closed(where.over);
@@ -467,6 +506,7 @@ void Core::write_input(const JobId& job, const v1::WriteInputRequest& request,
 }
 
 void Core::input_taken(const v1::InputTaken& taken) {
+  owner_.assert_owner();
   input_relay_.taken({taken.job_id(), taken.generation(), taken.life()}, taken);
 }
 

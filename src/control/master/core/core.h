@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "base/owner.h"
 #include "base/queue.h"
 #include "base/thread.h"
 #include "cluster/cluster_state.h"
@@ -97,7 +98,10 @@ class Core {
   void write_input(const JobId& job, const v1::WriteInputRequest& request,
                    InputRelay::Answer answer, Now now);
   void input_taken(const v1::InputTaken& taken);
-  bool takes_jobs() const { return !stopping_; }
+  bool takes_jobs() const {
+    owner_.assert_owner();
+    return !stopping_;
+  }
   // What the tasks of a job that was just submitted are about.
   void add_inputs(const JobId& job, const ArrayJobSpec& array,
                   const std::vector<std::string>& inputs) {
@@ -129,7 +133,7 @@ class Core {
   // Sorts what has happened into what is written and what is held.
   void collect();
   void seal();
-  // What a batch stands on is on disk.
+  // Does what was held for a batch, now that its rows are on disk.
   void carry_out(const CommitGate::Held& held);
   void answer_tasks(const CommitGate::Held& held);
   // A grant takes along what `answers` has for its worker.
@@ -141,7 +145,7 @@ class Core {
   void acknowledge_output(SessionId session, const LaunchId& launch, uint64_t bytes);
   void all_moments_changed();
   void sweep_files(const std::vector<uint64_t>& dropped);
-  // While the disk takes nothing.
+  // What is done while the disk takes nothing, each time round.
   void bear_trouble(Now now);
   void publish(bool all);
 
@@ -151,7 +155,8 @@ class Core {
   Queue<Task> tasks_;
   EventJournal journal_;
 
-  // The owner thread's.
+  // The owner thread's: lh-master's, while run() runs.
+  Owner owner_;
   ClusterState state_;
   Sessions sessions_;
   OutputStore output_;
@@ -161,12 +166,16 @@ class Core {
   CommitGate gate_;
   std::map<JobId, bool> changed_;  // to be published -> urgent
   Instant published_at_;
+  // When free memory was last given back to the host.
   Instant trimmed_at_;
+  // What has happened waits for gate_.worth_writing_at().
   bool writes_later_ = false;
   std::optional<Instant> trouble_at_;  // when it was last borne
+  // When workers last heard that the master lives, while the disk took nothing.
   Instant reassured_at_;
   std::optional<Failure> start_failure_;
   bool stopping_ = false;
+  // Called once when no job is active any more: stop_jobs() waits for it.
   std::function<void()> when_stopped_;
 
   Thread thread_;  // last: it starts when all else is there

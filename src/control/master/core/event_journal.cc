@@ -28,7 +28,7 @@ void EventJournal::publish(std::vector<v1::Event> events) {
       if (auto one = listener.lock()) awake.push_back(std::move(one));
     }
   }
-  // Without the lock: a listener reads the journal when it is woken.
+  // Without the lock: a listener that is woken reads the journal, which takes it again.
   for (const auto& listener : awake) listener->wake();
 }
 

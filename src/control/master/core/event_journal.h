@@ -35,7 +35,8 @@ class EventJournal {
     // ----
     uint64_t after = 0;  // events up to this one have been read
   };
-  // A reader that knows a later event than there is knows those of another master: all are new.
+  // A reader that has seen a later number than there is has seen the journal of another state: for
+  // it all events here are new.
   Cursor start(Cursor wanted) const;
 
   enum class Next { kEvent, kNothingYet, kEnd };

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/owner.h"
 #include "base/thread.h"
 #include "cluster/cluster_state.h"
 #include "control/master/feeds/job_feed.h"
@@ -26,7 +27,7 @@ class OutputStore {
     size_t bytes_per_job = size_t{16} << 20;
     size_t bytes_of_ended_jobs = size_t{256} << 20;
   };
-  OutputStore(Options options, const ClusterState& state);
+  OutputStore(const Owner& owner, Options options, const ClusterState& state);
   ~OutputStore();
 
   // Of a job that is known, or was.
@@ -57,11 +58,15 @@ class OutputStore {
  private:
   std::string log_path(const JobId& job) const;
 
+  const Owner& owner_;
   const Options options_;
   const ClusterState& state_;
   JobFeed::LongWrites long_writes_;
+  // Made when somebody first asks for one, which reads the job's log. Shared with readers, who may
+  // keep one longer than this does.
   std::map<JobId, std::shared_ptr<JobFeed>> feeds_;
   std::set<JobId> unwritten_;  // jobs with output that found the disk full
+  // Whether unwritten_ held something at the last write(), for other threads.
   std::atomic<bool> waits_ = false;
   bool late_ = false;
   Thread thread_;  // last: it starts when all else is there

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "base/owner.h"
 #include "cluster/cluster_messages.h"
 #include "longhaul/v1/worker_service.pb.h"
 #include "rpc/on_arena.h"
@@ -28,9 +29,11 @@ class SessionSink {
 
 class Sessions {
  public:
+  explicit Sessions(const Owner& owner) : owner_(owner) {}
+
   SessionId add(std::shared_ptr<SessionSink> sink);
-  void remove(SessionId session) { sessions_.erase(session); }
-  bool has(SessionId session) const { return sessions_.contains(session); }
+  void remove(SessionId session);
+  bool has(SessionId session) const;
   static OutgoingMessage message() { return std::make_unique<OnArena<v1::MasterMessage>>(); }
   // Nothing happens when it is gone.
   void send(SessionId session, OutgoingMessage message);
@@ -49,6 +52,7 @@ class Sessions {
     bool registered = false;                    // and told so
     std::map<LaunchId, uint64_t> output_bytes;  // taken on this stream
   };
+  const Owner& owner_;
   std::map<SessionId, Session> sessions_;
   SessionId last_ = 0;
 };

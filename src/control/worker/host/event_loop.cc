@@ -26,11 +26,13 @@ EventLoop::EventLoop()
 }
 
 void EventLoop::run() {
+  const Owner::Term term(owner_);
   std::array<epoll_event, 64> events;
   while (!stopping_) {
     const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), next_timeout_ms());
     for (int i = 0; i < count; ++i) {
-      // An earlier callback of this round may have unwatched it.
+      // An earlier callback of this round may have unwatched it. The copy keeps this one alive
+      // while it runs, because it may unwatch itself.
       const auto found = watched_.find(events[i].data.fd);
       if (found == watched_.end()) continue;
       const std::shared_ptr<Task> ready = found->second;
@@ -40,6 +42,8 @@ void EventLoop::run() {
     run_tasks();
     run_next_in_line();
   }
+  // From here on post() refuses; what it took before still runs, so a task is run or refused, never
+  // lost.
   {
     MutexLock lock(mutex_);
     closed_ = true;
@@ -59,7 +63,7 @@ bool EventLoop::post(Task task) {
     first = tasks_.empty();
     tasks_.push_back(std::move(task));
   }
-  // Whoever posted before has woken the loop, and it has not taken the tasks yet.
+  // If there were tasks already, their poster has woken the loop, and it has not taken them yet.
   if (first) wake();
   return true;
 }
@@ -70,6 +74,7 @@ void EventLoop::wake() {
 }
 
 void EventLoop::watch(int fd, Task ready) {
+  owner_.assert_owner();
   watched_[fd] = std::make_shared<Task>(std::move(ready));
   epoll_event event{};
   event.events = EPOLLIN;
@@ -80,21 +85,25 @@ void EventLoop::watch(int fd, Task ready) {
 }
 
 void EventLoop::unwatch(int fd) {
+  owner_.assert_owner();
   if (watched_.erase(fd) != 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
 EventLoop::TimerId EventLoop::after(milliseconds delay, Task task) {
+  owner_.assert_owner();
   const TimerId id = ++last_timer_;
   timers_.emplace(std::pair(std::chrono::steady_clock::now() + delay, id), std::move(task));
   return id;
 }
 
 EventLoop::TimerId EventLoop::in_own_turn(Task task) {
+  owner_.assert_owner();
   line_.emplace_back(++last_timer_, std::move(task));
   return last_timer_;
 }
 
 void EventLoop::cancel(TimerId timer) {
+  owner_.assert_owner();
   std::erase_if(timers_, [timer](const auto& entry) { return entry.first.second == timer; });
   std::erase_if(line_, [timer](const auto& entry) { return entry.first == timer; });
 }
@@ -107,6 +116,7 @@ void EventLoop::run_next_in_line() {
 }
 
 void EventLoop::run_tasks() {
+  // Taken out first: a task may post others, which come in the next turn.
   std::vector<Task> tasks;
   {
     MutexLock lock(mutex_);
@@ -125,6 +135,8 @@ void EventLoop::run_timers() {
 }
 
 int EventLoop::next_timeout_ms() const {
+  // Somebody waits in line: one runs in each turn, so descriptors and timers are looked at between
+  // two of them, and nothing is waited for.
   if (!line_.empty()) return 0;
   if (timers_.empty()) return -1;
   const auto wait = timers_.begin()->first.first - std::chrono::steady_clock::now();

@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/owner.h"
 #include "base/unique_fd.h"
 #include "longhaul/base/clock.h"
 #include "longhaul/base/mutex.h"
@@ -40,11 +41,12 @@ class EventLoop {
 
   TimerId after(milliseconds delay, Task task);
 
-  // Runs `task` after those given so before it, one in a turn: what is short alone and long
-  // together, as starting processes, then keeps no heartbeat waiting.
+  // Runs `task` in a turn of its own, after those that were given this way before it. For work that
+  // is short alone and long together, such as starting many processes: descriptors and timers are
+  // looked at between two of them, so no heartbeat is kept waiting.
   TimerId in_own_turn(Task task);
 
-  // Of after() and in_own_turn(). One that has run, or 0, is none.
+  // Cancels what after() or in_own_turn() was given. Does nothing for 0 and for what has run.
   void cancel(TimerId timer);
 
  private:
@@ -54,6 +56,7 @@ class EventLoop {
   int next_timeout_ms() const;
   void wake();
 
+  Owner owner_;
   UniqueFd epoll_;
   UniqueFd wake_up_;
   bool stopping_ = false;
