@@ -41,10 +41,11 @@ std::shared_ptr<spdlog::logger> make_logger() {
   return logger;
 }
 
-// The one process-wide object: a process has one stderr.
+// The one process-wide object: a process has one stderr. It is never destroyed, because threads
+// that were detached may log while the process exits.
 spdlog::logger& logger() {
-  static const std::shared_ptr<spdlog::logger> instance = make_logger();
-  return *instance;
+  static const auto* const instance = new std::shared_ptr<spdlog::logger>(make_logger());
+  return **instance;
 }
 
 }  // namespace

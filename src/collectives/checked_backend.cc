@@ -73,14 +73,15 @@ class CheckedWork final : public AbortableWork {
         inner_(std::move(inner)),
         what_(std::move(what)),
         watch_(std::move(watch)),
+        id_(watch_->next_work()),
         future_(c10::make_intrusive<c10::ivalue::Future>(inner_->getFuture()->elementType())) {}
 
-  // Once, right after construction. The callback runs on a worker thread of Gloo's, or here when
-  // the operation has ended already. It keeps this object until then, also when the caller has
-  // dropped it.
-  void start(uint64_t id, std::function<void()> on_inner_end) {
-    id_ = id;
+  // Once, right after construction: the watch may end it from now on. The callback runs on a worker
+  // thread of Gloo's, or here when the operation has ended already. It keeps this object until
+  // then, also when the caller has dropped it.
+  void start(std::function<void()> on_inner_end) {
     auto self = c10::intrusive_ptr<CheckedWork>::reclaim_copy(this);
+    watch_->add(id_, self);
     inner_->getFuture()->addCallback(
         [self, on_inner_end = std::move(on_inner_end)](c10::ivalue::Future& inner) {
           // First: end() runs callbacks of others, who may destroy the backend, and its destructor
@@ -137,9 +138,9 @@ class CheckedWork final : public AbortableWork {
   const c10::intrusive_ptr<c10d::Work> inner_;
   const std::string what_;
   const std::shared_ptr<OperationWatch> watch_;
+  const uint64_t id_;
   const c10::intrusive_ptr<c10::ivalue::Future> future_;
   std::atomic<bool> ended_ = false;
-  uint64_t id_ = 0;
 };
 
 // A send, a receive, or one of Gloo's composed operations (reduce-scatter). They have no future and
@@ -152,10 +153,15 @@ class WaitedWork final : public AbortableWork {
         inner_(std::move(inner)),
         what_(std::move(what)),
         watch_(std::move(watch)),
+        id_(watch_->next_work()),
         transfer_(is_transfer) {}
-  ~WaitedWork() override { watch_->remove(id_); }
+  // A work that nobody waited for ends when the last who holds it lets go. The watch has a weak
+  // reference, for which the object would be kept, undestroyed.
+  void release_resources() override { end(); }
+  ~WaitedWork() override { end(); }
 
-  void start(uint64_t id) { id_ = id; }
+  // Once, right after construction.
+  void start() { watch_->add(id_, c10::intrusive_ptr<WaitedWork>::reclaim_copy(this)); }
 
   bool wait(std::chrono::milliseconds timeout) override {
     bool done = false;
@@ -169,8 +175,7 @@ class WaitedWork final : public AbortableWork {
     if (!done && !error) {
       error = watch_->translate(std::make_exception_ptr(std::runtime_error("aborted")), what_);
     }
-    watch_->remove(id_);
-    if (!transfer_) watch_->traffic().end_operation();
+    end();
     finishAndThrow(error);
     return true;
   }
@@ -186,11 +191,19 @@ class WaitedWork final : public AbortableWork {
   uint64_t getSequencenumber() const override { return inner_->getSequencenumber(); }
 
  private:
+  // Once, however often it is waited for.
+  void end() {
+    if (ended_.exchange(true)) return;
+    watch_->remove(id_);
+    if (!transfer_) watch_->traffic().end_operation();
+  }
+
   const c10::intrusive_ptr<c10d::Work> inner_;
   const std::string what_;
   const std::shared_ptr<OperationWatch> watch_;
+  const uint64_t id_;
   const bool transfer_;
-  uint64_t id_ = 0;
+  std::atomic<bool> ended_ = false;
 };
 
 // Gloo's composed operations throw from getFuture() instead of giving one.
@@ -266,12 +279,12 @@ CheckedBackend::WorkPtr CheckedBackend::collective(const std::string& what, cons
   }
   if (!has_future(*inner)) {
     auto work = c10::make_intrusive<WaitedWork>(std::move(inner), what, watch_, false);
-    work->start(watch_->add(work));
+    work->start();
     return work;
   }
   auto work = c10::make_intrusive<CheckedWork>(std::move(inner), what, watch_);
   outstanding_->add(1);
-  work->start(watch_->add(work), [outstanding = outstanding_] { outstanding->add(-1); });
+  work->start([outstanding = outstanding_] { outstanding->add(-1); });
   return work;
 }
 
@@ -280,7 +293,7 @@ CheckedBackend::WorkPtr CheckedBackend::point_to_point(const std::string& what, 
   watch_->check(what);
   try {
     auto work = c10::make_intrusive<WaitedWork>(call(), what, watch_, true);
-    work->start(watch_->add(work));
+    work->start();
     // A fault that came between check() and add() has not seen this work, and nobody else would
     // wake it before the monitor's next beat.
     if (watch_->failed()) work->wake();

@@ -202,10 +202,9 @@ bool OperationWatch::failed() const {
   return failure_.has_value();
 }
 
-uint64_t OperationWatch::add(const c10::intrusive_ptr<AbortableWork>& work) {
+void OperationWatch::add(uint64_t id, const c10::intrusive_ptr<AbortableWork>& work) {
   MutexLock lock(mutex_);
-  works_.emplace(next_id_, work);
-  return next_id_++;
+  works_.emplace(id, work);
 }
 
 void OperationWatch::remove(uint64_t id) {

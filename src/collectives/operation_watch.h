@@ -92,7 +92,9 @@ class OperationWatch : public std::enable_shared_from_this<OperationWatch> {
   void set_frame_filter(FrameFilter filter) { frame_filter_ = std::move(filter); }
   const FrameFilter& frame_filter() const { return frame_filter_; }
 
-  uint64_t add(const c10::intrusive_ptr<AbortableWork>& work);
+  // A work knows its id before it is added: from then on any thread may end it, which removes it.
+  uint64_t next_work() { return works_begun_++; }
+  void add(uint64_t id, const c10::intrusive_ptr<AbortableWork>& work);
   void remove(uint64_t id);
   void add_links(std::weak_ptr<GroupLinks> links);
   // Of all connections of all groups.
@@ -109,6 +111,7 @@ class OperationWatch : public std::enable_shared_from_this<OperationWatch> {
   Traffic traffic_;
   StepNotes notes_;
   std::atomic<uint32_t> wrappers_ = 0;
+  std::atomic<uint64_t> works_begun_ = 0;
   FrameFilter frame_filter_;
 
   mutable Mutex mutex_;
@@ -116,7 +119,6 @@ class OperationWatch : public std::enable_shared_from_this<OperationWatch> {
   uint64_t step_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   bool in_step_ LONGHAUL_GUARDED_BY(mutex_) = false;
   uint32_t next_bucket_ LONGHAUL_GUARDED_BY(mutex_) = 0;
-  uint64_t next_id_ LONGHAUL_GUARDED_BY(mutex_) = 0;
   // Weak references: whoever started a work owns it, and it removes itself when it ends.
   std::unordered_map<uint64_t, c10::weak_intrusive_ptr<AbortableWork>> works_
       LONGHAUL_GUARDED_BY(mutex_);

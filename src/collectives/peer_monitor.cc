@@ -22,8 +22,8 @@ constexpr uint32_t kMagic = 0x314d484c;  // "LHM1"
 constexpr size_t kHelloBytes = 32;
 constexpr size_t kRecordBytes = 8;
 constexpr size_t kMaxTextBytes = 1024;
-// Connections that have not said hello. Beyond so many the oldest is dropped, so that nobody can
-// use up this process's descriptors.
+// Connections that have not said hello, beside one of each rank of the world. Beyond so many the
+// oldest is dropped, so that nobody can use up this process's descriptors.
 constexpr size_t kMaxStrangers = 64;
 
 enum class RecordType : uint8_t { kBeat = 1, kGoodbye = 2, kFault = 3, kNote = 4 };
@@ -119,10 +119,13 @@ Result<void> PeerMonitor::connect(const std::vector<Endpoint>& endpoints, Instan
     Peer peer;
     peer.fd = std::move(*fd);
     peer.rank = rank;
-    MutexLock lock(mutex_);
-    connected_.push_back(std::move(peer));
+    {
+      MutexLock lock(mutex_);
+      connected_.push_back(std::move(peer));
+    }
+    // Each says hello at once: until then it is a stranger to the other side.
+    wake();
   }
-  wake();
   MutexLock lock(mutex_);
   while (std::count(present_.begin(), present_.end(), false) > 0) {
     if (fault_) return Failure{fault_->kind, fault_->message};
@@ -293,16 +296,16 @@ void PeerMonitor::send_notes(const std::vector<std::string>& notes) {
 }
 
 void PeerMonitor::accept_stranger() {
-  UniqueFd fd(accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!fd.valid()) return;
+  Result<UniqueFd> fd = accept_tcp(listening_.get(), std::chrono::steady_clock::now());
+  if (!fd) return;
   const auto strangers =
       std::count_if(peers_.begin(), peers_.end(), [](const Peer& peer) { return peer.rank < 0; });
-  if (static_cast<size_t>(strangers) >= kMaxStrangers) {
+  if (static_cast<size_t>(strangers) >= kMaxStrangers + static_cast<size_t>(options_.size)) {
     peers_.erase(
         std::find_if(peers_.begin(), peers_.end(), [](const Peer& peer) { return peer.rank < 0; }));
   }
   Peer peer;
-  peer.fd = std::move(fd);
+  peer.fd = std::move(*fd);
   peer.accepted = true;
   peer.last_heard = std::chrono::steady_clock::now();
   peers_.push_back(std::move(peer));

@@ -7,7 +7,8 @@
 // Without them a rank that skipped a backward pass would have its next gradients added to the
 // others' old ones, or wait in a broadcast for a rank that waits in an all-reduce.
 //
-// Thread safety: all methods from any thread.
+// Thread safety: all methods from any thread; post() from one at a time, in the order that the
+// ranks share.
 #pragma once
 
 #include <cstdint>

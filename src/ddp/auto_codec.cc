@@ -105,9 +105,8 @@ CodecCandidate time_codec(const CodecSpec& spec, const std::vector<float>& gradi
           bytes / decode};
 }
 
-// The most exact first, as plan_codecs() wants them. Those of equal error (the exact ones) stay in
-// the order of kCandidates, so "none" is the first of all.
-std::vector<CodecCandidate> time_candidates(double allowed_error, int ranks) {
+// As this rank measures them, in the order of kCandidates.
+std::vector<CodecCandidate> time_candidates(int ranks) {
   const std::vector<float> gradients = made_up_gradients();
   std::vector<CodecCandidate> candidates;
   for (const char* name : kCandidates) {
@@ -116,12 +115,20 @@ std::vector<CodecCandidate> time_candidates(double allowed_error, int ranks) {
     if (spec.result > 0) {
       candidate = both_legs(spec, candidate, time_codec(spec.second_leg(), gradients), ranks);
     }
-    if (candidate.relative_error <= allowed_error) candidates.push_back(candidate);
+    candidates.push_back(candidate);
   }
-  std::stable_sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
+  return candidates;
+}
+
+// The most exact first, as plan_codecs() wants them. Those of equal error (the exact ones) stay in
+// the order of kCandidates, so "none" is the first of all.
+void keep_allowed(double allowed_error, std::vector<CodecCandidate>* candidates) {
+  std::erase_if(*candidates, [allowed_error](const CodecCandidate& candidate) {
+    return candidate.relative_error > allowed_error;
+  });
+  std::stable_sort(candidates->begin(), candidates->end(), [](const auto& a, const auto& b) {
     return a.relative_error < b.relative_error;
   });
-  return candidates;
 }
 
 std::vector<double> to_vector(const at::Tensor& numbers) {
@@ -171,20 +178,27 @@ struct AutoCodec::Survey {
 AutoCodec::AutoCodec(std::shared_ptr<Communicator> communicator, const CodecSpec& spec)
     : communicator_(std::move(communicator)),
       group_(communicator_->new_process_group("auto-codec")),
-      candidates_(time_candidates(spec.error, communicator_->size())) {
+      candidates_(time_candidates(communicator_->size())) {
   // What the links have carried so far is mostly the broadcast of the parameters, one burst.
   std::vector<double> mine = {communicator_->measure_links(1)};
   for (const CodecCandidate& candidate : candidates_) {
     mine.push_back(candidate.encode_bytes_per_second);
     mine.push_back(candidate.decode_bytes_per_second);
+    mine.push_back(candidate.ratio);
+    mine.push_back(-candidate.relative_error);
   }
   Survey survey(*group_, mine);
-  // The slowest rank's speed counts, because all wait for it; and all plan with the same numbers.
+  // The slowest rank's speed counts, because all wait for it. All plan with the same numbers, also
+  // with those that hosts hardly differ in (libraries of other versions): another plan would be
+  // another codec for the same bucket.
   const std::vector<double> agreed = survey.smallest();
   for (size_t i = 0; i < candidates_.size(); ++i) {
-    candidates_[i].encode_bytes_per_second = agreed[2 * i + 1];
-    candidates_[i].decode_bytes_per_second = agreed[2 * i + 2];
+    candidates_[i].encode_bytes_per_second = agreed[4 * i + 1];
+    candidates_[i].decode_bytes_per_second = agreed[4 * i + 2];
+    candidates_[i].ratio = agreed[4 * i + 3];
+    candidates_[i].relative_error = -agreed[4 * i + 4];
   }
+  keep_allowed(spec.error, &candidates_);
   // Neither buckets nor the time of a step are known yet. So only a slow link is a reason to begin
   // with an error; there the fastest codec is the same for every size of bucket, so one made-up
   // bucket will do.

@@ -6,6 +6,12 @@
 
 namespace longhaul {
 
+std::string to_text(const HostAndPort& address) {
+  const bool bare_ipv6 = address.host.find(':') != std::string::npos;
+  return bare_ipv6 ? str_cat("[", address.host, "]:", address.port)
+                   : str_cat(address.host, ":", address.port);
+}
+
 Result<HostAndPort> parse_host_and_port(const std::string& text) {
   const Failure not_one{ErrorKind::kInvalid, str_cat("'", text, "' is not HOST:PORT")};
   const size_t colon = text.rfind(':');

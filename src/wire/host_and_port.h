@@ -13,6 +13,9 @@ struct HostAndPort {
   uint16_t port = 0;
 };
 
+// "10.0.0.1:80", "[::1]:80".
+std::string to_text(const HostAndPort& address);
+
 // Errors: kInvalid.
 Result<HostAndPort> parse_host_and_port(const std::string& text);
 

@@ -15,6 +15,7 @@
 #include <system_error>
 
 #include "longhaul/base/strings.h"
+#include "wire/host_and_port.h"
 
 namespace longhaul {
 namespace {
@@ -23,12 +24,6 @@ using AddressList = std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)>;
 
 std::string errno_text(int error) {
   return std::generic_category().message(error);
-}
-
-// "10.0.0.1:80", "[::1]:80".
-std::string endpoint(const std::string& host, uint16_t port) {
-  const bool bare_ipv6 = host.find(':') != std::string::npos;
-  return bare_ipv6 ? str_cat("[", host, "]:", port) : str_cat(host, ":", port);
 }
 
 Result<AddressList> resolve(const std::string& host, uint16_t port, int socket_type, int flags) {
@@ -85,6 +80,13 @@ int listen_on(const addrinfo& address, UniqueFd* listener) {
   return 0;
 }
 
+// Small control messages must not wait for an acknowledgement of the one before (Nagle). Both ends
+// say so for what they send: an accepted connection does not have it from its listener everywhere.
+void send_at_once(int fd) {
+  const int on = 1;
+  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
 int connect_to(const addrinfo& address, Instant deadline, UniqueFd* connection) {
   UniqueFd fd = open_socket(address);
   if (!fd.valid()) return errno;
@@ -97,9 +99,7 @@ int connect_to(const addrinfo& address, Instant deadline, UniqueFd* connection) 
     if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) return errno;
     if (error != 0) return error;
   }
-  // Small control messages must not wait for an acknowledgement of the one before (Nagle).
-  const int on = 1;
-  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  send_at_once(fd.get());
   *connection = std::move(fd);
   return 0;
 }
@@ -130,7 +130,7 @@ Result<UniqueFd> listen_tcp(const std::string& host, uint16_t port) {
     if (error == 0) return listener;
   }
   return Failure{ErrorKind::kUnavailable,
-                 str_cat("cannot listen on ", endpoint(host, port), ": ", errno_text(error))};
+                 str_cat("cannot listen on ", to_text({host, port}), ": ", errno_text(error))};
 }
 
 Result<uint16_t> local_port(int fd) {
@@ -151,7 +151,10 @@ Result<uint16_t> local_port(int fd) {
 Result<UniqueFd> accept_tcp(int listener, Instant deadline) {
   for (;;) {
     UniqueFd connection(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (connection.valid()) return connection;
+    if (connection.valid()) {
+      send_at_once(connection.get());
+      return connection;
+    }
     // A connection that was reset before it was accepted is the peer's trouble, not ours.
     if (!would_block(errno) && errno != EINTR && errno != ECONNABORTED) {
       return Failure{ErrorKind::kInternal, str_cat("cannot accept: ", errno_text(errno))};
@@ -174,7 +177,7 @@ Result<UniqueFd> connect_tcp(const std::string& host, uint16_t port, millisecond
   }
   const ErrorKind kind = error == ETIMEDOUT ? ErrorKind::kDeadline : ErrorKind::kUnavailable;
   return Failure{kind,
-                 str_cat("cannot connect to ", endpoint(host, port), ": ", errno_text(error))};
+                 str_cat("cannot connect to ", to_text({host, port}), ": ", errno_text(error))};
 }
 
 // Connecting a UDP socket sends nothing: the kernel only looks the route up and picks the source.
@@ -198,7 +201,7 @@ Result<std::string> local_address_towards(const std::string& host, uint16_t port
     }
   }
   return Failure{ErrorKind::kUnavailable,
-                 str_cat("no route to ", endpoint(host, port), ": ", errno_text(error))};
+                 str_cat("no route to ", to_text({host, port}), ": ", errno_text(error))};
 }
 
 // MSG_NOSIGNAL: a peer that is gone is an error of this call, not a SIGPIPE for the process.

@@ -67,6 +67,28 @@ TEST_P(WorldTest, EveryCollectiveUsersNeedGivesWhatItShould) {
   }));
 }
 
+// Gloo's reduce-scatter ends inside wait(), which users call as often as they like.
+TEST(TrafficTest, AnOperationEndsOnceHoweverOftenItIsWaitedFor) {
+  expect_all_fine(run_ranks(2, [](RankContext& context) {
+    const auto communicator = context.connect();
+    const auto running = [&] { return communicator->traffic().counts().operation; };
+    std::vector<at::Tensor> out{torch::zeros({3})};
+    std::vector<std::vector<at::Tensor>> in{{torch::ones({3}), torch::ones({3})}};
+    auto waited = communicator->process_group()->reduce_scatter(out, in);
+    EXPECT_THAT(running(), HasSubstr("reduce-scatter"));
+    waited->wait();
+    waited->wait();
+    EXPECT_EQ(running(), "");
+    auto never = communicator->process_group()->reduce_scatter(out, in);
+    auto other = communicator->process_group()->reduce_scatter(out, in);
+    other->wait();
+    EXPECT_THAT(running(), HasSubstr("reduce-scatter"));
+    never.reset();
+    EXPECT_EQ(running(), "");
+    communicator->process_group()->barrier()->wait();
+  }));
+}
+
 // One store sees several worlds: of one process, or of programs that come after each other.
 TEST_P(WorldTest, RanksMayMeetAgainInTheSameStore) {
   expect_all_fine(run_ranks(GetParam(), [](RankContext& context) {

@@ -150,7 +150,7 @@ TEST(OperationWatchTest, TheLastReferenceMayGoOnTheMonitorsOwnThread) {
   ASSERT_TRUE(watch->start_monitor(options_of(0, 2)).ok());
   std::promise<void> gone;
   const auto work = c10::make_intrusive<LastHolder>(watch, gone.get_future());
-  watch->add(work);
+  watch->add(watch->next_work(), work);
   watch->fail(CollectiveError(ErrorKind::kPeerLost, "rank 1 is gone", 1));
   const std::weak_ptr<OperationWatch> weak = watch;
   watch.reset();
@@ -191,6 +191,27 @@ TEST_F(MonitorTest, StrangersAreDroppedAndTheWorldMeetsAllTheSame) {
   ASSERT_FALSE(read.ok());
   EXPECT_EQ(read.failure().kind, ErrorKind::kPeerLost);
   for (const auto& monitor : monitors_) EXPECT_EQ(monitor->suspect(), -1);
+}
+
+// All ranks of a large world come to rank 0 at once, and each says hello when its turn comes.
+TEST_F(MonitorTest, ALargeWorldMeetsThoughAllConnectBeforeAnySaysHello) {
+  constexpr int kRanks = 200;
+  add(options_of(0, kRanks));
+  std::vector<UniqueFd> ranks;
+  for (Rank rank = 1; rank < kRanks; ++rank) ranks.push_back(stranger(0));
+  auto connected = std::async(std::launch::async,
+                              [this] { return monitors_[0]->connect(endpoints_, in_seconds(30)); });
+  for (Rank rank = 1; rank < kRanks; ++rank) {
+    uint8_t hello[32];
+    store<uint32_t>(hello, 0x314d484c);
+    store<uint32_t>(hello + 4, static_cast<uint32_t>(rank));
+    store<uint64_t>(hello + 8, 4);
+    std::fill(hello + 16, hello + 32, 0xab);
+    const int fd = ranks[static_cast<size_t>(rank) - 1].get();
+    ASSERT_TRUE(write_all(fd, hello, in_seconds(30)).ok()) << rank;
+    ASSERT_TRUE(read_exactly(fd, hello, in_seconds(30)).ok()) << rank << " was sent away";
+  }
+  EXPECT_TRUE(connected.get().ok());
 }
 
 TEST_F(MonitorTest, OnceTheWorldIsCompleteNobodyCanConnect) {

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <numeric>
@@ -38,6 +39,12 @@ Connection connect_on(const std::string& host) {
   Result<UniqueFd> server = accept_tcp(listener->get(), in(kLongMs));
   EXPECT_TRUE(server) << server.failure().message;
   return {std::move(*client), std::move(*server)};
+}
+
+bool sends_at_once(int fd) {
+  int on = 0;
+  socklen_t size = sizeof(on);
+  return ::getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &size) == 0 && on != 0;
 }
 
 // A port of 127.0.0.1 that nobody listens on: bound, never listening, so that nobody else takes it.
@@ -75,6 +82,12 @@ void expect_bytes_pass_both_ways(const std::string& host) {
   EXPECT_TRUE(write_all(connection.server.get(), ByteSpan(sent).first(3), in(kLongMs)));
   EXPECT_TRUE(
       read_exactly(connection.client.get(), MutableByteSpan(received).first(3), in(kLongMs)));
+}
+
+TEST(SocketTest, BothEndsSendSmallMessagesAtOnce) {
+  const Connection connection = connect_on("127.0.0.1");
+  EXPECT_TRUE(sends_at_once(connection.client.get()));
+  EXPECT_TRUE(sends_at_once(connection.server.get()));
 }
 
 TEST(SocketTest, BytesPassBothWaysOverIpv4) {
