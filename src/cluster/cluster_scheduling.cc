@@ -84,7 +84,7 @@ PlacementInput ClusterState::placement_input(Now now) const {
 // reserved.
 void ClusterState::refill(const WorkerId& id, Now now) {
   const WorkerRecord* worker = site_.workers.find(id);
-  if (worker == nullptr) return;
+  if (worker == nullptr || !worker->takes_work()) return;
   for (const auto& [place, work] : fillers_) {
     if (site_.reserved && place > *site_.reserved) return;
     // An input of its tasks cannot be read at the moment (TaskArray::input_missing()).
@@ -117,9 +117,8 @@ std::vector<WorkerRoom> ClusterState::rooms() const {
   std::vector<WorkerRoom> rooms;
   for (const auto& [id, worker] : site_.workers.all()) {
     if (worker.state == WorkerState::kLost) continue;
-    rooms.push_back({id, worker.registration.room(), free_of(worker),
-                     worker.state == WorkerState::kReady && worker.session && !worker.drained,
-                     worker.drained});
+    rooms.push_back(
+        {id, worker.registration.room(), free_of(worker), worker.takes_work(), worker.drained});
   }
   return rooms;
 }

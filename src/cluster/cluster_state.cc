@@ -152,8 +152,18 @@ void ClusterState::withdraw(const JobId& id, const std::string& reason, Now now)
   Work* work = find_work(id);
   if (work == nullptr) return;
   // The client is told that the job was refused, and may submit it again under the same key.
-  by_key_.erase(work->record().submission_key);
-  if (!work->ended()) work->withdraw(reason, now);
+  free_key_of(*work);
+  work->withdraw(reason, now);
+}
+
+// By now it may be another job's, if this one was withdrawn.
+void ClusterState::free_key_of(const Work& work) {
+  const auto known = by_key_.find(work.record().submission_key);
+  if (known != by_key_.end() && known->second == work.id()) by_key_.erase(known);
+}
+
+bool ClusterState::knows_submission(const std::string& key) const {
+  return !key.empty() && by_key_.contains(key);
 }
 
 void ClusterState::postpone(milliseconds gap) {
@@ -380,7 +390,7 @@ void ClusterState::forget_old_jobs() {
       ++id;
       continue;
     }
-    by_key_.erase(work.record().submission_key);
+    free_key_of(work);
     site_.effects.emplace_back(JobForgottenEffect{*id});
     site_.row_changed(kJobRows, *id);
     jobs_.erase(*id);

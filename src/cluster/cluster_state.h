@@ -136,6 +136,8 @@ class ClusterState {
   // A job whose submission was refused after all, because it could not be written down: it ends,
   // and its key may be used again.
   void withdraw(const JobId& id, const std::string& reason, Now now);
+  // Whether submit() would answer this key with a job that is there already.
+  bool knows_submission(const std::string& key) const;
 
   // What is to be done about all that has happened since the last call. A message among them may
   // leave only when the rows that changed with it are on disk: else a master that is killed in
@@ -150,6 +152,7 @@ class ClusterState {
   const WorkKind& kind_of(const JobSpec& spec) const;
   std::optional<Failure> why_name_is_taken(const std::string& name) const;
   Work& add(JobRecord record);
+  void free_key_of(const Work& work);
   void forget_old_jobs();
   void end_earlier_life(const std::string& why, Now now);
 

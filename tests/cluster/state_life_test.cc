@@ -208,6 +208,48 @@ TEST_F(StateLifeTest, AWithdrawnJobEndsAndItsKeyIsFree) {
   EXPECT_NE(*on_.submit(1, false, "key"), job);
 }
 
+TEST_F(StateLifeTest, TheKeyOfAWithdrawnJobIsNotItsOwnAnyMore) {
+  ClusterOptions options;
+  options.keep_ended_jobs = 0;
+  testing::StateDriver on(options);
+  const JobId withdrawn = *on.submit(1, false, "key");
+  on.state.withdraw(withdrawn, "it could not be written down", on.now());
+  EXPECT_FALSE(on.state.knows_submission("key"));
+  const JobId job = *on.submit(1, false, "key");
+  on.pass(1'000);
+  EXPECT_EQ(on.state.status(withdrawn), nullptr) << "forgotten";
+  EXPECT_EQ(*on.submit(1, false, "key"), job);
+}
+
+TEST_F(StateLifeTest, ARestartGivesAWithdrawnJobItsKeyNotBack) {
+  const JobId withdrawn = *on_.submit(1, false, "key");
+  on_.state.withdraw(withdrawn, "it could not be written down", on_.now());
+  on_.exits(a_, withdrawn, 0, 0, SIGTERM, true);
+  on_.pass(30'000, {a_});
+  on_.restart_master();
+  EXPECT_NE(*on_.submit(1, false, "key"), withdrawn);
+}
+
+// What its tasks hold is in use until their worker says that they have ended, whoever asks.
+TEST_F(StateLifeTest, AnArrayThatIsBeingStoppedIsSoAcrossARestart) {
+  const JobId job = *on_.submit(array(1));
+  const Lease lease = granted(a_);
+  const LaunchId launch{job, 1, on_.life()};
+  EXPECT_TRUE(on_.state.stop(job, milliseconds(20'000), false, on_.now()));
+  on_.pass(1'000, {a_});
+  ASSERT_EQ(on_.job(job).state, JobState::kStopping);
+  on_.restart_master();
+  on_.pass(2'000);
+  EXPECT_EQ(on_.job(job).state, JobState::kStopping) << "its worker has not come back yet";
+  a_ = on_.connect("gpu-a", 1, "", {}, {{launch, lease, lease.epoch}});
+  EXPECT_THAT(on_.take<TaskAnswersMessage>(a_), IsEmpty()) << "it has its grace";
+  on_.pass(1'000, {a_});
+  EXPECT_EQ(on_.job(job).state, JobState::kStopping);
+  on_.task_ends(a_, launch, lease, 0);
+  on_.pass(1'000, {a_});
+  EXPECT_EQ(on_.job(job).state, JobState::kStopped);
+}
+
 // --- Wall clocks step --------------------------------------------------------------------------
 
 TEST_F(StateLifeTest, ATimeLimitIsCountedByNoClockThatAnybodySets) {

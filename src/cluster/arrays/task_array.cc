@@ -159,7 +159,7 @@ void TaskArray::granted(const JobStart& start, Now now) {
 // name these leases when it registers again, and worker_back() gives them back.
 void TaskArray::grant_tasks(const WorkerRecord& worker, int slots, Now now) {
   if (state() != JobState::kPending && state() != JobState::kRunning) return;
-  if (slots < 1 || worker.state != WorkerState::kReady || !worker.session) return;
+  if (slots < 1 || !worker.takes_work()) return;
   const LeaseHolder holder{worker.id, worker.registration.incarnation};
   const auto batch_size = static_cast<size_t>(std::max(1, spec().array->batch));
   const int gpus = spec().gpus_per_rank;
@@ -215,6 +215,7 @@ void TaskArray::close_lease(LeaseEpoch epoch) {
 }
 
 void TaskArray::close_all_leases() {
+  awaited_.clear();
   while (!batch_of_.empty()) close_lease(batch_of_.begin()->first);
 }
 
@@ -322,6 +323,7 @@ void TaskArray::tick(Now now) {
 // Ends the leases under this worker's id, but for those of the incarnation that is there now: a
 // worker that was restarted has registered before its predecessor is reported as lost.
 void TaskArray::worker_lost(const WorkerId& id, const std::string& why, bool, Now now) {
+  awaited_.erase(id);
   const WorkerRecord* worker = site_.workers.find(id);
   const bool there = worker != nullptr && worker->state != WorkerState::kLost;
   const std::string living = there ? worker->registration.incarnation : "";
@@ -349,6 +351,7 @@ void TaskArray::worker_lost(const WorkerId& id, const std::string& why, bool, No
 // only the worker knows for sure which leases share a slot: restore() has guessed.
 void TaskArray::worker_back(const WorkerRecord& worker, Now) {
   const std::string& incarnation = worker.registration.incarnation;
+  awaited_.erase(worker.id);
   for (auto batch = batches_.begin(); batch != batches_.end();) {
     batch =
         batch->second.holder.incarnation == incarnation ? forget_batch(batch) : std::next(batch);
@@ -390,6 +393,12 @@ void TaskArray::restore(ClusterMemory& memory, Now now) {
   if (ended() || state() == JobState::kStopping || !job_.damage.empty()) tasks_->cancel_all();
   count_tasks();
   if (ended()) return;
+  if (state() == JobState::kStopping) {
+    // Who holds a task that was cancelled is not on disk: each worker says so when it is back.
+    for (const auto& [id, worker] : site_.workers.all()) {
+      if (worker.state != WorkerState::kLost) awaited_.insert(id);
+    }
+  }
   // Which leases share a slot is not on disk. Until their worker says so (worker_back()), they are
   // taken to use as few slots as they can: the epochs of a batch follow each other.
   const auto batch = static_cast<LeaseEpoch>(spec().array->batch);

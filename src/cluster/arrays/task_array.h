@@ -58,7 +58,7 @@ class TaskArray final : public Work {
   void tell_to_stop(Now now) override;
   void send_stops() override;
   void account_for_silent(Now now) override;
-  bool all_accounted() const override { return batches_.empty(); }
+  bool all_accounted() const override { return batches_.empty() && awaited_.empty(); }
   void let_go() override { count_tasks(); }
   std::string success() const override { return "every task is done"; }
   void report() override;
@@ -88,6 +88,8 @@ class TaskArray final : public Work {
   std::optional<TaskTable> tasks_;    // from make() on
   std::optional<ArraySpec> indices_;  // what they are called, unless by their places
   Batches batches_;
+  // Of a job that was being stopped when the master was started: workers that may hold some of it.
+  std::set<WorkerId> awaited_;
   std::unordered_map<LeaseEpoch, LeaseEpoch> batch_of_;  // of a lease that has not ended: its batch
   std::string last_fault_;
   bool some_task_ran_ = false;  // as far as this life of the master has seen

@@ -367,7 +367,11 @@ void Gang::restore(ClusterMemory& memory, Now now) {
     retry_at_ = now.instant + restart_delay();
   }
   if (const auto values = memory.stores.find(id()); values != memory.stores.end()) {
-    store_.restore(values->second);
+    const Result<void> restored = store_.restore(values->second);
+    if (!restored) {
+      note(": ", restored.failure().message);
+      if (job_.damage.empty()) job_.damage = restored.failure().message;
+    }
   }
   // Workers repeat the calls of their ranks once they are back; those that would wait are to hear
   // the reason instead.

@@ -96,6 +96,10 @@ void Work::stop(const std::string& reason, milliseconds grace, Now now) {
 }
 
 void Work::withdraw(const std::string& reason, Now now) {
+  // A restart must not give the key back to it.
+  job_.submission_key.clear();
+  changed(true);
+  if (ended()) return;
   // What its submission has granted waits behind a row that did not get to disk, and is dropped
   // once the job has ended (Core::perform()).
   nobody_was_told();

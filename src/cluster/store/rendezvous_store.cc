@@ -50,6 +50,12 @@ std::string answer_row(const std::string& worker, uint64_t call_id) {
   return str_cat("a", worker, std::string(1, '\0'), call_id);
 }
 
+template <typename Number>
+bool is_number(const std::string& text, Number* number) {
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), *number);
+  return parsed.ec == std::errc() && parsed.ptr == text.data() + text.size();
+}
+
 size_t bytes_of(const std::vector<std::string>& texts) {
   size_t bytes = 0;
   for (const std::string& text : texts) bytes += text.size();
@@ -81,11 +87,13 @@ std::optional<Failure> RendezvousStore::refuse(const StoreCommand& command) cons
                                                   command.values.size(), " values do not fit")};
     }
   }
-  // A value that replaces another one is counted beside it, so the bound is a little stricter than
-  // it says.
   size_t more = 0;
   if (writes(command.operation)) {
     more = bytes_of(command.keys) + bytes_of(command.values);
+    // What is replaced makes room.
+    if (const auto found = values_.find(command.keys[0]); found != values_.end()) {
+      more -= std::min(more, found->first.size() + found->second.size());
+    }
   }
   if (bytes_ + more > kMaxBytes) {
     return Failure{ErrorKind::kInvalid, str_cat("store: full, ", format_bytes(bytes_), " of ",
@@ -96,6 +104,10 @@ std::optional<Failure> RendezvousStore::refuse(const StoreCommand& command) cons
 
 std::vector<StoreReply> RendezvousStore::call(const StoreCaller& caller,
                                               const StoreCommand& command, Instant now) {
+  // A call that was carried out, but whose answer was lost, gets the same answer again, also when
+  // the store has filled up since. The answer is durable together with what the call changed, so
+  // that holds across a restart of the master, too.
+  if (const auto before = answered_before(caller)) return {{caller, *before}};
   if (const auto refused = refuse(command)) return {{caller, {refused, "", 0}}};
   if (waits(command.operation) && !has_all(command.keys)) {
     // Only those who would wait are refused. What is there can still be read, and ranks that are
@@ -107,10 +119,6 @@ std::vector<StoreReply> RendezvousStore::call(const StoreCaller& caller,
     add_wait({caller, command, now, now + command.timeout});
     return {};
   }
-  // A call that was carried out, but whose answer was lost, gets the same answer again. The answer
-  // is durable together with what the call changed, so that holds across a restart of the master,
-  // too.
-  if (const auto before = answered_before(caller)) return {{caller, *before}};
   std::vector<StoreReply> replies{{caller, apply(command)}};
   if (counts_once(command.operation)) keep_answer(caller, replies.front().result);
   if (writes(command.operation)) answer_waiting_for(command.keys[0], replies);
@@ -149,8 +157,7 @@ StoreResult RendezvousStore::add(const std::string& key, int64_t amount) {
   int64_t before = 0;
   if (const auto found = values_.find(key); found != values_.end()) {
     const std::string& text = found->second;
-    const auto parsed = std::from_chars(text.data(), text.data() + text.size(), before);
-    if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size()) {
+    if (!is_number(text, &before)) {
       return failed(ErrorKind::kInvalid, str_cat("store: '", shown(key), "' holds no number"));
     }
   }
@@ -189,25 +196,30 @@ void RendezvousStore::put(const std::string& key, std::string value) {
 std::optional<StoreResult> RendezvousStore::answered_before(const StoreCaller& caller) const {
   const auto worker = answered_.find(caller.worker);
   if (worker == answered_.end()) return std::nullopt;
-  const auto answer = worker->second.find(caller.call_id);
-  if (answer == worker->second.end()) return std::nullopt;
+  const auto answer = worker->second.by_call.find(caller.call_id);
+  if (answer == worker->second.by_call.end()) return std::nullopt;
   return answer->second;
 }
 
 void RendezvousStore::keep_answer(const StoreCaller& caller, const StoreResult& result) {
   // A call that failed has changed nothing and may be carried out when it comes again.
   if (caller.worker.empty() || result.failure) return;
-  std::map<uint64_t, StoreResult>& answers = answered_[caller.worker];
-  answers[caller.call_id] = result;
+  Answers& answers = answered_[caller.worker];
+  answers.by_call[caller.call_id] = result;
+  answers.bytes += result.value.size();
   changes_.push_back(
       {answer_row(caller.worker, caller.call_id), str_cat(result.amount, " ", result.value)});
-  if (answers.size() <= kKeptAnswers) return;
   // The numbers of a worker's calls only grow, so the lowest is the oldest.
-  changes_.push_back({answer_row(caller.worker, answers.begin()->first), std::nullopt});
-  answers.erase(answers.begin());
+  while (answers.by_call.size() > kKeptAnswers ||
+         (answers.bytes > kKeptAnswerBytes && answers.by_call.size() > 1)) {
+    const auto oldest = answers.by_call.begin();
+    changes_.push_back({answer_row(caller.worker, oldest->first), std::nullopt});
+    answers.bytes -= oldest->second.value.size();
+    answers.by_call.erase(oldest);
+  }
 }
 
-void RendezvousStore::restore(const std::map<std::string, std::string>& rows) {
+Result<void> RendezvousStore::restore(const std::map<std::string, std::string>& rows) {
   for (const auto& [row, content] : rows) {
     if (row.starts_with("k")) {
       values_[row.substr(1)] = content;
@@ -216,11 +228,18 @@ void RendezvousStore::restore(const std::map<std::string, std::string>& rows) {
     }
     const size_t zero = row.find('\0');
     const size_t space = content.find(' ');
-    if (zero == std::string::npos || space == std::string::npos) continue;
-    const StoreResult result{std::nullopt, content.substr(space + 1),
-                             std::stoll(content.substr(0, space))};
-    answered_[row.substr(1, zero - 1)][std::stoull(row.substr(zero + 1))] = result;
+    StoreResult result;
+    uint64_t call = 0;
+    const bool fits = row.starts_with("a") && zero != std::string::npos &&
+                      space != std::string::npos && is_number(row.substr(zero + 1), &call) &&
+                      is_number(content.substr(0, space), &result.amount);
+    if (!fits) return Failure{ErrorKind::kCorrupt, "a row of its store cannot be read"};
+    result.value = content.substr(space + 1);
+    Answers& answers = answered_[row.substr(1, zero - 1)];
+    answers.bytes += result.value.size();
+    answers.by_call[call] = std::move(result);
   }
+  return {};
 }
 
 const std::string* RendezvousStore::missing_key(Wait* wait) const {

@@ -74,14 +74,17 @@ class RendezvousStore {
   static constexpr size_t kMaxWaits = 100'000;
   // Answers kept for each worker, for calls that come again. It has fewer under way at once.
   static constexpr size_t kKeptAnswers = 4096;
+  // The same by size, for what compare_set answers; the last answer is always kept.
+  static constexpr size_t kKeptAnswerBytes = size_t{1} << 20;
 
   // The answers that are ready now: to this call, and to those that waited for what it did.
   std::vector<StoreReply> call(const StoreCaller& caller, const StoreCommand& command, Instant now);
 
   // What calls have changed since this was last asked.
   std::vector<StoreChange> take_changes() { return std::exchange(changes_, {}); }
-  // As it was, before any call: all rows that were told and not dropped.
-  void restore(const std::map<std::string, std::string>& rows);
+  // As it was, before any call: all rows that were told and not dropped. Errors: kCorrupt, of a row
+  // that is none of these; the store is of no use then.
+  Result<void> restore(const std::map<std::string, std::string>& rows);
 
   // The answers to waits whose time is over.
   std::vector<StoreReply> expire(Instant now);
@@ -123,8 +126,13 @@ class RendezvousStore {
   void answer_waiting_for(const std::string& key, std::vector<StoreReply>& replies);
 
   std::map<std::string, std::string> values_;
-  std::map<std::string, std::map<uint64_t, StoreResult>> answered_;  // by worker and call
-  std::vector<StoreChange> changes_;                                 // since take_changes()
+  // Of one worker.
+  struct Answers {
+    std::map<uint64_t, StoreResult> by_call;
+    size_t bytes = 0;
+  };
+  std::map<std::string, Answers> answered_;
+  std::vector<StoreChange> changes_;  // since take_changes()
   size_t bytes_ = 0;
   std::map<WaitId, Wait> waits_;
   WaitId last_wait_ = 0;

@@ -44,6 +44,9 @@ struct WorkerRecord {
   Instant lost_at;  // while it is LOST
   HeartbeatJitter jitter;
   bool drained = false;  // by an operator; kept by the id, whoever registers under it
+
+  // Ranks and tasks may be placed here.
+  bool takes_work() const { return state == WorkerState::kReady && session && !drained; }
 };
 
 class WorkerTable {

@@ -66,6 +66,23 @@ TEST_F(DrainTest, TasksOfArraysStayAwayToo) {
   EXPECT_THAT(on_.take<GrantTasksMessage>(a_), SizeIs(1));
 }
 
+TEST_F(DrainTest, AnArrayThatRunsThereGetsNoMoreOfItsSlots) {
+  JobSpec spec;
+  spec.array.emplace().tasks = 10;
+  const JobId job = *on_.submit(spec);
+  const auto granted = on_.take<GrantTasksMessage>(a_);
+  ASSERT_THAT(granted, SizeIs(1));
+  drain("gpu-a");
+  for (const TaskBatch& batch : granted[0].batches) {
+    on_.task_ends(a_, granted[0].launch, batch.leases.at(0), 0);
+  }
+  on_.pass(1'000, {a_, b_});
+  EXPECT_THAT(on_.take<GrantTasksMessage>(a_), SizeIs(0));
+  drain("gpu-a", false);
+  EXPECT_THAT(on_.take<GrantTasksMessage>(a_), SizeIs(1));
+  EXPECT_EQ(on_.job(job).state, JobState::kRunning);
+}
+
 TEST_F(DrainTest, ItOutlivesTheWorkerTheMasterAndALostLease) {
   drain("gpu-a");
   on_.restart_master();

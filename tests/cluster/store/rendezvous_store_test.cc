@@ -101,7 +101,7 @@ TEST_F(StoreTest, ItComesBackFromItsRows) {
     if (change.value) rows[change.key] = *change.value;
   }
   store_ = RendezvousStore();
-  store_.restore(rows);
+  ASSERT_TRUE(store_.restore(rows));
   EXPECT_EQ(now(get("key")).value, std::string("a\0b", 3));
   EXPECT_TRUE(call(9, get("gone")).empty());
   EXPECT_EQ(store_.call({2, 4, 0, "w"}, add("n", 5), kStart).front().result.amount, 5);
@@ -120,6 +120,45 @@ TEST_F(StoreTest, OldAnswersAreForgotten) {
     if (change.value) rows[change.key] = *change.value;
   }
   EXPECT_EQ(rows.size(), RendezvousStore::kKeptAnswers + 1);
+}
+
+TEST_F(StoreTest, AnswersAreKeptUpToASize) {
+  std::map<std::string, std::string> rows;
+  const std::string large(100'000, 'x');
+  for (uint64_t call = 0; call < 40; ++call) {
+    store_.call({1, call, 0, "w"}, compare_set(call == 0 ? "" : large, large), kStart);
+    for (const StoreChange& change : store_.take_changes()) {
+      rows.erase(change.key);
+      if (change.value) rows[change.key] = *change.value;
+    }
+  }
+  size_t bytes = 0;
+  for (const auto& [key, value] : rows) bytes += value.size();
+  EXPECT_LT(bytes, RendezvousStore::kKeptAnswerBytes + 2 * large.size());
+  EXPECT_EQ(store_.call({2, 39, 0, "w"}, compare_set("", "y"), kStart).front().result.value, large)
+      << "the last one is there";
+}
+
+TEST_F(StoreTest, ACallThatWasDoneIsAnsweredThoughTheStoreIsFullByNow) {
+  EXPECT_EQ(store_.call({1, 1, 0, "w"}, add("n", 2), kStart).front().result.amount, 2);
+  EXPECT_FALSE(now(set("a", std::string(RendezvousStore::kMaxBytes - 3, 'x'))).failure);
+  const StoreResult again = store_.call({2, 1, 0, "w"}, add("n", 2), kStart).front().result;
+  EXPECT_FALSE(again.failure) << again.failure->message;
+  EXPECT_EQ(again.amount, 2);
+}
+
+TEST_F(StoreTest, ARowThatIsNoneOfItsOwnIsAnError) {
+  const std::string zero(1, '\0');
+  for (const auto& [key, value] : std::map<std::string, std::string>{{"aw" + zero + "7", "x y"},
+                                                                     {"aw" + zero + "seven", "1 "},
+                                                                     {"aw" + zero + "7", "1"},
+                                                                     {"aw7", "1 "},
+                                                                     {"zw" + zero + "7", "1 "},
+                                                                     {"", ""}}) {
+    const Result<void> restored = RendezvousStore().restore({{key, value}});
+    ASSERT_FALSE(restored) << key;
+    EXPECT_EQ(restored.failure().kind, ErrorKind::kCorrupt);
+  }
 }
 
 TEST_F(StoreTest, AWaitNeedsAllItsKeys) {
@@ -197,6 +236,7 @@ TEST_F(StoreTest, WrongShapesAndTooMuchAreRefused) {
   }
   const std::string half(RendezvousStore::kMaxBytes / 2, 'x');
   EXPECT_FALSE(now(set("a", half)).failure);
+  EXPECT_FALSE(now(set("a", half)).failure) << "the same again takes no more";
   EXPECT_EQ(now(set("b", half)).failure->kind, ErrorKind::kInvalid);
   EXPECT_EQ(now({StoreOperation::kDelete, {"a"}, {}, 0, {}}).amount, 1) << "room can be made";
   EXPECT_FALSE(now(set("b", half)).failure);

@@ -102,6 +102,7 @@ class ArraySubmission final : public grpc::ServerReadReactor<v1::SubmitArrayRequ
           {ErrorKind::kInvalid, str_cat("an array of ", spec.array ? spec.array->tasks : 0,
                                         " tasks has ", tasks_, " inputs")});
     }
+    const bool is_new = !state.knows_submission(request_.spec().submission_key());
     const Result<JobId> id = state.submit(spec, request_.spec().submission_key(), now);
     if (!id) return to_status(id.failure());
     // The same submission came before, and its inputs with it: these rows are not used.
@@ -111,9 +112,10 @@ class ArraySubmission final : public grpc::ServerReadReactor<v1::SubmitArrayRequ
     }
     reply_->set_job_id(*id);
     reply_->set_life(state.status(*id)->life);
-    core_->when_durable_soon([self = self_, &state, now](bool durable) {
+    core_->when_durable_soon([self = self_, &state, now, is_new](bool durable) {
       if (durable) return self->Finish(grpc::Status::OK);
-      state.withdraw(self->reply_->job_id(), JobServiceImpl::kNotWrittenDown, now);
+      // A call that repeats an earlier submission must not undo it.
+      if (is_new) state.withdraw(self->reply_->job_id(), JobServiceImpl::kNotWrittenDown, now);
       self->Finish(JobServiceImpl::not_durable(self->core_));
     });
     return grpc::Status::OK;

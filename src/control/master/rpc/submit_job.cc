@@ -29,12 +29,15 @@ std::optional<Failure> why_no_array(const Core& core, const JobSpec& spec,
 grpc::ServerUnaryReactor* JobServiceImpl::SubmitJob(grpc::CallbackServerContext* context,
                                                     const v1::SubmitJobRequest* request,
                                                     v1::SubmitJobReply* reply) {
-  const auto submit = [this, request, reply](ClusterState& state, Now now) {
+  // Whether this call has made the job: one that repeats an earlier submission must not undo it.
+  const auto is_new = std::make_shared<bool>(false);
+  const auto submit = [this, request, reply, is_new](ClusterState& state, Now now) {
     if (!core_->takes_jobs()) return closing();
     if (const auto why = core_->trouble()) return takes_no_jobs(*why);
     const JobSpec spec = from_proto(request->spec());
     const std::vector<std::string> inputs(request->inputs().begin(), request->inputs().end());
     if (const auto why = why_no_array(*core_, spec, inputs)) return to_status(*why);
+    *is_new = !state.knows_submission(request->submission_key());
     const Result<JobId> id = state.submit(spec, request->submission_key(), now);
     if (!id) return to_status(id.failure());
     reply->set_job_id(*id);
@@ -43,8 +46,8 @@ grpc::ServerUnaryReactor* JobServiceImpl::SubmitJob(grpc::CallbackServerContext*
     if (spec.array && !core_->has_inputs(*id)) core_->add_inputs(*id, *spec.array, inputs);
     return grpc::Status::OK;
   };
-  const auto undo = [reply](ClusterState& state, Now now) {
-    state.withdraw(reply->job_id(), kNotWrittenDown, now);
+  const auto undo = [reply, is_new](ClusterState& state, Now now) {
+    if (*is_new) state.withdraw(reply->job_id(), kNotWrittenDown, now);
   };
   return on_owner_thread(context, submit, undo);
 }
