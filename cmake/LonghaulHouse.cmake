@@ -44,8 +44,8 @@ longhaul_room(NAME control/client NEEDS agent/client base cluster control/conver
 # the parent process of one rank: its process tree and its output
 longhaul_room(NAME apps/shim NEEDS control/worker USES CONTROL INTERNAL)
 # longhaul-master
-longhaul_room(NAME apps/master NEEDS base control/database control/master USES GRPC INTERNAL)
+longhaul_room(NAME apps/master NEEDS base control/database control/master rpc USES GRPC INTERNAL)
 # longhaul-worker
-longhaul_room(NAME apps/worker NEEDS base control/worker USES GRPC INTERNAL)
+longhaul_room(NAME apps/worker NEEDS base control/worker rpc USES GRPC INTERNAL)
 # longhaul
 longhaul_room(NAME apps/cli NEEDS agent base cluster control/client control/convert control/master control/worker USES GRPC INTERNAL)

@@ -19,6 +19,7 @@
 #include "control/database/engine/restore.h"
 #include "control/master/master.h"
 #include "longhaul/base/mutex.h"
+#include "rpc/credentials.h"
 
 namespace {
 
@@ -100,6 +101,7 @@ void add_flags(CLI::App* app, Flags* flags) {
 MasterOptions options_from(const Flags& flags) {
   MasterOptions options;
   options.listen = flags.listen;
+  options.credentials = plain_text();
   if (!flags.in_memory) options.state_folder = flags.state;
   options.core.cluster.keep_ended_jobs = flags.keep_jobs;
   options.core.keep_events = flags.keep_events;

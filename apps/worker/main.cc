@@ -9,11 +9,13 @@
 #include <iostream>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "apps/common/flags.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "control/worker/worker.h"
+#include "rpc/credentials.h"
 
 namespace longhaul {
 namespace {
@@ -113,7 +115,9 @@ int run(const Flags& flags) {
   // the worker.
   (void)::signal(SIGPIPE, SIG_IGN);
 
-  Worker worker(flags.settings);
+  WorkerSettings settings = flags.settings;
+  settings.credentials = plain_text();
+  Worker worker(std::move(settings));
   // A thread, and no handler, because shutdown() takes a lock, which a signal handler must not.
   Thread signal_thread("signals", [&] { serve_signals(worker, signals); });
   const Result<void> ended = worker.run();

@@ -11,12 +11,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "base/descriptors.h"
 #include "base/log.h"
 #include "longhaul/base/strings.h"
-#include "rpc/credentials.h"
 
 namespace longhaul {
 namespace {
@@ -50,9 +51,10 @@ Result<UniqueFd> listen_unix(const std::string& path) {
   return fd;
 }
 
-Acceptor::Server Acceptor::add_to(grpc::ServerBuilder& builder) {
+Acceptor::Server Acceptor::add_to(grpc::ServerBuilder& builder, const Credentials& credentials) {
   using Type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
-  return builder.experimental().AddExternalConnectionAcceptor(Type::FROM_FD, server_credentials());
+  return builder.experimental().AddExternalConnectionAcceptor(Type::FROM_FD,
+                                                              credentials.listening());
 }
 
 Acceptor::Acceptor(std::string who, UniqueFd listener, Server server)
@@ -72,7 +74,13 @@ Acceptor::~Acceptor() {
 void Acceptor::run() {
   for (;;) {
     pollfd waiting[] = {{listener_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}};
-    if (::poll(waiting, 2, -1) < 0 && errno != EINTR) return complain(::strerror(errno));
+    if (::poll(waiting, 2, -1) < 0) {
+      if (errno == EINTR) continue;
+      // Short of memory: it goes on, or nobody could connect for the rest of this server's life.
+      complain(str_cat("cannot wait for connections now: ", ::strerror(errno)));
+      std::this_thread::sleep_for(std::chrono::milliseconds(kPauseMs));
+      continue;
+    }
     if (waiting[1].revents != 0) return;
     if (take_one()) continue;
     // Without this pause the listener, which stays readable, would wake poll() at once. Whoever

@@ -15,6 +15,7 @@
 #include "base/thread.h"
 #include "base/unique_fd.h"
 #include "longhaul/base/result.h"
+#include "rpc/credentials.h"
 
 namespace longhaul {
 
@@ -28,7 +29,7 @@ class Acceptor {
 
   // Where the connections go: ServerBuilder gives one for each set of credentials.
   using Server = std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor>;
-  static Server add_to(grpc::ServerBuilder& builder);
+  static Server add_to(grpc::ServerBuilder& builder, const Credentials& credentials);
 
   // After the server was started. `who` is for the log: "master".
   Acceptor(std::string who, UniqueFd listener, Server server);

@@ -3,7 +3,6 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/support/channel_arguments.h>
 
-#include "rpc/credentials.h"
 #include "rpc/grpc_runtime.h"
 
 namespace longhaul {
@@ -24,7 +23,8 @@ void ask_for_life(grpc::ChannelArguments& arguments, milliseconds silence) {
 
 }  // namespace
 
-std::shared_ptr<grpc::Channel> make_channel(const std::string& target, milliseconds silence) {
+std::shared_ptr<grpc::Channel> make_channel(const std::string& target,
+                                            const Credentials& credentials, milliseconds silence) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
@@ -37,7 +37,7 @@ std::shared_ptr<grpc::Channel> make_channel(const std::string& target, milliseco
   for (const char* feature : kUnusedFeatures) arguments.SetInt(feature, 0);
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   arguments.SetMaxSendMessageSize(kMaxMessageBytes);
-  return grpc::CreateCustomChannel(target, channel_credentials(), arguments);
+  return grpc::CreateCustomChannel(target, credentials.dialing(), arguments);
 }
 
 }  // namespace longhaul

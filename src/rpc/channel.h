@@ -8,6 +8,7 @@
 #include <string>
 
 #include "longhaul/base/clock.h"
+#include "rpc/credentials.h"
 
 namespace longhaul {
 
@@ -19,6 +20,7 @@ constexpr int kMaxMessageBytes = 64 << 20;
 // side is asked for a sign of life (an HTTP/2 ping, answered by its gRPC), and a connection on
 // which none has come for so long is dead, with all its calls.
 std::shared_ptr<grpc::Channel> make_channel(const std::string& target,
+                                            const Credentials& credentials,
                                             milliseconds silence = milliseconds(0));
 
 }  // namespace longhaul

@@ -1,12 +1,15 @@
 #include "rpc/credentials.h"
 
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/security/server_credentials.h>
+
 namespace longhaul {
 
-std::shared_ptr<grpc::ChannelCredentials> channel_credentials() {
+std::shared_ptr<grpc::ChannelCredentials> Credentials::dialing() const {
   return grpc::InsecureChannelCredentials();
 }
 
-std::shared_ptr<grpc::ServerCredentials> server_credentials() {
+std::shared_ptr<grpc::ServerCredentials> Credentials::listening() const {
   return grpc::InsecureServerCredentials();
 }
 

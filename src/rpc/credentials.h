@@ -1,18 +1,31 @@
-// The one file where credentials are made. Today every port is plain text and binds loopback unless
-// told otherwise; TLS 1.3 with client certificates comes in here and nowhere else.
+// What a process shows of itself on its connections, and asks of the other side. Chosen in main()
+// and passed on as a value to whatever dials or listens; no other code knows what is in it.
+//
+// Today there is plain text alone, on ports that bind loopback unless told otherwise.
 #pragma once
-
-#include <grpcpp/security/credentials.h>
-#include <grpcpp/security/server_credentials.h>
 
 #include <memory>
 
+namespace grpc {
+class ChannelCredentials;
+class ServerCredentials;
+}  // namespace grpc
+
 namespace longhaul {
 
-// For calls to a master or to a worker's agent socket.
-std::shared_ptr<grpc::ChannelCredentials> channel_credentials();
+// Holds none of gRPC's objects: the first of these starts gRPC's threads, and a daemon blocks its
+// signals before there is any thread to take them.
+class Credentials {
+ public:
+  // For calls to a master, or to an agent.
+  std::shared_ptr<grpc::ChannelCredentials> dialing() const;
+  // For the port of one.
+  std::shared_ptr<grpc::ServerCredentials> listening() const;
+};
 
-// For the ports that a master or an agent listens on.
-std::shared_ptr<grpc::ServerCredentials> server_credentials();
+// Also what a rank and the worker on its host talk with, over a socket of the file system.
+inline Credentials plain_text() {
+  return {};
+}
 
 }  // namespace longhaul

@@ -19,10 +19,11 @@ using NextInput = std::function<Result<bool>(std::string*)>;
 
 // No input is longer (JobClient::submit_array() says so for all of them).
 constexpr size_t kLongestLine = size_t{15} << 20;
-// JSON is read whole, lines are not.
+// JSON is read as a whole into memory; lines are read one by one, so their number has no such
+// limit.
 constexpr size_t kLongestJson = size_t{256} << 20;
 
-// The file, or stdin for "-".
+// The file, or stdin for "-", which is not ours to close.
 Result<std::shared_ptr<std::istream>> open_input(const std::string& path) {
   if (path == "-") return std::shared_ptr<std::istream>(&std::cin, [](std::istream*) {});
   auto file = std::make_shared<std::ifstream>(path, std::ios::binary);
@@ -120,15 +121,10 @@ Result<JobSpec> make_array_spec(const ArrayRequest& request, const JobRequest& j
                                 const fs::path& here, const Variables& environment) {
   Result<JobSpec> spec = make_job_spec(job, here, environment);
   if (!spec) return spec;
-  ArrayJobSpec& array = spec->array.emplace();
-  array.batch = request.batch;
-  array.max_attempts = request.max_attempts;
-  array.max_oom_attempts = request.max_oom_attempts;
-  array.max_preemptions = request.max_preemptions;
-  array.max_result_bytes = request.max_result_mib << 20;
-  array.warm = request.warm;
+  spec->array = request.array;
+  spec->array->max_result_bytes = request.max_result_mib << 20;
   const auto has_braces = [](const std::string& word) { return word.find("{}") != word.npos; };
-  if (request.warm && std::ranges::any_of(spec->command, has_braces)) {
+  if (request.array.warm && std::ranges::any_of(spec->command, has_braces)) {
     return Failure{ErrorKind::kInvalid,
                    "with --warm the program reads its inputs from stdin, a line each: '{}' has no "
                    "meaning in its arguments"};

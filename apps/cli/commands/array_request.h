@@ -16,12 +16,8 @@ struct ArrayRequest {
   std::string each_line;  // a file, "-" for stdin
   std::string from_json;  // a file with a JSON array, "-" for stdin
   std::string each_file;  // a folder
-  int batch = 1;
-  int max_attempts = 3;
-  int max_oom_attempts = FaultBudgets{}.out_of_memory;
-  int max_preemptions = 0;  // 0: any number
+  ArrayJobSpec array;     // as the flags say; the tasks and the size of a result are filled in
   uint64_t max_result_mib = 8;
-  bool warm = false;  // one process takes many inputs, a line each
 };
 
 struct ArrayRequested {

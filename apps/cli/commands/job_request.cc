@@ -29,6 +29,7 @@ constexpr std::string_view kNotExported[] = {
     "LONGHAUL_JOB_ID",
     "LONGHAUL_RESULT",
     "LONGHAUL_TASK_ID",
+    "LONGHAUL_WARM",
 };
 
 Result<void> add_variable(const std::string& flag, const std::string& name,

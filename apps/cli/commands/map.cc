@@ -40,7 +40,8 @@ constexpr const char* kMapFooter =
     "  longhaul map --each-line prompts.txt --warm -- python3 answer.py\n"
     "  longhaul map --each-file images -d -- ./resize {} && longhaul results last -f --out small";
 
-// What is taken from the flags where they are given, and else from the job that is retried.
+// With --retry-failed: what a flag sets in the spec of the job that is retried. Where a flag is not
+// given, the job's own value stays.
 using Override = void (*)(const JobSpec& asked, JobSpec* spec);
 constexpr std::pair<const char*, Override> kOverrides[] = {
     {"--batch",
@@ -81,6 +82,7 @@ void override_spec(const CLI::App& command, bool program_given, const JobSpec& a
     if (command.get_option(flag)->count() > 0) apply(asked, spec);
   }
   if (program_given) spec->command = asked.command;
+  // Added to the job's own variables, which stay.
   for (const auto& [name, value] : asked.env) spec->env[name] = value;
 }
 
@@ -90,6 +92,8 @@ Result<ArrayRequested> make_retry(const MapFlags& flags, JobClient& client) {
   Result<std::vector<FailedTask>> failed = failed_tasks(client, *job);
   if (!failed) return failed.failure();
   JobRequest request = flags.request.job;
+  // make_array_spec() needs a command. Unless one was given here, the job's own is kept:
+  // override_spec() does not take this one.
   if (request.command.empty()) request.command = job->spec.command;
   const Result<JobSpec> asked =
       make_array_spec(flags.request, request, std::filesystem::current_path(), own_variables());
@@ -108,6 +112,7 @@ int run(const MapFlags& flags) {
           ? make_array(flags.request, std::filesystem::current_path(), own_variables())
           : make_retry(flags, client);
   if (!array) return report_failure(array.failure(), screen);
+  // An array without tasks would be refused, though nothing is wrong.
   if (!flags.retry_failed.empty() && array->spec.array->tasks == 0) {
     screen.message(str_cat("every task of job ", flags.retry_failed, " has a result"));
     return 0;
@@ -165,25 +170,25 @@ void add_map(CLI::App& app, Action* action, const AfterDashes& after_dashes) {
   for (const char* source : {"--array", "--each-line", "--from-json", "--each-file"}) {
     retry->excludes(command->get_option(source));
   }
-  command->add_option("--batch", request->batch, "tasks given to a slot together")
+  command->add_option("--batch", request->array.batch, "tasks given to a slot together")
       ->type_name("N")
       ->check(number_between(1, 10'000))
       ->capture_default_str();
   command
-      ->add_option("--max-attempts", request->max_attempts,
+      ->add_option("--max-attempts", request->array.max_attempts,
                    "of a task that fails by itself; then it is given up")
       ->type_name("N")
       ->check(number_between(1, 1000))
       ->capture_default_str();
   command
-      ->add_option("--max-oom-attempts", request->max_oom_attempts,
+      ->add_option("--max-oom-attempts", request->array.max_oom_attempts,
                    "of a task that runs out of memory; then it is given up")
       ->type_name("N")
       ->check(number_between(1, 1000))
       ->capture_default_str();
   command
       ->add_option(
-          "--max-preemptions", request->max_preemptions,
+          "--max-preemptions", request->array.max_preemptions,
           "attempts of a task that may end because their worker was told to stop (default: "
           "any number)")
       ->type_name("N")
@@ -194,7 +199,7 @@ void add_map(CLI::App& app, Action* action, const AfterDashes& after_dashes) {
       ->type_name("MIB")
       ->check(number_between(1, 1 << 20))
       ->capture_default_str();
-  command->add_flag("--warm", request->warm,
+  command->add_flag("--warm", request->array.warm,
                     "for programs that are slow to start: one process a slot reads an input a line "
                     "from stdin and answers each with one line on stdout");
   add_name_flag(*command, &request->job);

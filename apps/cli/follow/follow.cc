@@ -247,8 +247,10 @@ class Follower {
     // count() includes SIGHUPs. Where these leave the job alone they must not count as requests to
     // stop it.
     const bool may_leave = options_.stop_on_signal && options_.detach_first;
+    // Read first: a SIGHUP that comes in between is then counted by hangups() alone.
+    const int count = signals_.count();
     const int hangups = may_leave ? signals_.hangups() : 0;
-    answer_requests(signals_.count() - hangups);
+    answer_requests(std::max(count - hangups, signals_answered_));
     // Nobody is there any more to think twice.
     if (hangups > 0) leave(SIGHUP);
   }

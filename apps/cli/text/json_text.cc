@@ -30,25 +30,17 @@ Json summary_json(const std::vector<RankRecord>& ranks) {
           {"bytes_sent", progress->bytes_sent}};
 }
 
-// What a process ended with means something once it has ended.
-Json rank_json(const RankRecord& rank) {
-  Json json = message_json(to_proto(rank));
-  if (!rank.exit) json["exit_code"] = nullptr;
-  return json;
+// The class as people call it: an enumerator's name is for programs in C++.
+void name_class(const FailureReport& failure, Json* json) {
+  (*json)["class"] = name(to_string(failure.failure_class));
 }
 
-Json failure_json(const FailureReport& failure) {
-  Json json = message_json(to_proto(failure));
-  json["class"] = name(to_string(failure.failure_class));
-  return json;
-}
-
-Json array_json(const JobStatus& job) {
+Json array_json(const JobStatus& job, const Json& counts) {
   if (!job.array || !job.spec.array) return nullptr;
   Json json = {{"tasks", job.spec.array->tasks},
                {"indices", job.spec.array->indices},
                {"warm", job.spec.array->warm}};
-  json.update(message_json(to_proto(*job.array)));
+  json.update(counts);
   return json;
 }
 
@@ -57,15 +49,15 @@ Json array_json(const JobStatus& job) {
 Json job_value(const JobStatus& job) {
   Json json = message_json(to_proto(job));
   json.erase("life");
-  json["exit_code"] = has_ended(job.state) ? Json(job.exit_code) : Json(nullptr);
+  if (!has_ended(job.state)) json["exit_code"] = nullptr;
   json["progress"] = summary_json(job.ranks);
-  json["array"] = array_json(job);
-  json["ranks"] = Json::array();
-  for (const RankRecord& rank : job.ranks) json["ranks"].push_back(rank_json(rank));
-  if (job.failure) json["failure"] = failure_json(*job.failure);
-  json["earlier_failures"] = Json::array();
-  for (const FailureReport& failure : job.earlier_failures) {
-    json["earlier_failures"].push_back(failure_json(failure));
+  json["array"] = array_json(job, json["array"]);
+  for (size_t i = 0; i < job.ranks.size(); ++i) {
+    if (!job.ranks[i].exit) json["ranks"][i]["exit_code"] = nullptr;
+  }
+  if (job.failure) name_class(*job.failure, &json["failure"]);
+  for (size_t i = 0; i < job.earlier_failures.size(); ++i) {
+    name_class(job.earlier_failures[i], &json["earlier_failures"][i]);
   }
   return json;
 }

@@ -180,7 +180,7 @@ AgentClient::AgentClient(std::string address, std::string token, milliseconds pa
   impl_->address = std::move(address);
   impl_->token = std::move(token);
   impl_->patience = patience;
-  impl_->channel = make_channel(impl_->address);
+  impl_->channel = make_channel(impl_->address, plain_text());
   impl_->stub = v1::AgentService::NewStub(impl_->channel);
 }
 

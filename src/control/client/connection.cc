@@ -65,7 +65,7 @@ Failure master_failure(const grpc::Status& status, const std::string& whom) {
 Connection::Connection(std::string address, ClientOptions options)
     : address_(std::move(address)),
       options_(std::move(options)),
-      channel_(make_channel(address_, options_.silence)),
+      channel_(make_channel(address_, options_.credentials, options_.silence)),
       stub_(v1::JobService::NewStub(channel_)) {}
 
 Connection::Dialled Connection::dial(WallTime deadline) {

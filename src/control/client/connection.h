@@ -42,7 +42,7 @@ class Connection {
   template <typename Request, typename Reply>
   Result<Reply> call(grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*,
                                                                   const Request&, Reply*),
-                     const Request& request) {
+                     const Request& request, bool* repeated = nullptr) {
     const WallTime deadline = std::chrono::system_clock::now() + options_.call_timeout;
     for (std::optional<grpc::Status> before;;) {
       (void)dial(deadline);
@@ -53,6 +53,7 @@ class Connection {
       if (status.ok()) return reply;
       if (!again(status, deadline)) return master_failure(telling(status, before), whom());
       before = status;
+      if (repeated != nullptr) *repeated = true;
     }
   }
 

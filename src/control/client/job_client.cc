@@ -217,8 +217,8 @@ class JobClient::Impl {
   template <typename Request, typename Reply>
   Result<Reply> call(grpc::Status (v1::JobService::Stub::*method)(grpc::ClientContext*,
                                                                   const Request&, Reply*),
-                     const Request& request) {
-    return connection_->call(method, request);
+                     const Request& request, bool* repeated = nullptr) {
+    return connection_->call(method, request, repeated);
   }
 
   // The job's id, for a stream that may be begun again after an absence of the master: "last", or a
@@ -351,8 +351,11 @@ Result<JobStatus> JobClient::get(const std::string& job) {
 }
 
 Result<JobStatus> JobClient::stop(const std::string& job, const StopOptions& options) {
+  // A call whose answer is lost is made again. "last", or a name, may be another job by then.
+  const Result<JobStatus> named = get(job);
+  if (!named) return named;
   v1::StopJobRequest request;
-  impl_->name(&request, job);
+  impl_->name(&request, named->id);
   request.set_grace_ms(static_cast<uint32_t>(options.grace.count()));
   request.set_force(options.force);
   *request.mutable_by() = to_proto(completed(options.by));
@@ -406,9 +409,16 @@ Result<NodeInfo> JobClient::drain(const WorkerId& worker, bool drained) {
 Result<void> JobClient::forget(const WorkerId& worker) {
   v1::ForgetNodeRequest request;
   request.set_worker_id(worker);
-  const Result<v1::ForgetNodeReply> reply = impl_->call(&v1::JobService::Stub::ForgetNode, request);
-  if (!reply) return reply.failure();
-  return {};
+  bool repeated = false;
+  const Result<v1::ForgetNodeReply> reply =
+      impl_->call(&v1::JobService::Stub::ForgetNode, request, &repeated);
+  if (reply) return {};
+  if (!repeated || reply.failure().kind != ErrorKind::kInvalid) return reply.failure();
+  // The call whose answer was lost may have done it: then there is no such worker any more.
+  const Result<std::vector<NodeInfo>> nodes = this->nodes();
+  const auto is_it = [&worker](const NodeInfo& node) { return node.id == worker; };
+  if (nodes && std::ranges::none_of(*nodes, is_it)) return {};
+  return reply.failure();
 }
 
 Result<void> JobClient::events(const EventOptions& options,

@@ -32,6 +32,7 @@
 #include "cluster/workers/worker_table.h"
 #include "longhaul/base/clock.h"
 #include "longhaul/base/result.h"
+#include "rpc/credentials.h"
 
 namespace longhaul {
 
@@ -177,6 +178,7 @@ struct ClientOptions {
   // A connection on which nothing has come for so long, although it was asked for, is dead. At
   // least 4 s.
   milliseconds silence{15'000};
+  Credentials credentials = plain_text();
   // Called on the caller's thread by events() and results(): the master was lost, or (nullopt)
   // found again. A watch has LinkChanged.
   std::function<void(const std::optional<Failure>& lost)> on_link{};

@@ -74,7 +74,7 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   const Result<uint16_t> port = local_port(listener->get());
   if (!port) return port.failure();
   grpc::ServerBuilder builder;
-  Acceptor::Server connections = Acceptor::add_to(builder);
+  Acceptor::Server connections = Acceptor::add_to(builder, options.credentials);
   for (const char* feature : kUnusedFeatures) builder.AddChannelArgument(feature, 0);
   // Else a watcher whose host has vanished would be kept for ever: TCP says nothing where nothing
   // is sent.
@@ -89,7 +89,7 @@ Result<std::unique_ptr<Master>> Master::start(const MasterOptions& options) {
   }
   master->acceptor_ =
       std::make_unique<Acceptor>("master", std::move(*listener), std::move(connections));
-  master->address_ = str_cat(options.listen.substr(0, options.listen.rfind(':')), ":", *port);
+  master->address_ = to_text({listen->host, *port});
   return master;
 }
 

@@ -15,12 +15,14 @@
 #include "control/master/rpc/job_service.h"
 #include "control/master/rpc/worker_session.h"
 #include "rpc/acceptor.h"
+#include "rpc/credentials.h"
 
 namespace longhaul {
 
 struct MasterOptions {
   std::string listen = "127.0.0.1:7700";  // HOST:PORT; port 0: any free one
-  std::string state_folder;               // empty: nothing outlives the master
+  Credentials credentials = plain_text();
+  std::string state_folder;  // empty: nothing outlives the master
   Core::Options core;
 };
 

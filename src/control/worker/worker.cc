@@ -35,6 +35,8 @@ namespace longhaul {
 namespace {
 
 // How long a worker that ends waits for the master to take its last words.
+// See OomWatch::tick().
+constexpr milliseconds kBetweenOomTicks{1'000};
 constexpr milliseconds kLastWordsLimit{3'000};
 constexpr milliseconds kAdoptTimeout{60'000};
 
@@ -83,6 +85,7 @@ class Worker::Impl final : public AgentBackend {
   Caller find(const std::string& token) const;
 
   // The session with the master.
+  void tick_oom_watch();
   MasterLink::Listener link_listener();
   v1::Register make_register() const;
   void on_registered(const v1::Registered& registered);
@@ -122,6 +125,7 @@ class Worker::Impl final : public AgentBackend {
   std::string incarnation_;
   // Shared with each MasterStream: gRPC may end its call after this object is gone.
   const std::shared_ptr<EventLoop> loop_;
+  const SystemClock clock_;
   OomWatch oom_watch_;
   std::optional<FolderRemover> remover_;  // while it runs
   LaunchSite site_;
@@ -161,8 +165,8 @@ Result<void> Worker::Impl::run() {
   relay_ = std::make_unique<StoreRelay>(
       *loop_, settings_.master,
       [this](v1::WorkerMessage message) { link_->send(std::move(message)); });
-  link_ = std::make_unique<MasterLink>(loop_, settings_.master, settings_.master_timeout,
-                                       link_listener());
+  link_ = std::make_unique<MasterLink>(loop_, settings_.master, settings_.credentials,
+                                       settings_.master_timeout, link_listener());
   task_folder_ = folder->path() + "/tasks";
   remover_.emplace(folder->path() + "/trash");
   site_.remover = &*remover_;
@@ -175,7 +179,14 @@ Result<void> Worker::Impl::run() {
   // Before the loop answers anybody: a rank that outlived its worker may call at once, and a token
   // that is not known yet would be refused.
   Result<void> inherited = inherit(*folder);
-  if (!inherited) return inherited;
+  if (!inherited) {
+    // Ranks may have called already. Once the loop has ended their calls are answered, which the
+    // agent's server waits for.
+    loop_->stop();
+    loop_->run();
+    return inherited;
+  }
+  tick_oom_watch();
   link_->start();
   loop_->run();
   // The loop takes no more tasks, so none of these is called back any more. The relay goes first:
@@ -229,8 +240,8 @@ std::unique_ptr<TaskRunner> Worker::Impl::make_task_runner() {
   return std::make_unique<TaskRunner>(
       *loop_,
       TaskSite{str_cat(task_folder_, "/", std::hex, life_), site_.shim.program, site_.cores, slots_,
-               site_.gpus, settings_.master, &oom_watch_, site_.shim.descriptor_limit,
-               site_.remover},
+               site_.gpus, settings_.master, settings_.credentials, &clock_, &oom_watch_,
+               site_.shim.descriptor_limit, site_.remover},
       [this, life = life_](v1::WorkerMessage message) {
         if (life == life_) link_->send(std::move(message));
       },
@@ -372,16 +383,19 @@ void Worker::Impl::leave(const std::string& token) {
   tell(std::move(event));
 }
 
+// Also while the master is away: a count that was taken long ago would make every process that is
+// killed now look like one that was ended for its memory.
+void Worker::Impl::tick_oom_watch() {
+  oom_watch_.tick();
+  loop_->after(kBetweenOomTicks, [this] { tick_oom_watch(); });
+}
+
 MasterLink::Listener Worker::Impl::link_listener() {
   MasterLink::Listener listener;
   listener.make_register = [this] { return make_register(); };
   listener.registered = [this](const v1::Registered& registered) { on_registered(registered); };
   listener.message = [this](v1::MasterMessage message) { on_message(std::move(message)); };
-  listener.heartbeat_sent = [this] {
-    // The heartbeat's pace, about once a second, is what OomWatch wants for its ticks.
-    outbox_.heartbeat_sent();
-    oom_watch_.tick();
-  };
+  listener.heartbeat_sent = [this] { outbox_.heartbeat_sent(); };
   listener.heartbeat_answered = [this] { on_heartbeat_answered(); };
   listener.lost = [this] { on_lost(); };
   listener.refused = [this](const std::string& reason) {

@@ -18,11 +18,13 @@
 
 #include "longhaul/base/clock.h"
 #include "longhaul/base/result.h"
+#include "rpc/credentials.h"
 
 namespace longhaul {
 
 struct WorkerSettings {
-  std::string master;         // "host:port"
+  std::string master;  // "host:port"
+  Credentials credentials = plain_text();
   std::string name;           // asked for; empty: the host's name
   int slots = 0;              // 0: GPUs if there are any, else cores
   std::optional<int> gpus;    // unset: those that CUDA shows this process

@@ -1,4 +1,5 @@
 // JobClient against a master that a test plays by hand.
+#include <gmock/gmock.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
@@ -17,6 +18,8 @@
 
 namespace longhaul {
 namespace {
+
+using ::testing::ElementsAre;
 
 constexpr milliseconds kSoon{20'000};
 
@@ -47,9 +50,25 @@ class HandMaster final : public v1::JobService::Service {
   grpc::Status GetJob(grpc::ServerContext*, const v1::GetJobRequest* request,
                       v1::GetJobReply* reply) override {
     if (request->job() == "refused") return refusal;
-    if (request->job() != "j1") return {grpc::StatusCode::NOT_FOUND, "no job 'j9'"};
+    if (request->job() != "j1" && request->job() != "last")
+      return {grpc::StatusCode::NOT_FOUND, "no job 'j9'"};
     reply->mutable_status()->set_job_id("j1");
     return grpc::Status::OK;
+  }
+  // The first answer of each of these is lost, and "last" is another job by then.
+  grpc::Status StopJob(grpc::ServerContext*, const v1::StopJobRequest* request,
+                       v1::StopJobReply* reply) override {
+    stopped.push_back(request->job());
+    reply->mutable_status()->set_job_id(request->job());
+    if (stopped.size() > 1) return grpc::Status::OK;
+    return {grpc::StatusCode::UNAVAILABLE, "the connection broke"};
+  }
+  grpc::Status ForgetNode(grpc::ServerContext*, const v1::ForgetNodeRequest* request,
+                          v1::ForgetNodeReply*) override {
+    if (std::exchange(forgotten, request->worker_id()).empty()) {
+      return {grpc::StatusCode::UNAVAILABLE, "the connection broke"};
+    }
+    return {grpc::StatusCode::INVALID_ARGUMENT, "no worker"};
   }
   grpc::Status ListNodes(grpc::ServerContext*, const v1::ListNodesRequest*,
                          v1::ListNodesReply* reply) override {
@@ -133,6 +152,8 @@ class HandMaster final : public v1::JobService::Service {
 
   grpc::Status refusal;
   v1::SubmitJobRequest submitted;
+  std::vector<std::string> stopped;
+  std::string forgotten;
   uint64_t output_pieces = 0;
   int results_break = 0;
   bool end_watch = true;
@@ -250,6 +271,25 @@ TEST(LostMaster, ACallIsMadeAgainWithinItsTime) {
     master.start();
   });
   EXPECT_TRUE(client.get("j1"));
+}
+
+TEST(LostMaster, AStopThatIsSaidAgainIsOfTheSameJob) {
+  HandMaster master;
+  JobClient client(master.address(), {.call_timeout = kSoon});
+  const Result<JobStatus> stopped = client.stop("last", {});
+  ASSERT_TRUE(stopped) << stopped.failure().message;
+  EXPECT_THAT(master.stopped, ElementsAre("j1", "j1"));
+}
+
+TEST(LostMaster, AWorkerThatWasForgottenByACallWithoutAnAnswerIsForgotten) {
+  HandMaster master;
+  JobClient client(master.address(), {.call_timeout = kSoon});
+  EXPECT_TRUE(client.forget("lost-one"));
+  const Result<void> again = client.forget("lost-one");
+  ASSERT_FALSE(again) << "not repeated this time";
+  EXPECT_EQ(again.failure().kind, ErrorKind::kInvalid);
+  master.forgotten.clear();
+  EXPECT_FALSE(client.forget("w")) << "that one is still there";
 }
 
 TEST(LostMaster, ACallThatIsNotAnsweredInTimeSaysWhy) {

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -76,7 +77,7 @@ class MasterStateTest : public ::testing::Test {
     master_.reset();
   }
   std::shared_ptr<grpc::Channel> channel() const {
-    return grpc::CreateChannel(master_->address(), channel_credentials());
+    return grpc::CreateChannel(master_->address(), plain_text().dialing());
   }
   static v1::Register registration(uint32_t slots = 1) {
     v1::Register made;
@@ -424,6 +425,26 @@ TEST_F(FullDiskTest, ASubmissionUnderWayIsRefusedSoonAndDoesNotRunLater) {
   EXPECT_EQ(grant.batches(0).tasks(0).input(), "b");
   worker.write(ends_of(grant));
   await_state(grant.job_id(), v1::JOB_STATE_SUCCEEDED);
+}
+
+// Whoever repeats a submission that is on disk is answered or refused, and the job stays.
+TEST_F(FullDiskTest, ARepeatedSubmissionThatIsRefusedUndoesNothing) {
+  start();
+  v1::SubmitJobRequest kept = array({"a"});
+  kept.set_submission_key("key");
+  ASSERT_TRUE(submit(kept).ok());
+  fill();
+  // Others' batches are under way when the repeated calls come, which hang on them.
+  std::vector<std::future<void>> callers;
+  for (int i = 0; i < 8; ++i) {
+    callers.push_back(std::async(std::launch::async, [&, i] {
+      (void)submit(i % 2 == 0 ? array({std::string(100'000, 'x')}) : kept);
+    }));
+  }
+  for (std::future<void>& caller : callers) caller.get();
+  make_room();
+  ASSERT_TRUE(eventually([&] { return submit(array({"b"})).ok(); }));
+  EXPECT_EQ(status("j1").state(), v1::JOB_STATE_PENDING) << status("j1").reason();
 }
 
 // A worker that comes while the disk is full hears that the master lives, and stays.

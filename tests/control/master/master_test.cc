@@ -42,7 +42,7 @@ class FakeWorker {
   FakeWorker(const std::string& master, const std::string& id, uint32_t slots,
              const std::string& incarnation = "first",
              const std::vector<v1::Inventory>& inventory = {})
-      : stub_(v1::WorkerService::NewStub(grpc::CreateChannel(master, channel_credentials()))) {
+      : stub_(v1::WorkerService::NewStub(grpc::CreateChannel(master, plain_text().dialing()))) {
     context_.set_deadline(limit());
     stream_ = stub_->Session(&context_);
     v1::WorkerMessage message;
@@ -151,7 +151,8 @@ class MasterTest : public ::testing::Test {
  protected:
   void connect(std::unique_ptr<Master> master) {
     master_ = std::move(master);
-    jobs_ = v1::JobService::NewStub(grpc::CreateChannel(master_->address(), channel_credentials()));
+    jobs_ =
+        v1::JobService::NewStub(grpc::CreateChannel(master_->address(), plain_text().dialing()));
   }
   std::string submit(uint32_t ranks, const std::string& name = "", uint32_t max_restarts = 0) {
     grpc::ClientContext context;
@@ -342,7 +343,7 @@ TEST_F(MasterTest, TwoWorkersOfOneName) {
 TEST_F(MasterTest, AWorkerWithoutSlotsIsRefused) {
   connect(start_master());
   const auto stub =
-      v1::WorkerService::NewStub(grpc::CreateChannel(master_->address(), channel_credentials()));
+      v1::WorkerService::NewStub(grpc::CreateChannel(master_->address(), plain_text().dialing()));
   grpc::ClientContext context;
   context.set_deadline(limit());
   const auto stream = stub->Session(&context);

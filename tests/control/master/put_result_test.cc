@@ -42,7 +42,7 @@ class PutResultTest : public ::testing::Test {
     options.listen = "127.0.0.1:0";
     options.state_folder = folder_.file("state");
     master_ = std::move(Master::start(options)).value_or_throw();
-    const auto channel = grpc::CreateChannel(master_->address(), channel_credentials());
+    const auto channel = grpc::CreateChannel(master_->address(), plain_text().dialing());
     worker_ = v1::WorkerService::NewStub(channel);
     client_ = v1::JobService::NewStub(channel);
   }

@@ -34,7 +34,7 @@ class SubmitArrayTest : public ::testing::Test {
     start();
   }
   std::shared_ptr<grpc::Channel> channel() const {
-    return grpc::CreateChannel(master_->address(), channel_credentials());
+    return grpc::CreateChannel(master_->address(), plain_text().dialing());
   }
 
   struct Submission {

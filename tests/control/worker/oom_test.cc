@@ -119,7 +119,7 @@ TEST_F(OomWatchTest, OnlyAKillThatNobodyOfOursSentIsAskedAbout) {
   write("cgroup/jobs/memory.events", "oom_kill 0\n");
   OomWatch watch(places());
   write("cgroup/jobs/memory.events", "oom_kill 1\n");
-  RankEnd end;
+  ProcessEnd end;
   end.exit_code = 3;
   EXPECT_THAT(out_of_memory_witness(watch, end, 12), IsEmpty());
   end.signal = SIGKILL;

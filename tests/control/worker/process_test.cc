@@ -38,10 +38,10 @@ class RankRun {
   int64_t pid = 0;
   ShimOptions shim;
 
-  RankEnd shell(const std::string& script) { return run("/bin/sh", {"sh", "-c", script}); }
+  ProcessEnd shell(const std::string& script) { return run("/bin/sh", {"sh", "-c", script}); }
 
-  RankEnd run(const std::string& program, const std::vector<std::string>& argv,
-              const std::string& directory = "") {
+  ProcessEnd run(const std::string& program, const std::vector<std::string>& argv,
+                 const std::string& directory = "") {
     folder_.emplace(ProcessFolder::create(parent_.file("rank-0"), token_).value_or_throw());
     process_.emplace(loop_, *folder_, listener());
     Environment env = own_environment();
@@ -59,7 +59,7 @@ class RankRun {
     in_a_dying_worker([&] { adopt(); });
   }
   // The part of the worker that comes after it.
-  RankEnd adopt() {
+  ProcessEnd adopt() {
     folder_.emplace(ProcessFolder::open(parent_.file("rank-0")).value_or_throw());
     process_.emplace(loop_, *folder_, listener());
     process_->adopt("sh", "");
@@ -98,7 +98,7 @@ class RankRun {
       if (out.empty() || !on_first_output) return;
       std::exchange(on_first_output, nullptr)(*process_);
     };
-    listener.ended = [this](const RankEnd& end) {
+    listener.ended = [this](const ProcessEnd& end) {
       end_ = end;
       loop_.stop();
     };
@@ -125,7 +125,7 @@ class RankRun {
     ASSERT_EQ(status, 0) << "the rank printed nothing";
   }
 
-  RankEnd follow() {
+  ProcessEnd follow() {
     loop_.after(milliseconds(60'000), [this] { loop_.stop(); });
     loop_.run();
     if (!end_) throw std::runtime_error("the rank did not end within a minute");
@@ -136,7 +136,7 @@ class RankRun {
   EventLoop loop_;
   std::optional<ProcessFolder> folder_;
   std::optional<ManagedProcess> process_;
-  std::optional<RankEnd> end_;
+  std::optional<ProcessEnd> end_;
   const std::string token_ =
       std::to_string(::getpid()) + "-" + std::to_string(reinterpret_cast<uintptr_t>(this));
 };
@@ -146,7 +146,7 @@ constexpr milliseconds kLong{60'000};
 TEST(ManagedProcess, PassesTheExitCodeThrough) {
   for (const int code : {0, 1, 7, 255}) {
     RankRun rank;
-    const RankEnd end = rank.shell("exit " + std::to_string(code));
+    const ProcessEnd end = rank.shell("exit " + std::to_string(code));
     EXPECT_EQ(end.exit_code, code);
     EXPECT_EQ(end.signal, 0);
     EXPECT_EQ(end.launch_error, "");
@@ -157,7 +157,7 @@ TEST(ManagedProcess, PassesTheExitCodeThrough) {
 
 TEST(ManagedProcess, ReportsTheSignalThatEndedIt) {
   RankRun rank;
-  const RankEnd end = rank.shell("kill -SEGV $$");
+  const ProcessEnd end = rank.shell("kill -SEGV $$");
   EXPECT_EQ(end.signal, SIGSEGV);
   EXPECT_EQ(end.exit_code, 128 + SIGSEGV);
   EXPECT_FALSE(end.stopped_by_us);
@@ -201,7 +201,7 @@ TEST(ManagedProcess, SaysExactlyWhyAProgramDoesNotStart) {
   };
   for (const Case& c : cases) {
     RankRun rank;
-    const RankEnd end = rank.run(c.program, {"x"}, c.directory);
+    const ProcessEnd end = rank.run(c.program, {"x"}, c.directory);
     EXPECT_NE(end.launch_error.find(c.expected), std::string::npos) << end.launch_error;
     EXPECT_EQ(end.exit_code, c.exit_code);
   }
@@ -210,7 +210,7 @@ TEST(ManagedProcess, SaysExactlyWhyAProgramDoesNotStart) {
 TEST(ManagedProcess, LeavesNoDaemonBehind) {
   RankRun rank;
   rank.shim.linger = milliseconds(0);
-  const RankEnd end = rank.shell(
+  const ProcessEnd end = rank.shell(
       "(setsid sh -c 'setsid sleep 1000 >/dev/null 2>&1 & echo $!' &) ; "
       "setsid sleep 1000 >/dev/null 2>&1 & echo $!; sleep 0.2; exit 3");
   EXPECT_EQ(end.exit_code, 3);
@@ -223,7 +223,8 @@ TEST(ManagedProcess, LeavesNoDaemonBehind) {
 TEST(RanksTree, IsGivenTheTimeToEndByItself) {
   RankRun rank;
   rank.shim.linger = kLong;
-  const RankEnd end = rank.run("/bin/bash", {"bash", "-c", "exec > >(sleep 0.3; cat); seq 20000"});
+  const ProcessEnd end =
+      rank.run("/bin/bash", {"bash", "-c", "exec > >(sleep 0.3; cat); seq 20000"});
   EXPECT_EQ(end.exit_code, 0);
   EXPECT_EQ(end.ended_too, "");
   const std::vector<pid_t> numbers = rank.printed_pids();
@@ -235,7 +236,7 @@ TEST(RanksTree, IsGivenTheTimeToEndByItself) {
 TEST(RanksTree, AProgramThatFailsHasItsOutputToo) {
   RankRun rank;
   rank.shim.linger = kLong;
-  const RankEnd end =
+  const ProcessEnd end =
       rank.run("/bin/bash",
                {"bash", "-c", "exec 2> >(trap '' TERM; sed s/^/log:/ >&2); echo why >&2; exit 3"});
   EXPECT_EQ(end.exit_code, 3);
@@ -246,7 +247,7 @@ TEST(RanksTree, WhatHoldsItsPipeForEverIsEndedAndNamed) {
   RankRun rank;
   rank.shim.linger = milliseconds(100);
   rank.shim.grace = kLong;
-  const RankEnd end = rank.shell("sleep 1000 & echo $!; exit 0");
+  const ProcessEnd end = rank.shell("sleep 1000 & echo $!; exit 0");
   EXPECT_EQ(end.exit_code, 0);
   ASSERT_EQ(rank.printed_pids().size(), 1U);
   const pid_t left = rank.printed_pids()[0];
@@ -261,7 +262,7 @@ TEST(RanksTree, WhatIgnoresSigtermIsKilledAndNamed) {
   RankRun rank;
   rank.shim.linger = milliseconds(0);
   rank.shim.grace = milliseconds(100);
-  const RankEnd end = rank.shell(
+  const ProcessEnd end = rank.shell(
       "(trap '' TERM; echo up; while :; do sleep 0.02; done) & sleep 0.3; printf last >&2; exit 3");
   EXPECT_EQ(end.exit_code, 3);
   EXPECT_NE(rank.err.find("last\n[longhaul: still running"), std::string::npos) << rank.err;
@@ -272,7 +273,7 @@ TEST(RanksTree, WhatIgnoresSigtermIsKilledAndNamed) {
 TEST(RanksTree, ATrainerBehindAShellHasTheWholeGrace) {
   RankRun rank;
   rank.on_first_output = [](ManagedProcess& process) { process.terminate(); };
-  const RankEnd end = rank.shell(
+  const ProcessEnd end = rank.shell(
       "sh -c 'trap \"for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.05; echo block \\$i; done; exit\" "
       "TERM; echo up; while :; do sleep 0.02; done'; true");
   EXPECT_EQ(end.signal, SIGTERM);
@@ -285,7 +286,7 @@ TEST(RanksTree, ATrainerBehindAShellHasTheWholeGrace) {
 TEST(RanksTree, IsToldToEndWhereverItWentOnceTheFirstProcessHasEnded) {
   RankRun rank;
   rank.on_first_output = [](ManagedProcess& process) { process.terminate(); };
-  const RankEnd end = rank.shell(
+  const ProcessEnd end = rank.shell(
       "setsid sh -c 'trap \"echo bye; exit\" TERM; echo up; while :; do sleep 0.02; done' & wait");
   EXPECT_EQ(end.signal, SIGTERM);
   EXPECT_EQ(rank.out, "up\nbye\n");
@@ -297,7 +298,7 @@ TEST(RanksTree, WhatHasNotEndedWhenItsGraceIsOverIsNamed) {
     process.terminate();
     process.kill();
   };
-  const RankEnd end = rank.shell("trap '' TERM; echo $$; while :; do sleep 1000; done");
+  const ProcessEnd end = rank.shell("trap '' TERM; echo $$; while :; do sleep 1000; done");
   EXPECT_EQ(end.signal, SIGKILL);
   EXPECT_NE(rank.err.find("had not ended when the grace after SIGTERM was over, so killed: sh -c"),
             std::string::npos)
@@ -307,7 +308,7 @@ TEST(RanksTree, WhatHasNotEndedWhenItsGraceIsOverIsNamed) {
 TEST(RanksTree, PythonsTrackerCleansUpTheSharedMemoryOfAProgramThatDied) {
   RankRun rank;
   rank.shim.linger = kLong;
-  const RankEnd end =
+  const ProcessEnd end =
       rank.run("/usr/bin/python3", {"python3", "-c",
                                     "import os\nfrom multiprocessing import shared_memory\n"
                                     "block = shared_memory.SharedMemory(create=True, size=10)\n"
@@ -322,8 +323,9 @@ TEST(RanksTree, PythonsTrackerCleansUpTheSharedMemoryOfAProgramThatDied) {
 
 TEST(ManagedProcess, ALedgerCutShortEndsItsRankAndNothingElse) {
   RankRun rank;
-  const RankEnd end = rank.shell("echo $$; sleep 0.1; truncate -s 0 " + rank.file("rank-0/ledger") +
-                                 "; while :; do echo more; sleep 0.02; done");
+  const ProcessEnd end =
+      rank.shell("echo $$; sleep 0.1; truncate -s 0 " + rank.file("rank-0/ledger") +
+                 "; while :; do echo more; sleep 0.02; done");
   EXPECT_EQ(end.signal, SIGKILL);
   EXPECT_FALSE(is_running(rank.printed_pids().at(0)));
 }
@@ -337,8 +339,8 @@ TEST(ManagedProcess, AShimThatDoesNotListenIsEndedWithItsRank) {
         eventually([&] { return testing::process_state(rank.printed_pids().at(0)) == 'T'; }));
     process.kill();
   };
-  const RankEnd end = rank.shell("echo $PPID $$; while [ ! -e " + rank.file("go") +
-                                 " ]; do sleep 0.02; done; kill -STOP $PPID; sleep 1000");
+  const ProcessEnd end = rank.shell("echo $PPID $$; while [ ! -e " + rank.file("go") +
+                                    " ]; do sleep 0.02; done; kill -STOP $PPID; sleep 1000");
   EXPECT_EQ(end.signal, SIGKILL);
   for (const pid_t pid : rank.printed_pids()) {
     EXPECT_TRUE(eventually([pid] { return !is_running(pid); })) << pid;
@@ -350,7 +352,7 @@ TEST(ManagedProcess, AShimThatDoesNotListenIsEndedWithItsRank) {
 TEST(ManagedProcess, OnATerminalAProgramShowsEachLineAndEveryByteComesAsItWas) {
   RankRun rank;
   rank.shim.terminal = true;
-  const RankEnd end = rank.shell(
+  const ProcessEnd end = rank.shell(
       "test -t 1 && test -t 2 && ! test -t 0 && printf 'a\\r\\n\\003\\004b\\377'; echo e >&2; "
       "head -c 300000 /dev/zero");
   EXPECT_EQ(end.exit_code, 0);
@@ -361,7 +363,7 @@ TEST(ManagedProcess, OnATerminalAProgramShowsEachLineAndEveryByteComesAsItWas) {
 TEST(ManagedProcess, OnATerminalWhatABufferWouldHoldBackComesBeforeACrash) {
   RankRun rank;
   rank.shim.terminal = true;
-  const RankEnd end = rank.run(
+  const ProcessEnd end = rank.run(
       "/usr/bin/python3", {"python3", "-c", "import os\nprint('step 1')\nos.kill(os.getpid(), 9)"});
   EXPECT_EQ(end.signal, SIGKILL);
   EXPECT_EQ(rank.out, "step 1\n");
@@ -370,7 +372,7 @@ TEST(ManagedProcess, OnATerminalWhatABufferWouldHoldBackComesBeforeACrash) {
 TEST(ManagedProcess, TerminatesWithTheRanksOwnLastWords) {
   RankRun rank;
   rank.on_first_output = [](ManagedProcess& process) { process.terminate(); };
-  const RankEnd end =
+  const ProcessEnd end =
       rank.shell("trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.02; done");
   EXPECT_EQ(end.exit_code, 5);
   EXPECT_TRUE(end.stopped_by_us);
@@ -380,7 +382,7 @@ TEST(ManagedProcess, TerminatesWithTheRanksOwnLastWords) {
 TEST(ManagedProcess, KillsWhatIgnoresTermination) {
   RankRun rank;
   rank.on_first_output = [](ManagedProcess& process) { process.kill(); };
-  const RankEnd end = rank.shell("trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000");
+  const ProcessEnd end = rank.shell("trap '' TERM; sleep 1000 & echo $!; wait; sleep 1000");
   EXPECT_EQ(end.signal, SIGKILL);
   EXPECT_TRUE(end.stopped_by_us);
   EXPECT_FALSE(is_running(rank.printed_pids().at(0)));
@@ -393,7 +395,7 @@ TEST(ManagedProcess, FindsOutThatARankHadBeenStopped) {
         eventually([&] { return testing::process_state(rank.printed_pids().at(0)) == 'T'; }));
     process.terminate();
   };
-  const RankEnd end = rank.shell("echo $$; kill -STOP $$; sleep 1000");
+  const ProcessEnd end = rank.shell("echo $$; kill -STOP $$; sleep 1000");
   EXPECT_EQ(end.process_state, "T");
   EXPECT_EQ(end.signal, SIGTERM);
   EXPECT_TRUE(end.stopped_by_us);
@@ -401,7 +403,7 @@ TEST(ManagedProcess, FindsOutThatARankHadBeenStopped) {
 
 TEST(ManagedProcess, OutputOfAKilledRankArrivesWhole) {
   RankRun rank;
-  const RankEnd end = rank.shell("head -c 10000000 /dev/zero; echo end >&2; kill -KILL $$");
+  const ProcessEnd end = rank.shell("head -c 10000000 /dev/zero; echo end >&2; kill -KILL $$");
   EXPECT_EQ(end.signal, SIGKILL);
   EXPECT_EQ(rank.out.size(), 10'000'000U);
   EXPECT_EQ(rank.err, "end\n");
@@ -410,7 +412,7 @@ TEST(ManagedProcess, OutputOfAKilledRankArrivesWhole) {
 TEST(ManagedProcess, AKilledShimTakesEverythingWithIt) {
   RankRun rank;
   rank.on_first_output = [&](ManagedProcess&) { ::kill(rank.printed_pids().at(0), SIGKILL); };
-  const RankEnd end = rank.shell(
+  const ProcessEnd end = rank.shell(
       "setsid sleep 1000 & printf '%s %s %s\\n' $PPID $$ $!; while :; do sleep 0.05; done");
   EXPECT_EQ(rank.printed_pids().size(), 3U);
   EXPECT_EQ(end.signal, SIGKILL);
@@ -428,7 +430,7 @@ TEST(OrphanedRank, IsNotDisturbedAndTellsItsEndToTheNextWorker) {
   rank.start_and_die("echo $$; while [ ! -e " + rank.file("go") +
                      " ]; do sleep 0.02; done; echo after; echo err >&2; exit 6");
   rank.on_first_output = [&](ManagedProcess&) { std::ofstream(rank.file("go")) << "\n"; };
-  const RankEnd end = rank.adopt();
+  const ProcessEnd end = rank.adopt();
   EXPECT_EQ(end.exit_code, 6);
   EXPECT_EQ(end.signal, 0);
   EXPECT_FALSE(end.stopped_by_us);
@@ -454,7 +456,7 @@ TEST(OrphanedRank, ThatEndsUnwatchedIsToldWithItsTrueCode) {
     const pid_t shim = rank.look_for_pids(1)[0];
     ASSERT_TRUE(eventually([&] { return !is_running(shim); }));
     rank.out.clear();
-    const RankEnd end = rank.adopt();
+    const ProcessEnd end = rank.adopt();
     EXPECT_EQ(end.exit_code, how[0] == 'e' ? 7 : 128 + SIGSEGV);
     EXPECT_FALSE(end.stopped_by_us);
     EXPECT_EQ(rank.out.size(), 3'000'000 + std::to_string(shim).size() + 1);
@@ -466,7 +468,7 @@ TEST(OrphanedRank, IsStoppedByTheNextWorker) {
   rank.shim.adopt_timeout = kLong;
   rank.start_and_die("trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.02; done");
   rank.on_first_output = [](ManagedProcess& process) { process.terminate(); };
-  const RankEnd end = rank.adopt();
+  const ProcessEnd end = rank.adopt();
   EXPECT_EQ(end.exit_code, 5);
   EXPECT_TRUE(end.stopped_by_us);
   EXPECT_EQ(rank.out, "up\nbye\n");
@@ -481,7 +483,7 @@ TEST(OrphanedRank, IsKilledWhenNobodyComesInTime) {
     for (const pid_t pid : rank.look_for_pids(3)) {
       EXPECT_TRUE(eventually([&] { return !is_running(pid); })) << pid;
     }
-    const RankEnd end = rank.adopt();
+    const ProcessEnd end = rank.adopt();
     EXPECT_EQ(end.signal, SIGKILL);
     EXPECT_TRUE(end.stopped_by_us) << "it did not die of itself";
   }
@@ -495,7 +497,7 @@ TEST(OrphanedRank, WhoseShimIsKilledTooLeavesNothingToTheNextWorker) {
   ::kill(pids[0], SIGKILL);
   EXPECT_TRUE(eventually([&] { return !is_running(pids[1]); })) << "the rank dies with its shim";
   EXPECT_TRUE(is_running(pids[2])) << "what it started does not";
-  const RankEnd end = rank.adopt();
+  const ProcessEnd end = rank.adopt();
   EXPECT_EQ(end.signal, SIGKILL);
   EXPECT_FALSE(end.stopped_by_us);
   EXPECT_TRUE(eventually([&] { return !is_running(pids[2]); }));

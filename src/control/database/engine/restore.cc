@@ -1,8 +1,14 @@
 #include "control/database/engine/restore.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <filesystem>
+#include <system_error>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "control/database/database.h"
 #include "control/database/engine/life_file.h"
 #include "control/database/engine/migrations.h"
@@ -17,6 +23,12 @@ Failure failure_of(const fs::path& path, const std::error_code& error) {
   const bool full = error == std::errc::no_space_on_device;
   return {full ? ErrorKind::kExhausted : ErrorKind::kUnavailable,
           str_cat(path.string(), ": ", error.message())};
+}
+
+Result<void> sync(const fs::path& path, int flags) {
+  const UniqueFd fd(::open(path.c_str(), flags | O_CLOEXEC));
+  if (fd.valid() && ::fsync(fd.get()) == 0) return {};
+  return failure_of(path, {errno, std::generic_category()});
 }
 
 // The first name that is free.
@@ -76,8 +88,13 @@ Result<std::string> restore_state(const std::string& backup, const std::string& 
   std::error_code error;
   // It gets its name when it is whole: a restore that was broken off leaves no half database.
   fs::copy_file(backup, folder / "master.db.new", fs::copy_options::overwrite_existing, error);
-  if (!error) fs::rename(folder / "master.db.new", folder / "master.db", error);
   if (error) return failure_of(folder / "master.db", error);
+  // Synced before it gets its name, and the name after it: an empty file would be a new database.
+  if (Result<void> synced = sync(folder / "master.db.new", O_RDONLY); !synced)
+    return synced.failure();
+  fs::rename(folder / "master.db.new", folder / "master.db", error);
+  if (error) return failure_of(folder / "master.db", error);
+  if (Result<void> synced = sync(folder, O_RDONLY | O_DIRECTORY); !synced) return synced.failure();
   return aside;
 }
 

@@ -35,7 +35,7 @@ Result<void> AgentServer::listen(const std::string& socket_path) {
   Result<UniqueFd> listener = listen_unix(socket_path);
   if (!listener) return listener.failure();
   grpc::ServerBuilder builder;
-  Acceptor::Server connections = Acceptor::add_to(builder);
+  Acceptor::Server connections = Acceptor::add_to(builder, plain_text());
   set_limits(builder, {.streams_per_connection = kCallsOfARank, .memory_bytes = kMemory});
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();

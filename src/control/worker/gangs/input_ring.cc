@@ -19,7 +19,8 @@ Failure failure(const ProcessFolder& folder, int error_number) {
           str_cat(folder.path(), "/", ProcessLedger::kInputName, ": ", ::strerror(error_number))};
 }
 
-// The rank may have put anything into its place.
+// The rank can write in this folder and may have put anything into its place: no link is followed
+// and no pipe is waited for.
 UniqueFd open_ring(const ProcessFolder& folder, int flags) {
   return UniqueFd(::openat(folder.fd(), ProcessLedger::kInputName,
                            O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags,
@@ -31,7 +32,7 @@ UniqueFd open_ring(const ProcessFolder& folder, int flags) {
 Result<void> InputRing::create() const {
   const UniqueFd ring = open_ring(folder_, O_CREAT | O_EXCL);
   if (!ring.valid()) return failure(folder_, errno);
-  // Allocated now: writing to it later cannot find the disk full.
+  // Allocated before the rank starts: a full disk cannot hold up its input later.
   const int error = ::posix_fallocate(ring.get(), 0, ProcessLedger::kInputBytes);
   if (error != 0) return failure(folder_, error);
   return {};
@@ -41,6 +42,7 @@ Result<void> InputRing::give(uint64_t offset, std::string_view data, bool end) c
   (void)folder_.refresh();  // else there is as much room as when it could last be read
   uint64_t at = given();
   if (closed() || offset > at) return {};
+  // Bytes that were given before are skipped, so a message may come twice.
   const uint64_t known = std::min<uint64_t>(at - offset, data.size());
   const uint64_t waiting = at - std::min<uint64_t>(at, folder_.ledger().input.taken);
   const uint64_t room = ProcessLedger::kInputBytes - std::min(waiting, ProcessLedger::kInputBytes);
@@ -57,6 +59,8 @@ Result<void> InputRing::give(uint64_t offset, std::string_view data, bool end) c
     at += static_cast<uint64_t>(written);
     fresh.remove_prefix(static_cast<size_t>(written));
   }
+  // Only now do the bytes count as given: the shim reads nothing beyond. Killed before this, the
+  // worker has given none of them, and they are written to the same places again.
   folder_.set_input(at, all && end);
   return {};
 }

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/random_id.h"
 #include "cluster/jobs/job.h"
+#include "control/convert/worker_proto.h"
 #include "control/worker/gangs/input_ring.h"
 #include "control/worker/host/host_resources.h"
 #include "control/worker/process/exit_report.h"
@@ -27,11 +28,13 @@ namespace {
 // than this when the master takes no output: who died is worth more than what it said.
 constexpr milliseconds kOutputPatience{5'000};
 
-// What there was no room for is tried again, so often: for ten seconds.
+// What there was no room for is tried again, 50 times in ten seconds: other processes of the host
+// may end meanwhile. After that the rank has failed to start.
 constexpr milliseconds kStartAgain{200};
 constexpr int kStartTries = 50;
 
-// One that cannot be opened now is not one that was never begun. Nothing else is done before.
+// A folder that cannot be opened now must not be taken for one that was never begun: its rank would
+// be started twice. So this waits, at the worker's start, when nothing else depends on the loop.
 Result<ProcessFolder> open_surely(const std::string& path) {
   Result<ProcessFolder> folder = ProcessFolder::open(path);
   for (int i = 0; i < kStartTries && !folder; ++i) {
@@ -63,10 +66,12 @@ Launch::Launch(EventLoop& loop, const LaunchSite& site, v1::Launch request, List
 }
 
 Launch::~Launch() {
+  // They refer to this object.
   for (const EventLoop::TimerId timer : timers_) loop_.cancel(timer);
   loop_.cancel(kill_timer_);
   loop_.cancel(output_timer_);
   ranks_.clear();
+  // After the processes, which use their folders to the end.
   site_.remover->remove(record_.folder());
 }
 
@@ -76,6 +81,7 @@ void Launch::start() {
     if (recorded) {
       start(rank);
     } else {
+      // Started or not, each rank has two streams: stdout_of() counts on their order.
       read_output_of(rank);
       cannot_start(rank, recorded.failure());
     }
@@ -83,6 +89,7 @@ void Launch::start() {
 }
 
 void Launch::start(RankHere& rank) {
+  // In turns of their own, so that the start of many ranks keeps no heartbeat waiting.
   rank.token = random_id();
   read_output_of(rank);
   timers_.push_back(loop_.in_own_turn([this, &rank] { try_to_start(rank, kStartTries); }));
@@ -91,7 +98,7 @@ void Launch::start(RankHere& rank) {
 // What this host has no room for now may start a moment later.
 void Launch::try_to_start(RankHere& rank, int tries_left) {
   if (stopping()) {
-    RankEnd end;
+    ProcessEnd end;
     end.stopped_by_us = true;
     return rank_ended(rank, end);
   }
@@ -106,6 +113,7 @@ void Launch::try_to_start(RankHere& rank, int tries_left) {
   }
   log(LogLevel::kWarning, "worker", "job ", id_.job, " rank ", rank.rank,
       ": cannot be started now, trying again: ", started.failure().message);
+  // The readers go before the folder that they look into.
   output_.replace(stdout_of(rank), SpoolReader());
   output_.replace(stderr_of(rank), SpoolReader());
   rank.process.reset();
@@ -140,6 +148,8 @@ ShimOptions Launch::shim_options(const RankHere& rank) const {
 
 void Launch::adopt() {
   for (RankHere& rank : ranks_) adopt(rank);
+  // The killed worker may have told the master all of this. It takes each event once, so telling it
+  // again does no harm; leaving one out would lose it.
   for (v1::RankEvent& event : record_.events()) listener_.event(std::move(event));
 }
 
@@ -147,7 +157,10 @@ void Launch::adopt(RankHere& rank) {
   Result<ProcessFolder> folder = open_surely(record_.process_folder(rank.local_rank));
   const bool begun = folder && folder->ledger().phase != RankPhase::kCreated;
   if (!begun) {
-    // A shim that is only about to open its ledger finds none; one that just has is killed.
+    // The worker was killed before the rank's shim had introduced itself in the ledger. The
+    // folder's name becomes free. A shim that runs all the same has the token in its environment,
+    // by which it is found and killed, with all that it may have started. Without a ledger there is
+    // none: the ledger is written before the shim is started.
     site_.remover->remove(record_.process_folder(rank.local_rank));
     if (folder) kill_marked_processes(folder->mark());
     return start(rank);
@@ -158,7 +171,7 @@ void Launch::adopt(RankHere& rank) {
   rank.process = std::make_unique<ManagedProcess>(loop_, *rank.folder, listener_for(rank));
   const v1::JobSpec& spec = request_.spec();
   rank.process->adopt(spec.command().empty() ? "" : spec.command(0), spec.working_directory());
-  // A worker that was killed may have written it and not said so.
+  // The killed worker may have written input and not told the shim to look.
   if (has_input(rank)) rank.process->input_given();
 }
 
@@ -191,7 +204,7 @@ void Launch::read_output_of(const RankHere& rank) {
 }
 
 void Launch::cannot_start(RankHere& rank, const Failure& why) {
-  RankEnd end;
+  ProcessEnd end;
   end.exit_code = cannot_start_code(why);
   end.launch_error = why.message;
   rank_ended(rank, end);
@@ -249,20 +262,23 @@ ManagedProcess::Listener Launch::listener_for(RankHere& rank) {
     listener_.event(std::move(event));
   };
   listener.output = [this] { listener_.progressed(); };
-  listener.lingers = [this, &rank](const RankEnd& end) { look_for_witness(rank, end); };
-  listener.ended = [this, &rank](const RankEnd& end) { rank_ended(rank, end); };
+  listener.lingers = [this, &rank](const ProcessEnd& end) { look_for_witness(rank, end); };
+  listener.ended = [this, &rank](const ProcessEnd& end) { rank_ended(rank, end); };
   return listener;
 }
 
-void Launch::look_for_witness(RankHere& rank, const RankEnd& end) {
+// Asked as soon as the first process has ended, even if others linger: the kernel's counters tell
+// something only while they have just risen (OomWatch).
+void Launch::look_for_witness(RankHere& rank, const ProcessEnd& end) {
   if (rank.out_of_memory || site_.oom_watch == nullptr || !rank.folder) return;
   rank.out_of_memory = out_of_memory_witness(*site_.oom_watch, end, rank.folder->ledger().rank_pid);
 }
 
-void Launch::rank_ended(RankHere& rank, const RankEnd& end) {
+void Launch::rank_ended(RankHere& rank, const ProcessEnd& end) {
   rank.end = end;
   look_for_witness(rank, end);
-  rank.end->out_of_memory = rank.out_of_memory.value_or("");
+  rank.end->evidence.out_of_memory = rank.out_of_memory.value_or("");
+  // The exit is held back until the output is sent, so that the log is complete when it comes.
   timers_.push_back(loop_.after(kOutputPatience, [this, &rank] {
     rank.output_overdue = true;
     listener_.progressed();
@@ -271,7 +287,8 @@ void Launch::rank_ended(RankHere& rank, const RankEnd& end) {
       end.exit_code, end.launch_error.empty() ? "" : ": ", end.launch_error,
       end.stopped_by_us ? " (stopped)" : "", end.ended_too.empty() ? "" : " ", end.ended_too);
   listener_.rank_ended(rank.rank);
-  // The ManagedProcess is still on the stack: whoever sends the exit comes later.
+  // The ManagedProcess that calls this must not be destroyed before it returns. So the exit is only
+  // announced here: the worker takes it in a later turn.
   listener_.progressed();
 }
 
@@ -279,16 +296,18 @@ void Launch::stop(milliseconds grace, const std::string& reason) {
   const bool first = !stop_reason_;
   if (first) stop_reason_ = reason;
   const Instant kill_at = std::chrono::steady_clock::now() + grace;
-  // Asked again, it may only end sooner.
+  // Asked again, the ranks may only end sooner: a second, longer grace takes nothing back.
   if (!first && kill_at >= kill_at_) return;
   kill_at_ = kill_at;
   loop_.cancel(kill_timer_);
   if (grace.count() <= 0) return command_all(&ManagedProcess::kill);
+  // SIGTERM once: many programs take a second one for "at once".
   if (first) command_all(&ManagedProcess::terminate);
   kill_timer_ = loop_.after(grace, [this] { command_all(&ManagedProcess::kill); });
 }
 
 void Launch::command_all(void (ManagedProcess::*command)()) {
+  // A rank that has not been started yet ends in try_to_start(), which asks stopping().
   for (RankHere& rank : ranks_) {
     if (!rank.end && rank.process) (rank.process.get()->*command)();
   }
@@ -330,6 +349,8 @@ v1::JoinReply Launch::placement(Rank rank) const {
 std::optional<v1::RankEvent> Launch::look_at(Rank rank) {
   for (RankHere& here : ranks_) {
     if (here.rank != rank || here.end || !here.folder) continue;
+    // The rank itself says where it is, with its next report; its process state is known at once,
+    // also of one that cannot report any more.
     here.stack_wanted = true;
     const std::optional<ProcStat> stat = read_proc_stat(here.folder->ledger().rank_pid);
     v1::RankEvent event = event_of(rank);
@@ -345,6 +366,7 @@ uint64_t Launch::call_id(Rank rank, uint64_t number, uint64_t fresh) const {
 
 std::optional<v1::RankOutput> Launch::next_output() {
   std::optional<OutputFlow::Chunk> chunk = output_.next();
+  // No descriptor is left, say: nothing else would make the worker look again.
   if (!output_.trouble().empty()) look_again_at_output();
   if (!chunk) return std::nullopt;
   const RankHere& rank = ranks_[chunk->stream / 2];
@@ -378,6 +400,7 @@ void Launch::look_again_at_output() {
 bool Launch::ready_to_tell(const RankHere& rank) const {
   if (!rank.end || rank.exit_taken) return false;
   const bool all_sent = output_.all_sent(stdout_of(rank)) && output_.all_sent(stderr_of(rank));
+  // Sent, not acknowledged: the stream keeps order, so the exit arrives behind its output.
   return all_sent || rank.output_overdue;
 }
 
@@ -411,11 +434,14 @@ v1::RankEvent Launch::event_of(Rank rank) const {
 
 v1::RankEvent Launch::exit_event(const RankHere& rank) {
   v1::RankEvent event = event_of(rank.rank);
-  v1::RankExited& exited = *event.mutable_exited();
-  exited = exit_report(*rank.end, output_.tail(stderr_of(rank)), output_.tail(stdout_of(rank)),
-                       rank.folder ? error_file_of(*rank.folder) : "");
-  const bool by_sigterm = exited.signal() == SIGTERM || exited.exit_code() == 128 + SIGTERM;
-  exited.set_preempted(preempted_ && (rank.end->stopped_by_us || by_sigterm));
+  RankExit exit =
+      exit_report(*rank.end, output_.tail(stderr_of(rank)), output_.tail(stdout_of(rank)),
+                  rank.folder ? error_file_of(*rank.folder) : "");
+  // Also a rank that died of SIGTERM before our command reached it: whatever stops a worker, such
+  // as systemd, may signal its ranks directly.
+  const bool by_sigterm = exit.signal == SIGTERM || exit.exit_code == 128 + SIGTERM;
+  exit.preempted = preempted_ && (exit.stopped_by_us || by_sigterm);
+  *event.mutable_exited() = to_proto(exit);
   return event;
 }
 

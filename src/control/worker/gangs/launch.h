@@ -117,11 +117,14 @@ class Launch {
     int local_rank = 0;
     std::string token;
     std::optional<ProcessFolder> folder;  // none: it could not be made
+    // It refers to `folder`, and is destroyed before it.
     std::unique_ptr<ManagedProcess> process;
-    std::optional<RankEnd> end;
+    std::optional<ProcessEnd> end;
     std::optional<std::string> out_of_memory;  // asked for once, soon after its first process ended
+    // Given out by take_exits(), and not asked for again since.
     bool exit_taken = false;
     bool stack_wanted = false;
+    // Its exit has waited long enough for its output (kOutputPatience).
     bool output_overdue = false;
   };
 
@@ -137,8 +140,8 @@ class Launch {
   ManagedProcess::Listener listener_for(RankHere& rank);
   ShimOptions shim_options(const RankHere& rank) const;
   bool has_input(const RankHere& rank) const { return rank.rank == 0 && request_.spec().input(); }
-  void look_for_witness(RankHere& rank, const RankEnd& end);
-  void rank_ended(RankHere& rank, const RankEnd& end);
+  void look_for_witness(RankHere& rank, const ProcessEnd& end);
+  void rank_ended(RankHere& rank, const ProcessEnd& end);
   void command_all(void (ManagedProcess::*command)());
   bool ready_to_tell(const RankHere& rank) const;
   v1::RankEvent exit_event(const RankHere& rank);
@@ -154,14 +157,17 @@ class Launch {
   const LaunchId id_;
   const LaunchRecord record_;
   Listener listener_;
+  // Never resized: timers and listeners hold references to its elements.
   std::vector<RankHere> ranks_;  // by local rank
   OutputFlow output_;
   bool disowned_ = false;
   bool output_wanted_ = true;
   std::optional<std::string> stop_reason_;
   bool preempted_ = false;
+  // When all get SIGKILL; valid once stop_reason_ is set.
   Instant kill_at_;
   EventLoop::TimerId kill_timer_ = 0;
+  // All that were ever set for single ranks; cancelled at the end.
   std::vector<EventLoop::TimerId> timers_;
   EventLoop::TimerId output_timer_ = 0;
 };

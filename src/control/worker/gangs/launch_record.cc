@@ -20,7 +20,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// A rank that reports fault after fault does not fill the disk with them: the first one counts.
+// A rank may report fault after fault. The file is bounded, so that they do not fill the disk; the
+// first fault is the one that counts.
 constexpr off_t kMaxEventBytes = 1 << 20;
 
 }  // namespace
@@ -55,6 +56,8 @@ Result<std::optional<v1::Launch>> LaunchRecord::read() const {
   if (!bytes && bytes.failure().kind == ErrorKind::kExhausted) return bytes.failure();
   std::optional<v1::Launch> request(std::in_place);
   if (!bytes || !*bytes || !request->ParseFromString(**bytes)) return std::optional<v1::Launch>();
+  // The request in a folder that was copied or renamed names another launch: the ranks of that one
+  // are not here.
   const LaunchRecord own(fs::path(folder_).parent_path().string(),
                          {request->job_id(), request->generation(), request->life()});
   if (own.folder() != folder_) return std::optional<v1::Launch>();
@@ -62,6 +65,9 @@ Result<std::optional<v1::Launch>> LaunchRecord::read() const {
 }
 
 void LaunchRecord::add_event(const v1::RankEvent& event) const {
+  // Errors are ignored: the event is sent to the master all the same, and is lost only if this
+  // worker is killed before the master has confirmed it. Ranks run as the same user, so anything
+  // may lie in the file's place: no link is followed and no pipe is waited for.
   const UniqueFd fd(::open((folder_ + "/events").c_str(),
                            O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
                            S_IRUSR | S_IWUSR));
@@ -79,7 +85,8 @@ std::vector<v1::RankEvent> LaunchRecord::events() const {
   if (!bytes || !*bytes) return events;
   google::protobuf::io::ArrayInputStream stream((*bytes)->data(),
                                                 static_cast<int>((*bytes)->size()));
-  // The last one may have been cut off: it was not told to anybody either.
+  // The last one may be cut off, where the worker was killed while it wrote: an event is told only
+  // after it was written, so nobody has heard of that one.
   for (v1::RankEvent event;
        google::protobuf::util::ParseDelimitedFromZeroCopyStream(&event, &stream, nullptr);) {
     events.push_back(std::move(event));

@@ -36,7 +36,7 @@ class LaunchRecord {
   // kExhausted (it cannot be read now).
   Result<std::optional<v1::Launch>> read() const;
 
-  // Only what happens seldom, and once a rank.
+  // For events that happen once or seldom in a rank's life: each is a write to the disk.
   void add_event(const v1::RankEvent& event) const;
   std::vector<v1::RankEvent> events() const;
 

@@ -20,7 +20,8 @@
 namespace longhaul {
 namespace {
 
-// A shim gives its ranks ten seconds to be gone; then it goes itself.
+// A shim that was told to kill waits ten seconds at most for its processes to be gone, then it ends
+// (apps/shim/process_tree.cc). Two seconds more are for the shim itself.
 constexpr int kShimPatienceMs = 12'000;
 
 struct LeftRank {
@@ -35,6 +36,8 @@ Result<std::vector<LeftRank>> find_ranks(const LaunchRecord& launch) {
   for (const auto& entry : std::filesystem::directory_iterator(launch.folder(), error)) {
     Result<ProcessFolder> folder = ProcessFolder::open(entry.path().string());
     if (!folder && folder.failure().kind == ErrorKind::kExhausted) return folder.failure();
+    // Not a rank's folder (the request and the events lie here too), or one without a ledger, where
+    // no shim was started yet.
     if (!folder) continue;
     Result<UniqueFd> shim = folder->find_shim();
     if (!shim) return shim.failure();
@@ -50,7 +53,8 @@ void kill_shim(const UniqueFd& shim) {
   ::syscall(SYS_pidfd_send_signal, shim.get(), SIGKILL, nullptr, 0);
 }
 
-// The shim ends everything; one that does not listen is ended itself.
+// The shim ends everything. One that takes no command is killed itself, unless it has written its
+// farewell: then it is about to exit, and has ended everything already.
 void tell_to_kill(LeftRank& rank) {
   Result<UniqueFd> control = rank.folder.connect();
   const char command = static_cast<char>(ShimCommand::kKill);
@@ -80,6 +84,8 @@ Result<LeftBehind> find_left_behind(const std::string& spool_folder) {
     });
     Result<std::optional<v1::Launch>> request = record.read();
     if (!request) return request.failure();
+    // A ledger of another version cannot be read, so its rank cannot be taken over; and a gang is
+    // of no use without one of its ranks.
     if (*request && understood) {
       found.adoptable.push_back(std::move(**request));
     } else {
@@ -96,6 +102,7 @@ Result<int> clean_up(const std::vector<LaunchRecord>& launches) {
     if (!found) return found.failure();
     for (LeftRank& rank : *found) ranks.push_back(std::move(rank));
   }
+  // All of them are told before any is waited for, so that they end side by side.
   int running = 0;
   for (LeftRank& rank : ranks) {
     if (!rank.shim.valid()) continue;
@@ -104,7 +111,8 @@ Result<int> clean_up(const std::vector<LaunchRecord>& launches) {
   }
   for (const LeftRank& rank : ranks) {
     if (rank.shim.valid()) wait_until_gone(rank);
-    // What a killed shim could not end, and a shim that had not introduced itself yet.
+    // Without a farewell some processes may be left: those that a killed shim could not end, and a
+    // shim that had not introduced itself yet. The token in their environment finds them.
     const bool complete =
         rank.folder.understood() && rank.folder.refresh() && rank.folder.ledger().has_farewell();
     if (!complete) kill_marked_processes(rank.folder.mark());

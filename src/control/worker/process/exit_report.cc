@@ -35,8 +35,8 @@ std::string without_remarks(const std::string& text) {
 
 }  // namespace
 
-std::string out_of_memory_witness(OomWatch& watch, const RankEnd& end, int64_t pid) {
-  // A shell around the program tells a signal as an exit code.
+std::string out_of_memory_witness(OomWatch& watch, const ProcessEnd& end, int64_t pid) {
+  // A shell around the program exits with 128 + signal when the program was killed.
   const bool killed = end.signal == SIGKILL || end.exit_code == 128 + SIGKILL;
   return killed && !end.stopped_by_us ? watch.witness_of(pid) : "";
 }
@@ -55,33 +55,33 @@ std::string read_error_file(const std::string& path) {
   return whole.substr(0, std::min(whole.find('\n'), kMaxMessageBytes));
 }
 
-v1::RankExited exit_report(const RankEnd& end, const std::string& error_output,
-                           const std::string& output_text, const std::string& error_file) {
+RankExit exit_report(const ProcessEnd& end, const std::string& error_output,
+                     const std::string& output_text, const std::string& error_file) {
+  RankExit exit = end;
+  exit.launch_error = to_utf8(end.launch_error);
+  exit.evidence = {};
   const std::string error_text = without_remarks(error_output);
-  v1::RankExited exited;
-  exited.set_exit_code(end.exit_code);
-  exited.set_signal(end.signal);
-  exited.set_stopped_by_us(end.stopped_by_us);
-  exited.set_process_state(end.process_state);
-  exited.set_launch_error(to_utf8(end.launch_error));
   LastLines lines;
   lines.append(error_text);
   if (lines.empty()) lines.append(output_text);
   for (const std::string& line : lines.lines()) {
     // The backtrace has a place of its own, with names that can be read.
-    if (!line.starts_with(kCrashFrame)) exited.add_last_lines(line);
+    if (!line.starts_with(kCrashFrame)) exit.last_lines.push_back(line);
   }
-  if (end.stopped_by_us || !end.launch_error.empty()) return exited;
+  // How a rank ended that was stopped, or was never started, says nothing about a cause of its own.
+  if (end.stopped_by_us || !end.launch_error.empty()) return exit;
 
   ExitEvidence evidence = read_last_output(error_text, end.exit_code, end.signal);
   if (std::string said = read_error_file(error_file); !said.empty()) {
     evidence.exception = std::move(said);
   }
-  exited.set_exception(to_utf8(evidence.exception));
-  exited.set_cannot_run(to_utf8(evidence.cannot_run));
-  exited.set_out_of_memory(end.out_of_memory);
-  for (const std::string& frame : evidence.backtrace) exited.add_backtrace(to_utf8(frame));
-  return exited;
+  exit.evidence.exception = to_utf8(evidence.exception);
+  exit.evidence.cannot_run = to_utf8(evidence.cannot_run);
+  exit.evidence.out_of_memory = end.evidence.out_of_memory;
+  for (const std::string& frame : evidence.backtrace) {
+    exit.evidence.backtrace.push_back(to_utf8(frame));
+  }
+  return exit;
 }
 
 }  // namespace longhaul

@@ -21,6 +21,7 @@ void remove_now(const std::string& folder) {
 
 FolderRemover::FolderRemover(std::string trash)
     : trash_(std::move(trash)),
+      // Random, so that no name is one that a killed worker has left there.
       prefix_(str_cat(trash_, "/", random_number(), "-")),
       thread_("lh-remove", [this] {
         while (const auto folder = folders_.pop()) remove_now(*folder);
@@ -43,8 +44,9 @@ void FolderRemover::remove(const std::string& folder) {
   fs::create_directories(trash_, error);
   const std::string place = str_cat(prefix_, ++count_);
   fs::rename(folder, place, error);
-  // A full disk has no room for the trash or for another name: then it has to be done here. One
-  // that is not there costs nothing.
+  // On a full disk there may be no room for the trash folder or for another name in it. Then the
+  // folder is removed here, whatever it takes. A folder that is not there fails too, and costs
+  // nothing.
   if (error) return remove_now(folder);
   folders_.push(place);
 }

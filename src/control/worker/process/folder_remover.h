@@ -21,7 +21,7 @@ class FolderRemover {
   FolderRemover(const FolderRemover&) = delete;
   FolderRemover& operator=(const FolderRemover&) = delete;
 
-  // Its name is free when this returns. One that is not there is none.
+  // The folder's name is free when this returns. Does nothing where there is no such folder.
   void remove(const std::string& folder);
 
  private:

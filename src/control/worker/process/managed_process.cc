@@ -34,7 +34,8 @@ Failure spawn_failure(std::string_view what, int error_number) {
           str_cat(what, ": ", ::strerror(error_number))};
 }
 
-// Out of the way of the numbers where the shim's own descriptors go.
+// A copy above the numbers that posix_spawn gives the shim (0 to 4): a source among those might be
+// overwritten before it is copied.
 UniqueFd lift(int fd) {
   return UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 10));
 }
@@ -58,7 +59,7 @@ std::string describe_launch_error(const ProcessLedger& ledger, const std::string
     default:
       break;
   }
-  // The file was found before: what is missing is what would run it.
+  // find_program() has found the file, and it is still there: what is missing is what would run it.
   if (ledger.error_number == ENOENT && std::filesystem::exists(program)) {
     return str_cat(program, ": its interpreter (first line, or ELF loader) is not there");
   }
@@ -66,8 +67,8 @@ std::string describe_launch_error(const ProcessLedger& ledger, const std::string
   return str_cat(program, ": ", reason);
 }
 
-RankEnd not_started(const std::string& why, int error_number = 0) {
-  RankEnd end;
+ProcessEnd not_started(const std::string& why, int error_number = 0) {
+  ProcessEnd end;
   end.launch_error = why;
   const bool is_there = error_number == EACCES || error_number == ENOEXEC;
   end.exit_code = is_there ? kNotExecutableCode : kCannotStartCode;
@@ -82,6 +83,7 @@ ManagedProcess::ManagedProcess(EventLoop& loop, const ProcessFolder& folder, Lis
     : loop_(loop), folder_(folder), listener_(std::move(listener)) {}
 
 ManagedProcess::~ManagedProcess() {
+  // Told to kill, the shim ends its rank and then itself; nobody here waits for that.
   loop_.cancel(patience_);
   if (!shim_fd_.valid()) return;
   send(ShimCommand::kKill);
@@ -91,6 +93,7 @@ ManagedProcess::~ManagedProcess() {
 
 Result<void> ManagedProcess::start(const ShimOptions& shim, const ProcessCommand& command) {
   LONGHAUL_CHECK(!command.argv.empty());
+  // Before the spawn: the shim reads its orders as soon as it runs.
   folder_.set_orders(
       {shim.linger.count(), shim.grace.count(), shim.descriptor_limit, shim.terminal, shim.input});
   kill_patience_ = shim.kill_patience;
@@ -103,7 +106,8 @@ Result<void> ManagedProcess::start(const ShimOptions& shim, const ProcessCommand
   control_.reset(control[0]);
   const UniqueFd low_end(control[1]);
   const UniqueFd shim_end = lift(low_end.get());
-  // Room for the pidfd, so that no shim runs of which nobody would hear.
+  // A descriptor is set aside here and freed for the pidfd below. Were none left then, a shim would
+  // run of whose end nobody would hear.
   UniqueFd room(::fcntl(low_end.get(), F_DUPFD_CLOEXEC, 0));
   if (!shim_end.valid() || !room.valid()) return spawn_failure("descriptors for its shim", errno);
   Result<void> spawned = spawn(shim, command, shim_end.get());
@@ -119,7 +123,8 @@ Result<void> ManagedProcess::start(const ShimOptions& shim, const ProcessCommand
   return {};
 }
 
-// Ends a shim that nothing would be heard of, and what it may have started.
+// Ends a shim that has no pidfd, whose end nobody would hear of, and what it may have started. It
+// is a child of this process and not reaped, so its pid is still its own.
 void ManagedProcess::take_back() {
   ::kill(shim_pid_, SIGKILL);
   siginfo_t info{};
@@ -143,7 +148,8 @@ Result<void> ManagedProcess::spawn(const ShimOptions& shim, const ProcessCommand
   }
   ::posix_spawn_file_actions_adddup2(&actions, control, kShimControlFd);
   ::posix_spawn_file_actions_adddup2(&actions, folder.get(), kShimFolderFd);
-  // The shim reads SIGCHLD and SIGTERM from a descriptor, so they must not be ignored in it.
+  // Ignored signals stay ignored across an exec. The shim reads SIGCHLD and SIGTERM from a
+  // signalfd, and with SIGCHLD ignored the kernel would throw away how its children ended.
   posix_spawnattr_t attributes;
   ::posix_spawnattr_init(&attributes);
   sigset_t all;
@@ -177,9 +183,11 @@ void ManagedProcess::find_predecessors_shim() {
     Result<UniqueFd> control = folder_.connect();
     if (control) control_ = std::move(*control);
     watch();
-    // It is about to end and shows it at its pidfd; or it is of no use.
+    // A shim that takes no connection is about to end, which its pidfd will show. One that does not
+    // end cannot be told anything any more, and is killed.
     if (!control) patience_ = loop_.after(kDeafShimPatience, [this] { kill_shim(); });
   } else {
+    // Later, because `ended` comes last: look() below tells first that the rank was started.
     patience_ = loop_.after(milliseconds(0), [this] { shim_ended(); });
   }
   look();
@@ -193,6 +201,7 @@ void ManagedProcess::watch() {
 void ManagedProcess::kill() {
   if (!shim_fd_.valid()) return;
   send(ShimCommand::kKill);
+  // The shim's time runs from the first call; a later one does not prolong it.
   if (std::exchange(told_to_kill_, true)) return;
   loop_.cancel(patience_);
   patience_ = loop_.after(kill_patience_, [this] { kill_shim(); });
@@ -202,13 +211,16 @@ void ManagedProcess::send(ShimCommand command) {
   if (!shim_fd_.valid()) return;
   commanded_ = true;
   const char byte = static_cast<char>(command);
-  // A shim that is gone shows at its pidfd.
+  // That the command could not be sent needs no error: a shim that is gone shows it at its pidfd.
   const bool sent =
       control_.valid() && ::send(control_.get(), &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+  // A kill must not fail: without the shim's help its rank dies with it, and the token finds the
+  // rest.
   if (!sent && command == ShimCommand::kKill) kill_shim();
 }
 
-// One that is not taken is not missed: the socket is full of others, or the shim is gone.
+// It only says "look". One that is not taken is not missed: either the socket holds others, which
+// say the same, or the shim is gone.
 void ManagedProcess::input_given() {
   const char byte = static_cast<char>(ShimCommand::kInput);
   if (control_.valid()) (void)!::send(control_.get(), &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -227,7 +239,8 @@ void ManagedProcess::on_control() {
   do {
     size = ::recv(control_.get(), &packet, 1, MSG_DONTWAIT);
   } while (size > 0);
-  // Its end says nothing: the pidfd does.
+  // The socket's end does not mean the shim's: that is told by the pidfd. It is watched no more,
+  // because it would stay readable for ever.
   if (size == 0) loop_.unwatch(control_.get());
   look();
 }
@@ -243,6 +256,8 @@ void ManagedProcess::look() {
   const RankPhase phase = folder_.ledger().phase;
   const bool has_run =
       phase == RankPhase::kStarted || phase == RankPhase::kLingering || phase == RankPhase::kEnded;
+  // In the order in which it happened, however late this looks: started, lingers, and at last
+  // ended.
   if (has_run && !std::exchange(told_started_, true)) {
     listener_.started(folder_.ledger().rank_pid);
   }
@@ -255,10 +270,11 @@ void ManagedProcess::look() {
 void ManagedProcess::shim_ended() {
   loop_.cancel(patience_);
   if (shim_pid_ > 0) {
+    // Only a shim of our own is our child; one that was taken over is reaped by others.
     siginfo_t info{};
     ::waitid(P_PID, static_cast<id_t>(shim_pid_), &info, WEXITED);
   }
-  // A shim that said farewell has ended everybody; one that was killed could not.
+  // A shim that has written its farewell has ended all processes; one that was killed could not.
   refresh();
   if (!folder_.ledger().has_farewell()) kill_marked_processes(folder_.mark());
   if (control_.valid()) loop_.unwatch(control_.get());
@@ -269,12 +285,12 @@ void ManagedProcess::shim_ended() {
   listener_.ended(describe_end());
 }
 
-RankEnd ManagedProcess::describe_end() const {
+ProcessEnd ManagedProcess::describe_end() const {
   const ProcessLedger& ledger = folder_.ledger();
-  RankEnd end;
+  ProcessEnd end;
   switch (ledger.phase) {
     case RankPhase::kCreated:
-      // Nothing of it has run.
+      // Nothing of the rank has run, so it may simply be started again: EAGAIN says so.
       return not_started(str_cat(program_,
                                  ": its shim was killed, or could not open its ledger, "
                                  "before it could start it"),
@@ -295,9 +311,9 @@ RankEnd ManagedProcess::describe_end() const {
   return describe_exit();
 }
 
-RankEnd ManagedProcess::describe_exit() const {
+ProcessEnd ManagedProcess::describe_exit() const {
   const ProcessLedger& ledger = folder_.ledger();
-  RankEnd end;
+  ProcessEnd end;
   end.ended_too.assign(ledger.ended_too, ::strnlen(ledger.ended_too, sizeof(ledger.ended_too)));
   end.stopped_by_us = ledger.stopped_by_command;
   if (ledger.process_state != 0) end.process_state = std::string(1, ledger.process_state);

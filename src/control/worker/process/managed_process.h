@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "cluster/jobs/job.h"
 #include "control/worker/host/event_loop.h"
 #include "control/worker/process/process_folder.h"
 #include "control/worker/process/shim_protocol.h"
@@ -45,15 +46,12 @@ struct ShimOptions {
   milliseconds kill_patience{12'000};
 };
 
-struct RankEnd {
-  int exit_code = 0;  // 128 + signal when a signal ended it
-  int signal = 0;
-  bool stopped_by_us = false;  // it was alive when terminate() or kill() was called
-  std::string launch_error;    // it never ran: why; the master adds the worker's name
-  bool no_room_now = false;    // with launch_error: another try may well succeed, see is_passing()
-  std::string process_state;   // at the first terminate() or kill(), from /proc; "T": stopped
-  std::string out_of_memory;   // who says that it was ended for its memory; filled by the caller
-  std::string ended_too;       // which processes that it left running had to be ended, for people
+// What ManagedProcess knows of an end: exit code and signal, launch_error (without the worker's
+// name, which the master adds), stopped_by_us (it was alive when terminate() or kill() was called)
+// and process_state (at the first of these calls). The rest is filled by exit_report().
+struct ProcessEnd : RankExit {
+  bool no_room_now = false;  // with launch_error: another try may well succeed, see is_passing()
+  std::string ended_too;     // which processes that it left running had to be ended, for people
 };
 
 class ManagedProcess {
@@ -63,9 +61,9 @@ class ManagedProcess {
     // There is more in the spools.
     std::function<void()> output;
     // Its first process has ended so, and some that it started still run. Not told of every rank.
-    std::function<void(const RankEnd&)> lingers;
+    std::function<void(const ProcessEnd&)> lingers;
     // Last of all; all output is in the spools. The process, its shim and its descendants are gone.
-    std::function<void(const RankEnd&)> ended;
+    std::function<void(const ProcessEnd&)> ended;
   };
 
   // `folder` outlives this.
@@ -103,8 +101,8 @@ class ManagedProcess {
   void find_predecessors_shim();
   void kill_shim();
   void refresh();
-  RankEnd describe_end() const;
-  RankEnd describe_exit() const;
+  ProcessEnd describe_end() const;
+  ProcessEnd describe_exit() const;
 
   EventLoop& loop_;
   const ProcessFolder& folder_;
@@ -112,14 +110,20 @@ class ManagedProcess {
   std::string program_;
   std::string directory_;
   pid_t shim_pid_ = -1;  // of a child of ours
+  // The default is for a process that was taken over: its options are not known here.
   milliseconds kill_patience_ = ShimOptions().kill_patience;
   bool told_started_ = false;
   bool told_lingers_ = false;
   bool ledger_is_lost_ = false;
+  // terminate() or kill() was called: where the shim was killed and its ledger has no farewell,
+  // only this tells that the rank was stopped on purpose.
   bool commanded_ = false;
   bool told_to_kill_ = false;
+  // A pidfd, valid until the shim has ended.
   UniqueFd shim_fd_;
+  // Invalid where a shim that was taken over accepts no connection.
   UniqueFd control_;
+  // The one timer there is: the next look for the shim, or when it is killed.
   EventLoop::TimerId patience_ = 0;
 };
 

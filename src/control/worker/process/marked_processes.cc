@@ -21,7 +21,9 @@ bool has_mark(const std::filesystem::path& process, const std::string& mark) {
   return at != std::string::npos && (at == 0 || environment[at - 1] == '\0');
 }
 
-// Returns how many it killed. A pidfd taken before the look keeps a reused pid safe.
+// Returns how many it killed. The pidfd is taken before the environment is read: should the pid be
+// used again meanwhile, the signal still goes to the process that had it, which is gone, and to
+// nobody else.
 int kill_marked_once(const std::string& mark) {
   int killed = 0;
   std::error_code ignored;
@@ -42,8 +44,8 @@ int open_pidfd(pid_t pid) {
 }
 
 void kill_marked_processes(const std::string& mark) {
-  // A process may fork while it is being looked for; a bounded number of rounds ends all but a
-  // bomb.
+  // A process may fork while /proc is read, so this looks until nothing is found. A fork bomb may
+  // outrun it, so the rounds are bounded.
   for (int round = 0; round < 50 && kill_marked_once(mark) != 0; ++round) {
   }
 }

@@ -20,9 +20,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Old pids come again; nobody asks about those.
+// Pids of processes that nobody asked about pile up, and pids are used again. So all are dropped
+// when there are this many.
 constexpr size_t kRemembered = 1000;
-// The namespace that every process is in which nobody has put into another one (linux/proc_ns.h).
+// The host's own pid namespace (PROC_PID_INIT_INO in linux/proc_ns.h). In another one the pids of
+// the kernel's log are not those that this process sees.
 constexpr const char* kHostsPids = "pid:[4026531836]";
 
 // Of "7:memory:/jobs" (v1) or "0::/jobs" (v2): where the process's memory is counted.
@@ -41,6 +43,8 @@ MemoryCgroup own_cgroup(const std::string& proc) {
     const std::vector<std::string> controllers = split(parts[1], ',');
     const bool v1 =
         std::find(controllers.begin(), controllers.end(), "memory") != controllers.end();
+    // A host may have both kinds. The memory controller is in one of them only, and a v1 line that
+    // names it decides.
     if (!v1 && (!parts[1].empty() || cgroup.found)) continue;
     cgroup = {line.substr(parts[0].size() + parts[1].size() + 2), v1, true};
     if (v1) break;
@@ -63,6 +67,7 @@ OomWatch::OomWatch(const Places& places) {
   before_ = latest_ = count();
   kernel_log_ =
       UniqueFd(::open(places.kernel_log.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
+  // What was killed before this worker started is not of its ranks.
   if (kernel_log_.valid()) ::lseek(kernel_log_.get(), 0, SEEK_END);
   std::error_code unknown;
   log_is_enough_ =
@@ -85,7 +90,7 @@ uint64_t OomWatch::count() const {
   return 0;
 }
 
-// A record a read.
+// Each read gives one record of the log.
 void OomWatch::read_kernel_log() {
   constexpr std::string_view kMark = "Killed process ";
   std::array<char, 8192> record{};
@@ -109,7 +114,11 @@ std::string OomWatch::witness_of(int64_t pid) {
   const uint64_t now = count();
   const bool rose = now > before_;
   const bool named = killed_.erase(pid) > 0;
+  // Where the log can be read and its pids are ours, a process that it does not name was not ended
+  // for its memory, whatever a counter says of others.
   if (!named && (log_is_enough_ || !rose)) return "";
+  // One step of the counter explains one dead process. `latest_` must not stay behind, or the next
+  // tick() would give the step back.
   if (rose) latest_ = std::max(latest_, ++before_);
   if (named) {
     return str_cat("the kernel's log says that its out-of-memory killer ended process ", pid);

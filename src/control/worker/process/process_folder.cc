@@ -43,7 +43,7 @@ Result<ProcessFolder> ProcessFolder::attach(const std::string& path, int open_fl
                               O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | open_flags,
                               S_IRUSR | S_IWUSR));
   if (!folder.file_.valid()) return failure(file, errno);
-  // Allocated now: writing to the page later cannot fail.
+  // Allocated before the rank runs: on a full disk the exit code can still be written.
   if ((open_flags & O_CREAT) != 0) {
     const int error = ::posix_fallocate(folder.file_.get(), 0, ProcessLedger::kFileBytes);
     if (error != 0) return failure(file, error);
@@ -60,13 +60,21 @@ Result<ProcessFolder> ProcessFolder::attach(const std::string& path, int open_fl
 Result<ProcessFolder> ProcessFolder::create(const std::string& path, const std::string& token) {
   if (::mkdir(path.c_str(), S_IRWXU) != 0) return failure(path, errno);
   Result<ProcessFolder> folder = attach(path, O_CREAT | O_EXCL);
-  if (!folder) return folder;
+  if (!folder) {
+    // Whoever tries again later, when there is room, must not find the name taken. Nothing but the
+    // ledger can be in it, and looking into it would take a descriptor.
+    ::unlink(str_cat(path, "/", ProcessLedger::kFileName).c_str());
+    ::rmdir(path.c_str());
+    return folder;
+  }
   ProcessLedger& ledger = *folder->ledger_;
   const bool fits = token.size() < sizeof(ledger.token);
   LONGHAUL_CHECK(fits);
   std::copy(token.begin(), token.end(), ledger.token);
   ledger.version = ProcessLedger::kVersion;
   ledger.magic = ProcessLedger::kMagic;
+  // Killed before this, the worker leaves zeros, which open() takes for no ledger: then no shim was
+  // started yet.
   folder->write(ledger);
   return folder;
 }
@@ -85,7 +93,8 @@ Result<void> ProcessFolder::read(ProcessLedger& fresh) const {
   const auto read_at = [this](void* field, size_t size, off_t at) {
     return ::pread(file_.get(), field, size, at) == static_cast<ssize_t>(size);
   };
-  // Whoever sees a phase must see what was written before it: the phase is read first.
+  // The shim writes the fields of a phase, and then the phase. The phase is read before all others,
+  // so none is seen without its fields.
   RankPhase phase{};
   const bool seen = read_at(&phase, sizeof(phase), offsetof(ProcessLedger, phase));
   std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -97,7 +106,8 @@ Result<void> ProcessFolder::read(ProcessLedger& fresh) const {
   return {};
 }
 
-// Only what the shim writes: the rest is known here.
+// Takes over what the shim writes. The worker's own fields are known here, and the rank may have
+// written anything over them.
 bool ProcessFolder::refresh() const {
   ProcessLedger fresh{};
   if (!read(fresh)) return false;
@@ -128,6 +138,7 @@ template <typename Field>
 void ProcessFolder::write(const Field& field) const {
   const auto* begin = reinterpret_cast<const char*>(ledger_.get());
   const auto* at = reinterpret_cast<const char*>(&field);
+  // A failure is ignored, see set_orders(): only a worker that comes after this one misses it.
   (void)!::pwrite(file_.get(), at, sizeof(field), at - begin);
 }
 
@@ -144,6 +155,7 @@ void ProcessFolder::set_acknowledged(int stream, uint64_t offset) const {
 void ProcessFolder::set_input(uint64_t given, bool ended) const {
   ledger_->input.given = given;
   write(ledger_->input.given);
+  // After `given`: whoever sees the end must also see all that comes before it.
   ledger_->input.ended = ended;
   write(ledger_->input.ended);
 }
@@ -163,7 +175,8 @@ uint64_t ProcessFolder::call_id(uint64_t number, uint64_t fresh) const {
   ProcessLedger::Call& slot = ledger_->calls[ledger_->next_call++ % ProcessLedger::kCalls];
   slot.number = number;
   slot.call_id = fresh;
-  // Killed before this, the worker has not asked the master yet.
+  // The master is asked after this. So a worker that is killed before or between these two writes
+  // loses nothing: the slot, which the next call will use again, names a call that was never made.
   write(slot);
   write(ledger_->next_call);
   return fresh;
@@ -174,7 +187,8 @@ Result<UniqueFd> ProcessFolder::find_shim() const {
   const auto cannot_tell = [this](int error_number) {
     return failure(str_cat("shim ", ledger_->shim_pid, " of ", path_), error_number);
   };
-  // Taken before the look, so that the look is at the process it holds.
+  // The pidfd is taken before the look at /proc. When the look then finds the shim's start time,
+  // the pid was the shim's all along, and the pidfd is of the shim.
   UniqueFd process(open_pidfd(ledger_->shim_pid));
   if (!process.valid()) return errno == ESRCH ? Result<UniqueFd>(UniqueFd()) : cannot_tell(errno);
   const std::optional<ProcStat> stat = read_proc_stat(ledger_->shim_pid);
@@ -188,7 +202,7 @@ Result<UniqueFd> ProcessFolder::connect() const {
   if (!socket.valid()) return failure(path_, errno);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  // By the descriptor: a path of any length would do, a socket's may not.
+  // Through the descriptor, because a socket's address has room for 107 bytes of path only.
   const std::string name = str_cat("/proc/self/fd/", fd(), "/", kShimSocketName);
   std::copy(name.begin(), name.end(), address.sun_path);
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {

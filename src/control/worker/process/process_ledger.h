@@ -68,6 +68,7 @@ struct ProcessLedger {
   };
   static constexpr uint32_t kCalls = 64;  // more than a rank has under way at once
   Call calls[kCalls];
+  // How many were ever put there: the next one goes to next_call % kCalls, over the oldest.
   uint32_t next_call;
 
   // The worker, before the shim starts: how the rank is to be run. All 0 from a worker that does

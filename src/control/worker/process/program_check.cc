@@ -58,6 +58,8 @@ Result<fs::path> start_directory(const std::string& directory) {
 
 Result<std::string> search_path(const std::string& command, const fs::path& start,
                                 const std::string& path) {
+  // As a shell does: a file that cannot be executed is passed over, and named only when nothing
+  // else is found.
   int refused = 0;
   fs::path refused_at;
   for (const std::string& entry : split(path, ':')) {

@@ -28,10 +28,12 @@ void set_place(Environment& env, const RankPlace& place) {
   env["TORCHELASTIC_RUN_ID"] = place.job_id;
   env["TORCHELASTIC_RESTART_COUNT"] = std::to_string(place.restarts);
   env["TORCHELASTIC_MAX_RESTARTS"] = std::to_string(place.max_restarts);
+  // torchrun's agent may serve the store at MASTER_PORT; here rank 0 has to do it.
   env["TORCHELASTIC_USE_AGENT_STORE"] = "False";
   if (!place.error_file.empty()) env["TORCHELASTIC_ERROR_FILE"] = place.error_file;
+  // Defaults: what the worker's or the job's environment says counts first, here and below.
   env.try_emplace("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1");
-  // Python says where it crashed.
+  // Python then prints a traceback when it dies of a fatal signal.
   env.try_emplace("PYTHONFAULTHANDLER", "1");
 }
 

@@ -24,9 +24,10 @@ milliseconds reconnect_delay(int failed_tries, double fraction) {
 }
 
 MasterLink::MasterLink(std::shared_ptr<EventLoop> loop, std::string address,
-                       milliseconds away_timeout, Listener listener)
+                       Credentials credentials, milliseconds away_timeout, Listener listener)
     : loop_(std::move(loop)),
       address_(std::move(address)),
+      credentials_(std::move(credentials)),
       away_timeout_(away_timeout),
       listener_(std::move(listener)) {}
 
@@ -44,7 +45,7 @@ void MasterLink::connect() {
   MasterStream::Listener listener;
   listener.message = [this](v1::MasterMessage message) { on_message(std::move(message)); };
   listener.closed = [this](const Failure& failure) { on_closed(failure); };
-  stream_ = std::make_unique<MasterStream>(loop_, address_, std::move(listener));
+  stream_ = std::make_unique<MasterStream>(loop_, address_, credentials_, std::move(listener));
   v1::WorkerMessage message;
   // First on every stream. It is made for each try, because its inventory says what runs here now.
   *message.mutable_register_() = listener_.make_register();

@@ -33,8 +33,8 @@ class MasterLink {
     std::function<void()> away;
   };
 
-  MasterLink(std::shared_ptr<EventLoop> loop, std::string address, milliseconds away_timeout,
-             Listener listener);
+  MasterLink(std::shared_ptr<EventLoop> loop, std::string address, Credentials credentials,
+             milliseconds away_timeout, Listener listener);
 
   void start();
   bool up() const { return up_; }
@@ -57,6 +57,7 @@ class MasterLink {
 
   const std::shared_ptr<EventLoop> loop_;
   const std::string address_;
+  const Credentials credentials_;
   const milliseconds away_timeout_;
   const Listener listener_;
   std::unique_ptr<MasterStream> stream_;

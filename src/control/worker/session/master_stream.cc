@@ -22,13 +22,14 @@ class MasterStream::Reactor final
     : public grpc::ClientBidiReactor<v1::WorkerMessage, v1::MasterMessage>,
       public std::enable_shared_from_this<Reactor> {
  public:
-  Reactor(std::shared_ptr<EventLoop> loop, const std::string& address, Listener listener)
+  Reactor(std::shared_ptr<EventLoop> loop, const std::string& address,
+          const Credentials& credentials, Listener listener)
       : loop_(std::move(loop)),
         address_(address),
         listener_(std::move(listener)),
         // A channel for each try: a new one dials at once, without the back-off of the one that
         // failed.
-        stub_(v1::WorkerService::NewStub(make_channel(address))) {}
+        stub_(v1::WorkerService::NewStub(make_channel(address, credentials))) {}
 
   void start() {
     self_ = shared_from_this();
@@ -131,8 +132,9 @@ class MasterStream::Reactor final
 };
 
 MasterStream::MasterStream(std::shared_ptr<EventLoop> loop, const std::string& address,
-                           Listener listener)
-    : reactor_(std::make_shared<Reactor>(std::move(loop), address, std::move(listener))) {
+                           const Credentials& credentials, Listener listener)
+    : reactor_(
+          std::make_shared<Reactor>(std::move(loop), address, credentials, std::move(listener))) {
   reactor_->start();
 }
 

@@ -13,6 +13,7 @@
 #include "control/worker/host/event_loop.h"
 #include "longhaul/base/error.h"
 #include "longhaul/v1/worker_service.pb.h"
+#include "rpc/credentials.h"
 
 namespace longhaul {
 
@@ -26,7 +27,8 @@ class MasterStream {
 
   // Starts to connect to `address` ("host:port").
   // The loop is shared because gRPC may end the call after this object has gone.
-  MasterStream(std::shared_ptr<EventLoop> loop, const std::string& address, Listener listener);
+  MasterStream(std::shared_ptr<EventLoop> loop, const std::string& address,
+               const Credentials& credentials, Listener listener);
   // Cancels; the listener hears nothing more.
   ~MasterStream();
 

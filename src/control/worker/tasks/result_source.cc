@@ -26,6 +26,7 @@ Result<ResultSource> ResultSource::open(const ProcessFolder& folder) {
   ResultSource source;
   UniqueFd file(::open(path_in(folder).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   struct stat info{};
+  // Only a task that made nothing there has given what it printed.
   if (!file.valid() && errno == ENOENT && is_absent(folder)) {
     source.size_ = source.printed_.emplace(folder, 0).end();
     return source;

@@ -15,7 +15,9 @@ namespace {
 
 constexpr milliseconds kRetry{500};
 
-// What another try can mend: the master is away, its disk is full, bytes were damaged.
+// What another try can mend: the master is away or restarts (UNAVAILABLE, CANCELLED), its disk is
+// full (UNAVAILABLE), another stream took this one's place (ABORTED), bytes were damaged on the way
+// or on its disk (DATA_LOSS). A lease that counts no more, or a result above the cap, stays so.
 bool worth_another_try(grpc::StatusCode code) {
   switch (code) {
     case grpc::StatusCode::UNAVAILABLE:
@@ -32,14 +34,16 @@ bool worth_another_try(grpc::StatusCode code) {
 
 }  // namespace
 
-ResultUploader::ResultUploader(EventLoop& loop, std::string master_address)
+ResultUploader::ResultUploader(EventLoop& loop, std::string master_address,
+                               const Credentials& credentials)
     : loop_(loop),
       master_(std::move(master_address)),
-      stub_(v1::WorkerService::NewStub(make_channel(master_))),
+      stub_(v1::WorkerService::NewStub(make_channel(master_, credentials))),
       thread_("lh-results", [this] { run(); }) {}
 
 ResultUploader::~ResultUploader() {
   *alive_ = false;
+  // Cancelled before the join: the thread may be waiting for a master that is away.
   queue_.close();
   for (const auto& [epoch, upload] : uploads_) cancel(epoch);
   thread_.join();
@@ -93,6 +97,7 @@ Result<ResultUploader::Stored> ResultUploader::bring(Upload& upload) {
     {
       MutexLock lock(mutex_);
       if (upload.cancelled) return Failure{ErrorKind::kPeerLost, "cancelled"};
+      // Checked and set under one lock: a cancel() comes before it or finds the context.
       upload.context = &context;
     }
     bool again = false;
@@ -123,6 +128,10 @@ bool ResultUploader::wait_before_next_try(Upload& upload) {
 
 Result<ResultUploader::Stored> ResultUploader::try_once(Upload& upload,
                                                         grpc::ClientContext* context, bool* again) {
+  // The header names the lease, and the answer says how many bytes the master has of earlier tries.
+  // Compression gives the same bytes each time, so the result is compressed from its start, for the
+  // checksum is of all of it, and what the master has is left out. `stored` says that all is on its
+  // disk.
   const auto stream = stub_->PutResult(context);
   const auto over = [&]() -> Result<Stored> {
     const grpc::Status status = stream->Finish();
@@ -163,6 +172,7 @@ Result<ResultUploader::Stored> ResultUploader::try_once(Upload& upload,
   request.mutable_end()->set_checksum(checksum.value());
   request.mutable_end()->set_result_bytes(size);
   if (!stream->Write(request) || !stream->Read(&reply) || !reply.stored()) return over();
+  // How the call ends does not matter any more: the master has said that it is stored.
   (void)stream->Finish();
   return Stored{sent, size};
 }

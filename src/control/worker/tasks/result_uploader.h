@@ -19,6 +19,7 @@
 #include "control/worker/tasks/result_source.h"
 #include "longhaul/base/mutex.h"
 #include "longhaul/v1/worker_service.grpc.pb.h"
+#include "rpc/credentials.h"
 
 namespace longhaul {
 
@@ -32,7 +33,7 @@ class ResultUploader {
   // not keep all of it), kInvalid and others (it can never be taken; the message says why).
   using Done = std::function<void(const Result<Stored>&)>;
 
-  ResultUploader(EventLoop& loop, std::string master_address);
+  ResultUploader(EventLoop& loop, std::string master_address, const Credentials& credentials);
   // Breaks off what is under way; nobody hears of it.
   ~ResultUploader();
 
@@ -47,8 +48,9 @@ class ResultUploader {
     v1::ResultHeader header;
     std::unique_ptr<ResultSource> source;
     Done done;
-    bool cancelled = false;                  // guarded by mutex_
-    bool hurry = false;                      // guarded by mutex_
+    bool cancelled = false;  // guarded by mutex_
+    bool hurry = false;      // guarded by mutex_
+    // Through it the loop's thread breaks a call that the uploader's thread waits in.
     grpc::ClientContext* context = nullptr;  // guarded by mutex_; of the try under way
   };
 
@@ -64,7 +66,8 @@ class ResultUploader {
   Queue<std::shared_ptr<Upload>> queue_;
   Mutex mutex_;
   CondVar changed_;
-  // Posted callbacks that come after the end find it gone.
+  // Set to false by the destructor, and shared with callbacks that are posted: one that runs later
+  // sees that this object is gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   Thread thread_;  // last: it starts when all else is there
 };

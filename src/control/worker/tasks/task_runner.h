@@ -24,7 +24,9 @@
 #include "control/worker/process/process_folder.h"
 #include "control/worker/tasks/result_uploader.h"
 #include "control/worker/tasks/warm_pool.h"
+#include "longhaul/base/clock.h"
 #include "longhaul/v1/worker_service.pb.h"
+#include "rpc/credentials.h"
 
 namespace longhaul {
 
@@ -33,8 +35,10 @@ struct TaskSite {
   std::string shim;    // path of longhaul-shim
   int cores = 1;
   int slots = 1;
-  std::vector<std::string> gpus;     // how CUDA calls them
-  std::string master;                // HOST:PORT, where large results go
+  std::vector<std::string> gpus;  // how CUDA calls them
+  std::string master;             // HOST:PORT, where large results go
+  Credentials credentials = plain_text();
+  const Clock* clock = nullptr;      // outlives the runner
   OomWatch* oom_watch = nullptr;     // outlives the runner
   uint64_t descriptor_limit = 0;     // the tasks' soft limit of open files; 0: this process's own
   FolderRemover* remover = nullptr;  // outlives the runner
@@ -81,6 +85,7 @@ class TaskRunner {
     std::shared_ptr<const Job> job;
     v1::Lease lease;
     std::string input;
+    // What its batch is called, here and at the master: the epoch of the batch's first lease.
     LeaseEpoch batch = 0;
     std::vector<int> gpus;  // the batch's
     std::optional<v1::TaskEnded> ended;
@@ -88,12 +93,15 @@ class TaskRunner {
   };
   struct Running {
     ProcessFolder folder;
+    // It refers to `folder`: so a Running stays where it is, on the heap.
     std::unique_ptr<ManagedProcess> process;
     EventLoop::TimerId kill_timer = 0;
     Instant started_at;
     std::optional<std::string> out_of_memory = std::nullopt;  // asked for once
+    // Then it is not started again where the host had no room for it.
     bool told_to_stop = false;
   };
+  // The result is read from the folder until it is stored; `ended` is told then.
   struct Uploading {
     ProcessFolder folder;
     v1::TaskEnded ended;
@@ -106,12 +114,12 @@ class TaskRunner {
   void warm_ended(LeaseEpoch epoch, const WarmEnd& end);
   // `folder`: absent for a warm process, which learns of its tasks on stdin.
   Result<ProcessCommand> command_for(const Task& task, const ProcessFolder* folder) const;
-  void process_ended(LeaseEpoch epoch, const RankEnd& end);
-  void look_for_witness(LeaseEpoch epoch, const RankEnd& end);
-  RankEnd with_witness(LeaseEpoch epoch, RankEnd end);
+  void process_ended(LeaseEpoch epoch, const ProcessEnd& end);
+  void look_for_witness(LeaseEpoch epoch, const ProcessEnd& end);
+  ProcessEnd with_witness(LeaseEpoch epoch, ProcessEnd end);
   void hold_back(LeaseEpoch epoch, const std::string& why);
-  void end_of(LeaseEpoch epoch, const RankEnd& end);
-  bool finish(LeaseEpoch epoch, const RankEnd& end);
+  void end_of(LeaseEpoch epoch, const ProcessEnd& end);
+  bool finish(LeaseEpoch epoch, const ProcessEnd& end);
   void tell(LeaseEpoch epoch, v1::TaskEnded ended);
   void send_ends();
   void forget(LeaseEpoch epoch);
@@ -129,8 +137,10 @@ class TaskRunner {
   const TaskSite site_;
   const Send send_;
   const std::function<void()> progressed_;
+  // From the grant until the master has answered for its end.
   std::map<LeaseEpoch, Task> tasks_;                      // by the epoch of the lease
   std::map<LeaseEpoch, std::deque<LeaseEpoch>> batches_;  // what has not begun
+  // Those with a process of their own; warm_ knows the others.
   std::map<LeaseEpoch, std::unique_ptr<Running>> running_;
   std::map<LeaseEpoch, std::unique_ptr<Uploading>> uploading_;
   WarmPool warm_;
@@ -139,7 +149,8 @@ class TaskRunner {
   EventLoop::TimerId ends_timer_ = 0;
   std::string last_hold_;  // why a task was held back; told when it changes
   bool paused_ = false;
-  // Posted callbacks that come after the end find it gone.
+  // Set to false by the destructor, and shared with callbacks that are posted: one that runs later
+  // sees that this object is gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

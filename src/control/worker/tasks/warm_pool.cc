@@ -9,7 +9,8 @@
 namespace longhaul {
 namespace {
 
-// How long a process waits for its slot's next batch, and then for its own end.
+// How long a process may wait for the next batch of its slot. Then its stdin is closed, and it has
+// kPatience to end by itself before it is killed.
 constexpr milliseconds kIdleTime{3'000};
 constexpr milliseconds kPatience{5'000};
 
@@ -45,6 +46,7 @@ Result<void> WarmPool::run(const WarmKey& key, LeaseEpoch task, const std::strin
 Result<uint64_t> WarmPool::find_or_start(const WarmKey& key, LeaseEpoch task,
                                          const WarmOptions& options,
                                          const std::function<Result<ProcessCommand>()>& command) {
+  // Any that is free: processes of one job with the same GPUs are alike.
   for (const auto& [id, slot] : slots_) {
     if (slot.key == key && !slot.task && !slot.ending) return id;
   }
@@ -52,11 +54,11 @@ Result<uint64_t> WarmPool::find_or_start(const WarmKey& key, LeaseEpoch task,
   if (!made) return made.failure();
   const uint64_t id = ++last_id_;
   WarmProcess::Listener listener;
-  // Its callbacks come from inside it, where it may not be destroyed.
+  // Posted: they are called from inside the process, and it may be destroyed in answer to them.
   listener.answered = [this, id](std::string answer) {
     post([this, id, answer = std::move(answer)]() mutable { answered(id, std::move(answer)); });
   };
-  listener.ended = [this, id](const RankEnd& end, const std::string& broken) {
+  listener.ended = [this, id](const ProcessEnd& end, const std::string& broken) {
     post([this, id, end, broken] { ended(id, end, broken); });
   };
   Result<std::unique_ptr<WarmProcess>> process = WarmProcess::start(
@@ -81,6 +83,7 @@ void WarmPool::stop(LeaseEpoch task, milliseconds grace) {
   for (auto& [id, slot] : slots_) {
     if (slot.task != task) continue;
     loop_.cancel(std::exchange(slot.timer, 0));
+    // Should it answer before it ends, it gets no other task.
     slot.ending = true;
     if (grace.count() <= 0) return slot.process->kill();
     slot.process->terminate();
@@ -121,12 +124,13 @@ void WarmPool::answered(uint64_t id, std::string answer) {
   });
 }
 
-void WarmPool::ended(uint64_t id, const RankEnd& end, const std::string& broken) {
+void WarmPool::ended(uint64_t id, const ProcessEnd& end, const std::string& broken) {
   const auto found = slots_.find(id);
   if (found == slots_.end()) return;
   Slot slot = std::move(found->second);
   slots_.erase(found);
   loop_.cancel(slot.timer);
+  // It ended between two tasks, as it was asked to: no task has failed.
   if (!slot.task) return gone_();
   WarmEnd told;
   told.end = end;

@@ -28,10 +28,10 @@ struct WarmKey {
 // What became of a task.
 struct WarmEnd {
   std::optional<std::string> answer;  // with its line end; absent: there is none
-  RankEnd end;                        // how the process ended, where there is none
+  ProcessEnd end;                     // how the process ended, where there is none
   std::string refused;                // instead of `end`: what it did against the rules
   std::string said;                   // the end of its stderr while it was on this task
-  pid_t pid = 0;
+  pid_t pid = 0;                      // of a process that has ended
 };
 
 struct WarmOptions {
@@ -79,7 +79,7 @@ class WarmPool {
   Result<uint64_t> find_or_start(const WarmKey& key, LeaseEpoch task, const WarmOptions& options,
                                  const std::function<Result<ProcessCommand>()>& command);
   void answered(uint64_t id, std::string answer);
-  void ended(uint64_t id, const RankEnd& end, const std::string& broken);
+  void ended(uint64_t id, const ProcessEnd& end, const std::string& broken);
   void finish(Slot& slot, const WarmEnd& end);
   void end_slot(Slot& slot);
   void post(std::function<void()> task);
@@ -89,7 +89,8 @@ class WarmPool {
   const std::function<void()> gone_;
   std::map<uint64_t, Slot> slots_;
   uint64_t last_id_ = 0;
-  // Posted callbacks that come after the end find it gone.
+  // Set to false by the destructor, and shared with callbacks that are posted: one that runs later
+  // sees that this object is gone.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

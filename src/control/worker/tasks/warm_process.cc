@@ -9,6 +9,7 @@
 
 #include <utility>
 
+#include "base/descriptors.h"
 #include "longhaul/base/strings.h"
 
 namespace longhaul {
@@ -16,13 +17,17 @@ namespace {
 
 constexpr const char* kInputsVariable = "LONGHAUL_WARM_INPUTS";
 constexpr size_t kReadBytes = size_t{256} << 10;
+constexpr milliseconds kLookAgain{1'000};
 constexpr int kPipeBytes = 1 << 20;  // what a user may have
 
 Failure pipe_failure(const std::string& path) {
-  return {ErrorKind::kUnavailable, str_cat(path, ": ", ::strerror(errno))};
+  const int error = errno;
+  return {is_passing(error) ? ErrorKind::kExhausted : ErrorKind::kUnavailable,
+          str_cat(path, ": ", ::strerror(error))};
 }
 
-// The shim gives a rank no stdin; a shell opens the pipe in its place.
+// The shim starts a task with /dev/null as its stdin. So a shell is started, which opens the pipe
+// as its stdin and then becomes the program.
 ProcessCommand with_stdin(ProcessCommand command, const std::string& pipe) {
   std::vector<std::string> argv = {
       "sh", "-c", str_cat("exec \"$0\" \"$@\" <\"$", kInputsVariable, "\""), command.program};
@@ -35,9 +40,10 @@ ProcessCommand with_stdin(ProcessCommand command, const std::string& pipe) {
 
 }  // namespace
 
-WarmProcess::WarmProcess(FolderRemover& remover, ProcessFolder folder, UniqueFd inputs,
-                         uint64_t longest, Listener listener)
-    : remover_(remover),
+WarmProcess::WarmProcess(EventLoop& loop, FolderRemover& remover, ProcessFolder folder,
+                         UniqueFd inputs, uint64_t longest, Listener listener)
+    : loop_(loop),
+      remover_(remover),
       folder_(std::move(folder)),
       inputs_(std::move(inputs)),
       longest_(longest),
@@ -45,6 +51,7 @@ WarmProcess::WarmProcess(FolderRemover& remover, ProcessFolder folder, UniqueFd 
       output_(folder_, 0) {}
 
 WarmProcess::~WarmProcess() {
+  loop_.cancel(look_again_);
   process_.reset();
   remover_.remove(folder_.path());
 }
@@ -55,20 +62,28 @@ Result<std::unique_ptr<WarmProcess>> WarmProcess::start(
   Result<ProcessFolder> made = ProcessFolder::create(folder, token);
   if (!made) return made.failure();
   const std::string pipe = folder + "/inputs";
-  if (::mkfifo(pipe.c_str(), S_IRUSR | S_IWUSR) != 0) return pipe_failure(pipe);
-  UniqueFd inputs(::open(pipe.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
-  if (!inputs.valid()) return pipe_failure(pipe);
+  UniqueFd inputs;
+  if (::mkfifo(pipe.c_str(), S_IRUSR | S_IWUSR) == 0) {
+    inputs = UniqueFd(::open(pipe.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  }
+  if (!inputs.valid()) {
+    Failure failure = pipe_failure(pipe);
+    remover.remove(folder);
+    return failure;
+  }
   ::fcntl(inputs.get(), F_SETPIPE_SZ, kPipeBytes);  // as much as it gets
   command.env.push_back(made->mark());
-  std::unique_ptr<WarmProcess> warm(
-      new WarmProcess(remover, std::move(*made), std::move(inputs), longest, std::move(listener)));
+  std::unique_ptr<WarmProcess> warm(new WarmProcess(
+      loop, remover, std::move(*made), std::move(inputs), longest, std::move(listener)));
   ManagedProcess::Listener heard;
   heard.started = [](int64_t) {};
   heard.output = [self = warm.get()] { self->look(); };
-  heard.lingers = [](const RankEnd&) {};
-  heard.ended = [self = warm.get()](const RankEnd& end) {
+  heard.lingers = [](const ProcessEnd&) {};
+  heard.ended = [self = warm.get()](const ProcessEnd& end) {
+    // A last answer may still lie in the spool.
+    self->end_ = end;
     self->look();
-    self->listener_.ended(end, self->broken_);
+    self->tell_end();
   };
   warm->process_ = std::make_unique<ManagedProcess>(loop, warm->folder_, std::move(heard));
   const Result<void> started = warm->process_->start(shim, with_stdin(std::move(command), pipe));
@@ -82,13 +97,16 @@ Result<void> WarmProcess::give(const std::string& input) {
                    "its input is more than one line, which --warm cannot take"};
   }
   const std::string line = input + "\n";
+  // The pipe is empty, because look() takes no answer before the last input has been read. So a
+  // line that fits the pipe is written whole.
   const ssize_t written = ::write(inputs_.get(), line.data(), line.size());
   if (written == static_cast<ssize_t>(line.size())) {
     asked_ = true;
-    // What it said when it started is part of its first task.
+    // What it wrote to stderr while it started belongs to its first task.
     if (offset_ > 0) said_before_ = SpoolReader(folder_, 1).end();
     return {};
   }
+  // The process would take the half line for an input.
   if (written > 0) break_off("its input was longer than a pipe holds");
   return Failure{
       ErrorKind::kInvalid,
@@ -108,6 +126,9 @@ void WarmProcess::look() {
     }
   }
   output_.acknowledge(offset_);
+  // What it has printed cannot be read now, and it may print nothing more: it waits for an input,
+  // and the task for its answer.
+  if (!output_.trouble().empty()) return look_later();
   const size_t end = line_.find('\n');
   if (end == std::string::npos) return;
   if (!asked_) return break_off("it printed a line that no input asked for");
@@ -116,6 +137,21 @@ void WarmProcess::look() {
   line_.pop_back();
   asked_ = false;
   listener_.answered(std::exchange(line_, {}));
+}
+
+void WarmProcess::look_later() {
+  if (look_again_ != 0) return;
+  look_again_ = loop_.after(kLookAgain, [this] {
+    look_again_ = 0;
+    look();
+    tell_end();
+  });
+}
+
+// Once all that it has printed was read.
+void WarmProcess::tell_end() {
+  if (!end_ || look_again_ != 0) return;
+  listener_.ended(*std::exchange(end_, std::nullopt), broken_);
 }
 
 std::string WarmProcess::said() const {

@@ -25,7 +25,7 @@ class WarmProcess {
     // Its answer to the input that it was given last, without the line end.
     std::function<void(std::string answer)> answered;
     // Last of all: it is gone. `broken`: how it broke the rules above; empty: it did not.
-    std::function<void(const RankEnd& end, const std::string& broken)> ended;
+    std::function<void(const ProcessEnd& end, const std::string& broken)> ended;
   };
 
   // Starts it in `folder`, which is made, and in the end removed. `longest`: bytes of an answer.
@@ -53,23 +53,32 @@ class WarmProcess {
   pid_t pid() const { return static_cast<pid_t>(folder_.ledger().rank_pid); }
 
  private:
-  WarmProcess(FolderRemover& remover, ProcessFolder folder, UniqueFd inputs, uint64_t longest,
-              Listener listener);
+  WarmProcess(EventLoop& loop, FolderRemover& remover, ProcessFolder folder, UniqueFd inputs,
+              uint64_t longest, Listener listener);
   void look();
+  void look_later();
+  void tell_end();
   void break_off(const std::string& why);
   bool has_unread_input() const;
 
+  EventLoop& loop_;
   FolderRemover& remover_;
   ProcessFolder folder_;
   UniqueFd inputs_;  // open for reading too, so that writing never meets a pipe without a reader
   const uint64_t longest_;
   Listener listener_;
+  EventLoop::TimerId look_again_ = 0;
+  std::optional<ProcessEnd> end_;  // not told yet
   SpoolReader output_;
+  // Up to here its stdout has been read; line_ is what of that is not answered yet.
   uint64_t offset_ = 0;
   uint64_t said_before_ = 0;  // bytes of stderr that are of earlier inputs
   std::string line_;
+  // It has been given an input that it has not answered.
   bool asked_ = false;
+  // Which rule it broke; then it is killed, and what it prints is ignored.
   std::string broken_;
+  // It refers to folder_: declared behind it, so destroyed before it.
   std::unique_ptr<ManagedProcess> process_;
 };
 
