@@ -11,6 +11,8 @@ longhaul_room(NAME wire NEEDS base)
 longhaul_room(NAME codec NEEDS base)
 # what a rank and whoever runs it say to each other, as values: ids, Coordinator, leases, shards
 longhaul_room(NAME agent NEEDS base)
+# connections between ranks: frames, many operations at once, cut short at any time
+longhaul_room(NAME links NEEDS agent base wire)
 # gRPC's messages and stubs, generated
 longhaul_room(NAME proto USES GRPC)
 # gRPC as Longhaul uses it: channels, credentials, limits of servers, errors

@@ -12,6 +12,8 @@ import shlex
 import subprocess
 import sys
 
+from by_content import Checked, identity_of
+
 
 def flags_for_torch_files(compile_commands: pathlib.Path) -> list[str]:
     """Include paths and definitions of a file that sees everything (the room runtime)."""
@@ -40,8 +42,17 @@ def main() -> int:
     root = source / "include"
     headers = sorted(str(path.relative_to(root)) for path in root.rglob("*.h"))
     flags = flags_for_torch_files(compile_commands)
+    checked = Checked(str(source), str(compile_commands.parent), "headers", identity_of(compiler),
+                      *(identity_of(flag) for flag in flags if flag.startswith("/") and os.path.isdir(flag)))
+    key = checked.key([str(root / header) for header in headers], *flags, pathlib.Path(__file__).read_text())
+    if headers and checked.is_known(key):
+        print(f"{len(headers)} headers are as when they were last compiled alone")
+        return 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         errors = list(filter(None, pool.map(lambda header: compile_alone(compiler, flags, header), headers)))
+    if headers and not errors:
+        checked.remember(key)
+        checked.forget_the_rest()
     print("\n".join(errors) or f"{len(headers)} headers compile alone")
     return 1 if errors or not headers else 0
 

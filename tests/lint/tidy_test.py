@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 
+from by_content import Checked, identity_of
+
 NOT_FOR_CLANG = {"-fpch-preprocess", "-Winvalid-pch", "-Wno-restrict", "-Wno-subobject-linkage", "-MD"}
 # Lock discipline, which only clang checks; not wanted: fields left at their defaults, warnings inside libstdc++, and a
 # main() that is renamed and returns nothing.
@@ -92,12 +94,28 @@ def check(clang_tidy: str, source: str, scratch: str, flags: tuple[str, ...], fi
 def main() -> int:
     source, build, clang_tidy = os.path.realpath(sys.argv[1]), os.path.realpath(sys.argv[2]), sys.argv[3]
     work = batches(source, build, sys.argv[4:])
+    checked = Checked(source, build, "tidy", identity_of(clang_tidy), pathlib.Path(source, ".clang-tidy").read_text(),
+                      pathlib.Path(__file__).read_text())
+
+    def check_unless_known(flags: tuple[str, ...], files: list[str]) -> tuple[str, bool]:
+        places = [identity_of(flag) for flag in flags if flag.startswith("/") and os.path.isdir(flag)]
+        key = checked.key(files, *flags, *places)
+        if checked.is_known(key):
+            return "", False
+        found = check(clang_tidy, source, scratch, flags, files)
+        if not found:
+            checked.remember(key)
+        return found, True
+
     with tempfile.TemporaryDirectory() as scratch, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        jobs = [pool.submit(check, clang_tidy, source, scratch, flags, files) for flags, files in work]
-        errors = [job.result() for job in jobs]
+        done = [job.result() for job in [pool.submit(check_unless_known, flags, files) for flags, files in work]]
+    if not sys.argv[4:]:
+        checked.forget_the_rest()
+    errors = list(filter(None, (found for found, _ in done)))
     count = sum(len(files) for _, files in work)
-    print("\n".join(filter(None, errors)) or f"{count} files are tidy, in {len(work)} batches")
-    return 1 if any(errors) or not count else 0
+    print("\n".join(errors) or f"{count} files are tidy, in {len(work)} batches, {sum(not new for _, new in done)} of them "
+          "as when they were last checked")
+    return 1 if errors or not count else 0
 
 
 if __name__ == "__main__":

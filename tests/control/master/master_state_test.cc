@@ -435,8 +435,10 @@ TEST_F(FullDiskTest, ARepeatedSubmissionThatIsRefusedUndoesNothing) {
   ASSERT_TRUE(submit(kept).ok());
   fill();
   // Others' batches are under way when the repeated calls come, which hang on them.
+  constexpr int kCallers = 8;
   std::vector<std::future<void>> callers;
-  for (int i = 0; i < 8; ++i) {
+  callers.reserve(kCallers);
+  for (int i = 0; i < kCallers; ++i) {
     callers.push_back(std::async(std::launch::async, [&, i] {
       (void)submit(i % 2 == 0 ? array({std::string(100'000, 'x')}) : kept);
     }));

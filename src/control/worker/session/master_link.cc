@@ -24,10 +24,10 @@ milliseconds reconnect_delay(int failed_tries, double fraction) {
 }
 
 MasterLink::MasterLink(std::shared_ptr<EventLoop> loop, std::string address,
-                       Credentials credentials, milliseconds away_timeout, Listener listener)
+                       const Credentials& credentials, milliseconds away_timeout, Listener listener)
     : loop_(std::move(loop)),
       address_(std::move(address)),
-      credentials_(std::move(credentials)),
+      credentials_(credentials),
       away_timeout_(away_timeout),
       listener_(std::move(listener)) {}
 

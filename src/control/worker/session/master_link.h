@@ -33,7 +33,7 @@ class MasterLink {
     std::function<void()> away;
   };
 
-  MasterLink(std::shared_ptr<EventLoop> loop, std::string address, Credentials credentials,
+  MasterLink(std::shared_ptr<EventLoop> loop, std::string address, const Credentials& credentials,
              milliseconds away_timeout, Listener listener);
 
   void start();
