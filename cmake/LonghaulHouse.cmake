@@ -20,7 +20,7 @@ longhaul_room(NAME rpc NEEDS base USES GRPC)
 # the Coordinator that calls a worker
 longhaul_room(NAME agent/client NEEDS agent base proto rpc USES GRPC)
 # process groups over Gloo or NCCL with deadlines, peer monitor, compressed all-reduce; the one place where c10d's exceptions become ours
-longhaul_room(NAME collectives NEEDS agent base codec wire USES TORCH)
+longhaul_room(NAME collectives NEEDS agent base codec links wire USES TORCH)
 # DistributedDataParallel over c10d::Reducer, the communication hook, no_sync
 longhaul_room(NAME ddp NEEDS agent base codec collectives USES TORCH)
 # init() -> World: reads the agent socket or the environment, builds store, communicator, progress reporter

@@ -232,6 +232,7 @@ CheckedBackend::CheckedBackend(c10::intrusive_ptr<c10d::Backend> inner,
 CheckedBackend::~CheckedBackend() {
   if (!watch_->failed()) return;
   if (links_) links_->sever();
+  if (links_ && links_->ends_all()) return;
   if (outstanding_->wait_for_none(std::chrono::seconds(1))) return;
   // Gloo does not wake an operation whose connection broke in the middle of a message before its
   // time-out, and the destructor of its group waits for that operation. We do not wait: the last

@@ -161,20 +161,27 @@ Token share_token(const StorePtr& store, const CommunicatorOptions& options) {
   return token;
 }
 
-// "port address" of every rank. Waits for each in turn; all ranks have met, so all keys come soon.
+// "port address backend" of every rank. Waits for each in turn; all ranks have met, so all keys
+// come soon.
 std::vector<PeerMonitor::Endpoint> share_endpoints(const StorePtr& store,
                                                    const CommunicatorOptions& options,
                                                    const PeerMonitor::Endpoint& own) {
-  store->set(str_cat("monitor/", options.rank), std::to_string(own.port) + " " + own.address);
+  const std::string backend = backend_of(options).value_or_throw();
+  store->set(str_cat("monitor/", options.rank), str_cat(own.port, " ", own.address, " ", backend));
   std::vector<PeerMonitor::Endpoint> endpoints;
   for (Rank rank = 0; rank < options.size; ++rank) {
     const std::string text = store->get_to_str(str_cat("monitor/", rank));
-    const size_t space = text.find(' ');
-    if (space == std::string::npos) {
+    const std::vector<std::string> words = split(text, ' ');
+    if (words.size() != 3) {
       throw Error(ErrorKind::kCorrupt, str_cat("rank ", rank, " gave no monitor address: ", text));
     }
-    const auto port = static_cast<uint16_t>(std::strtoul(text.c_str(), nullptr, 10));
-    endpoints.push_back({text.substr(space + 1), port});
+    if (words[2] != backend) {
+      throw Error(ErrorKind::kInvalid,
+                  str_cat("rank ", rank, " uses the backend ", words[2], " and rank ", options.rank,
+                          " uses ", backend, ": set LONGHAUL_BACKEND, or the option, alike"));
+    }
+    const auto port = static_cast<uint16_t>(std::strtoul(words[0].c_str(), nullptr, 10));
+    endpoints.push_back({words[1], port});
   }
   return endpoints;
 }

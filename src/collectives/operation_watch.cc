@@ -165,6 +165,15 @@ std::exception_ptr OperationWatch::translate(const std::exception_ptr& error,
     std::rethrow_exception(error);
   } catch (const CollectiveError&) {
     return error;  // judged already
+  } catch (const LinkError& said) {
+    // Links know whose bytes they were; of a rank that is gone the monitor knows more.
+    if (said.kind() == ErrorKind::kCorrupt) {
+      const CollectiveError judged(
+          said.kind(), str_cat(operation, " failed on rank ", options_.rank, ": ", said.what()),
+          said.peer());
+      fail(judged);
+      return std::make_exception_ptr(judged);
+    }
   } catch (...) {
     // Judged below.
   }

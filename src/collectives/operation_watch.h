@@ -44,6 +44,8 @@ class GroupLinks {
   virtual ~GroupLinks() = default;
   // Makes everything that waits on these connections fail at once. May be called more than once.
   virtual void sever() = 0;
+  // Then all operations end within milliseconds, also those in the middle of a message.
+  virtual bool ends_all() const { return false; }
   // What the kernel has counted on them so far; empty where they cannot be told from others.
   virtual std::vector<ConnectionReading> readings() const = 0;
 };

@@ -9,11 +9,14 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <set>
 
+#include "base/random_id.h"
 #include "collectives/checked_backend.h"
 #include "collectives/gloo_links.h"
+#include "collectives/links_backend.h"
 #include "collectives/nccl_backend.h"
 #include "collectives/self_backend.h"
 #include "longhaul/base/strings.h"
@@ -27,6 +30,9 @@ using BackendType = c10d::ProcessGroup::BackendType;
 // All ranks are known to be there when a group is made, so connecting takes seconds, whatever the
 // time-out of operations is; a rank that dies meanwhile shows by this limit.
 constexpr milliseconds kConnectLimit = std::chrono::seconds(60);
+
+constexpr const char* kGloo = "gloo";
+constexpr const char* kLinks = "links";
 
 // PyTorch's variable: the interfaces to use, separated by commas; we take the first.
 std::string interface_wanted() {
@@ -107,6 +113,79 @@ c10::intrusive_ptr<c10d::Backend> make_gloo_backend(const c10::intrusive_ptr<c10
   }
 }
 
+// Its connections, for OperationWatch.
+class OwnLinks final : public GroupLinks {
+ public:
+  explicit OwnLinks(std::shared_ptr<LinkOperations> operations)
+      : operations_(std::move(operations)) {}
+  void sever() override {
+    operations_->links().abort({ErrorKind::kPeerLost, -1, "this world has failed"});
+  }
+  bool ends_all() const override { return true; }
+  std::vector<ConnectionReading> readings() const override {
+    std::vector<ConnectionReading> all;
+    operations_->links().for_each_connection([&](int fd) {
+      if (const auto reading = read_connection(fd)) all.push_back(*reading);
+    });
+    return all;
+  }
+
+ private:
+  const std::shared_ptr<LinkOperations> operations_;
+};
+
+// A secret of this group, told through its store.
+std::array<uint8_t, 16> share_secret(const c10::intrusive_ptr<c10d::Store>& store,
+                                     const CommunicatorOptions& options) {
+  std::array<uint8_t, 16> secret{};
+  if (options.rank == 0) {
+    fill_random(secret.data(), secret.size());
+    store->set("links-secret", std::vector<uint8_t>(secret.begin(), secret.end()));
+    return secret;
+  }
+  const std::vector<uint8_t> bytes = store->get("links-secret");
+  if (bytes.size() != secret.size()) {
+    throw Error(ErrorKind::kCorrupt, str_cat("the store's secret has ", bytes.size(), " bytes"));
+  }
+  std::copy(bytes.begin(), bytes.end(), secret.begin());
+  return secret;
+}
+
+c10::intrusive_ptr<c10d::Backend> make_links_backend(const c10::intrusive_ptr<c10d::Store>& store,
+                                                     const std::string& host_address,
+                                                     const std::shared_ptr<OperationWatch>& watch) {
+  const CommunicatorOptions& options = watch->options();
+  const std::string what = "connecting a process group";
+  watch->check(what);
+  try {
+    Links::Options wanted;
+    wanted.rank = options.rank;
+    wanted.size = options.size;
+    wanted.generation = options.generation;
+    wanted.token = share_secret(store, options);
+    wanted.address = host_address;
+    std::unique_ptr<Links> links = Links::start(wanted).value_or_throw();
+    store->set(str_cat("links/", options.rank), str_cat(links->port(), " ", host_address));
+    std::vector<Links::Endpoint> endpoints;
+    for (Rank rank = 0; rank < options.size; ++rank) {
+      const std::string text = store->get_to_str(str_cat("links/", rank));
+      const size_t space = std::min(text.find(' '), text.size() - 1);
+      const auto port = static_cast<uint16_t>(std::strtoul(text.c_str(), nullptr, 10));
+      endpoints.push_back({text.substr(space + 1), port});
+    }
+    const auto limit = std::min(options.timeout, kConnectLimit);
+    const Result<void> met = links->connect(endpoints, std::chrono::steady_clock::now() + limit);
+    if (!met) throw Error(met.failure().kind, met.failure().message);
+    auto operations = std::make_shared<LinkOperations>(std::move(links));
+    auto backend =
+        c10::make_intrusive<LinksBackend>(options.rank, options.size, operations, options.timeout);
+    return c10::make_intrusive<CheckedBackend>(std::move(backend), watch,
+                                               std::make_shared<OwnLinks>(operations));
+  } catch (...) {
+    std::rethrow_exception(watch->translate(std::current_exception(), what));
+  }
+}
+
 c10::intrusive_ptr<c10d::ProcessGroup> make_group_of_one(
     const c10::intrusive_ptr<c10d::Store>& store) {
   auto group = c10::make_intrusive<c10d::ProcessGroup>(store, 0, 1);
@@ -137,15 +216,32 @@ Result<std::string> host_address_of(const CommunicatorOptions& options) {
   return std::string("127.0.0.1");
 }
 
+Result<std::string> backend_of(const CommunicatorOptions& options) {
+  std::string name = options.backend;
+  if (const char* wanted = std::getenv("LONGHAUL_BACKEND"); name.empty() && wanted != nullptr) {
+    name = wanted;
+  }
+  if (name.empty()) name = kGloo;
+  if (name == kGloo || name == kLinks) return name;
+  return Failure{ErrorKind::kInvalid,
+                 str_cat("there is no backend '", name, "' for CPU tensors: gloo or links")};
+}
+
 c10::intrusive_ptr<c10d::ProcessGroup> make_process_group(
     const c10::intrusive_ptr<c10d::Store>& store, const std::string& host_address,
     const std::shared_ptr<OperationWatch>& watch) {
   const CommunicatorOptions& options = watch->options();
   if (options.size == 1) return make_group_of_one(store);
   auto group = c10::make_intrusive<c10d::ProcessGroup>(store, options.rank, options.size);
-  group->setBackend(c10::DeviceType::CPU, BackendType::GLOO,
-                    make_gloo_backend(store, host_address, watch));
-  group->setDefaultBackend(BackendType::GLOO);
+  if (backend_of(options).value_or_throw() == kLinks) {
+    group->setBackend(c10::DeviceType::CPU, BackendType::CUSTOM,
+                      make_links_backend(store, host_address, watch));
+    group->setDefaultBackend(BackendType::CUSTOM);
+  } else {
+    group->setBackend(c10::DeviceType::CPU, BackendType::GLOO,
+                      make_gloo_backend(store, host_address, watch));
+    group->setDefaultBackend(BackendType::GLOO);
+  }
   if (options.device.is_cuda()) {
     group->setBackend(c10::DeviceType::CUDA, BackendType::NCCL, make_nccl_backend(store, options));
     group->setDefaultBackend(BackendType::NCCL);

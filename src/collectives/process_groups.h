@@ -15,6 +15,9 @@ namespace longhaul {
 // the one towards options.rendezvous_address, else loopback. Errors: kInvalid (no such interface).
 Result<std::string> host_address_of(const CommunicatorOptions& options);
 
+// options.backend, LONGHAUL_BACKEND or "gloo". Errors: kInvalid (none that is known).
+Result<std::string> backend_of(const CommunicatorOptions& options);
+
 // `store` is for this group alone (a PrefixStore). Blocks until all ranks are connected.
 // Errors: CollectiveError.
 c10::intrusive_ptr<c10d::ProcessGroup> make_process_group(

@@ -171,6 +171,10 @@ void Inbox::receive(uint64_t operation, MutableByteSpan into, bool exactly, Rece
   // Messages that have come without a receive are before one that goes into another one's memory.
   const auto kept = std::find_if(lane.messages.begin(), lane.messages.end(),
                                  [](const Message& one) { return !one.receive && !one.unwanted; });
+  if (kept == lane.messages.end() && failed_) {
+    tidy(operation);
+    return receive.received(&*failed_, 0);
+  }
   if (kept == lane.messages.end()) {
     lane.waiting.push_back(std::move(receive));
     if (wanted_.erase(operation) > 0) {
@@ -225,14 +229,20 @@ void Inbox::tidy(uint64_t operation) {
 }
 
 void Inbox::fail(const LinkFault& fault) {
+  failed_ = fault;
   in_body_ = false;
-  kept_bytes_ = 0;
-  for (auto& [operation, lane] : std::exchange(lanes_, {})) {
-    for (const Message& message : lane.messages) {
-      if (message.receive) message.receive->received(&fault, 0);
+  std::vector<Receive> waiting;
+  for (auto lane = lanes_.begin(); lane != lanes_.end();) {
+    for (Receive& receive : lane->second.waiting) waiting.push_back(std::move(receive));
+    lane->second.waiting.clear();
+    std::deque<Message>& messages = lane->second.messages;
+    if (!messages.empty() && !messages.back().whole()) {
+      if (messages.back().receive) waiting.push_back(std::move(*messages.back().receive));
+      messages.pop_back();
     }
-    for (const Receive& receive : lane.waiting) receive.received(&fault, 0);
+    lane = messages.empty() ? lanes_.erase(lane) : std::next(lane);
   }
+  for (const Receive& receive : waiting) receive.received(&fault, 0);
 }
 
 }  // namespace longhaul

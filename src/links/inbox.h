@@ -45,7 +45,8 @@ class Inbox {
   // `exactly` no other one. Receives of one operation take its messages in turn.
   void receive(uint64_t operation, MutableByteSpan into, bool exactly, Received received);
 
-  // Whoever waits ends so, and memory of theirs is not touched any more.
+  // Whoever waits ends so, and whoever comes later, and memory of theirs is not touched any more.
+  // Messages that have come whole are still to be had: their sender may have left since.
   void fail(const LinkFault& fault);
 
   uint64_t kept_bytes() const { return kept_bytes_; }
@@ -94,6 +95,7 @@ class Inbox {
   std::array<uint8_t, kLinkHeaderBytes> header_{};
   size_t header_have_ = 0;
   bool in_body_ = false;  // of frame_
+  std::optional<LinkFault> failed_;
   LinkFrame frame_;
   size_t body_have_ = 0;
   std::vector<uint8_t> nowhere_;  // where bytes go that nobody wants any more

@@ -104,12 +104,16 @@ Links::Links(const Options& options, UniqueFd listening, UniqueFd wake, UniqueFd
 }
 
 Links::~Links() {
+  close();
+}
+
+void Links::close() {
   {
     MutexLock lock(mutex_);
     given_.stop = true;
   }
   wake();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void Links::wake() const {
@@ -122,24 +126,47 @@ void Links::send(Rank to, uint64_t operation, ByteSpan bytes, Sent sent) {
   const bool is_peer = to >= 0 && to < options_.size && to != options_.rank;
   LONGHAUL_CHECK(is_peer);
   bytes_sent_ += bytes.size();
-  MutexLock lock(mutex_);
-  given_.sends.push_back({to, operation, bytes, std::move(sent)});
-  if (!std::exchange(woken_, true)) wake();
+  LinkFault closed;
+  {
+    MutexLock lock(mutex_);
+    if (!closed_) {
+      given_.sends.push_back({to, operation, bytes, std::move(sent)});
+      if (!std::exchange(woken_, true)) wake();
+      return;
+    }
+    closed = *closed_;
+  }
+  sent(&closed);
 }
 
 void Links::receive(Rank from, uint64_t operation, MutableByteSpan into, bool exactly,
                     Received received) {
   const bool is_peer = from >= 0 && from < options_.size && from != options_.rank;
   LONGHAUL_CHECK(is_peer);
-  MutexLock lock(mutex_);
-  given_.receives.push_back({from, operation, into, exactly, std::move(received)});
-  if (!std::exchange(woken_, true)) wake();
+  LinkFault closed;
+  {
+    MutexLock lock(mutex_);
+    if (!closed_) {
+      given_.receives.push_back({from, operation, into, exactly, std::move(received)});
+      if (!std::exchange(woken_, true)) wake();
+      return;
+    }
+    closed = *closed_;
+  }
+  received(&closed, 0);
 }
 
 void Links::abort(const LinkFault& why) {
   MutexLock lock(mutex_);
   if (!given_.abort) given_.abort = why;
   if (!std::exchange(woken_, true)) wake();
+}
+
+void Links::for_each_connection(const std::function<void(int fd)>& visit) const {
+  MutexLock lock(descriptors_mutex_);
+  for (const Peer& one : peers_) {
+    if (one.fd.valid()) visit(one.fd.get());
+  }
 }
 
 // --- Meeting -----------------------------------------------------------------------------------
@@ -296,9 +323,23 @@ void Links::watch(int fd, bool writes, bool known) {
 void Links::run() {
   while (!stopping_) turn(-1);
   if (!aborted_) say_goodbye();
-  fail_all(aborted_ ? *aborted_
-                    : LinkFault{ErrorKind::kPeerLost, options_.rank,
-                                str_cat(name_of(options_.rank), " has left this world")});
+  if (!aborted_) {
+    aborted_ = LinkFault{ErrorKind::kPeerLost, options_.rank,
+                         str_cat(name_of(options_.rank), " has left this world")};
+  }
+  fail_all(*aborted_);
+  end();
+}
+
+// What was given meanwhile ends, too, and from then on nothing is taken.
+void Links::end() {
+  while (true) {
+    take_what_was_given();
+    MutexLock lock(mutex_);
+    if (!given_.sends.empty() || !given_.receives.empty()) continue;
+    closed_ = aborted_;
+    return;
+  }
 }
 
 void Links::turn(int patience_ms) {
@@ -351,8 +392,8 @@ void Links::take_what_was_given() {
     std::vector<bool> touched(peers_.size());
     for (Receive& receive : given.receives) {
       Peer& from = peer(receive.from);
-      if (from.fault || aborted_) {
-        receive.received(aborted_ ? &*aborted_ : &*from.fault, 0);
+      if (aborted_) {
+        receive.received(&*aborted_, 0);
         continue;
       }
       from.inbox->receive(receive.operation, receive.into, receive.exactly,
@@ -391,11 +432,12 @@ bool Links::read_from(Rank rank) {
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == EAGAIN) return true;
     if (got <= 0) {
-      const bool left = one.goodbye;
-      lose(rank, {ErrorKind::kPeerLost, rank,
-                  str_cat(name_of(rank),
-                          left ? " has left this world" : " is gone: its connection closed")});
-      if (left) one.state = State::kLeft;
+      // The others close when they hear our goodbye.
+      const Rank gone = stopping_ ? options_.rank : rank;
+      const bool in_order = stopping_ || one.goodbye;
+      lose(rank, {ErrorKind::kPeerLost, gone,
+                  str_cat(name_of(gone),
+                          in_order ? " has left this world" : " is gone: its connection closed")});
       return false;
     }
     moved += static_cast<size_t>(got);

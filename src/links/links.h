@@ -12,8 +12,8 @@
 // within milliseconds. Sizes and orders that do not fit are errors that name the sender
 // (inbox.h); nothing ends the process.
 //
-// Thread safety: all methods from any thread, callbacks included, but for connect(), once. Not
-// destroyed from a callback.
+// Thread safety: all methods from any thread, callbacks included, but for connect(), once, and
+// close(), which is not called from a callback.
 #pragma once
 
 #include <array>
@@ -61,6 +61,8 @@ class Links {
   static Result<std::unique_ptr<Links>> start(const Options& options);
   // Sends what was given, for up to a second, and says goodbye. What has not gone by then ends with
   // a fault; what has gone arrives.
+  void close();
+  // The same.
   ~Links();
   Links(const Links&) = delete;
   Links& operator=(const Links&) = delete;
@@ -72,6 +74,8 @@ class Links {
   // kDeadline, naming the ranks that are missing.
   Result<void> connect(const std::vector<Endpoint>& endpoints, Instant deadline);
 
+  // Here and below: after close() the callback comes at once, on the caller's thread, with a fault.
+  //
   // `bytes` stay as they are until `sent` is called, which says that they are on their way, not
   // that they have come. Precondition here and below: the rank is another one of this world.
   void send(Rank to, uint64_t operation, ByteSpan bytes, Sent sent);
@@ -91,7 +95,7 @@ class Links {
   uint64_t bytes_sent() const { return bytes_sent_; }
 
  private:
-  enum class State { kAbsent, kUp, kLeft, kLost };
+  enum class State { kAbsent, kUp, kLost };
   struct Peer {
     UniqueFd fd;
     State state = State::kAbsent;
@@ -144,6 +148,7 @@ class Links {
   void write_to(Rank rank);
   void lose(Rank rank, const LinkFault& fault);
   void fail_all(const LinkFault& why);
+  void end();
   void say_goodbye();
   Peer& peer(Rank rank) { return peers_[static_cast<size_t>(rank)]; }
   std::string missing_ranks() const LONGHAUL_REQUIRES(mutex_);
@@ -165,6 +170,7 @@ class Links {
   mutable CondVar changed_;
   Given given_ LONGHAUL_GUARDED_BY(mutex_);
   bool woken_ LONGHAUL_GUARDED_BY(mutex_) = false;
+  std::optional<LinkFault> closed_ LONGHAUL_GUARDED_BY(mutex_);
   std::vector<bool> present_ LONGHAUL_GUARDED_BY(mutex_);
   std::optional<LinkFault> why_not_ LONGHAUL_GUARDED_BY(mutex_);  // connect() can never succeed
 

@@ -291,6 +291,24 @@ TEST(LinkBoxes, AFaultEndsEverythingOnceAndTouchesNothingAfter) {
   EXPECT_TRUE(line.out.empty());
 }
 
+// Whoever has sent all may leave before anybody has asked for it.
+TEST(LinkBoxes, WhatHasComeWholeIsThereWhenItsSenderIsNot) {
+  Line line;
+  const Bytes bytes = bytes_of(1'000);
+  const Bytes large = bytes_of(600'000);
+  line.send(1, bytes);
+  line.send(2, large);
+  line.pass(400'000);
+  line.in.fail({ErrorKind::kPeerLost, 2, "rank 2 has left"});
+  Bytes into(bytes.size());
+  Bytes other(large.size());
+  line.receive(1, &into);
+  EXPECT_EQ(into, bytes);
+  line.receive(2, &other);
+  line.receive(1, &into);
+  EXPECT_THAT(line.faults, ElementsAre("rank 2 has left", "rank 2 has left"));
+}
+
 TEST(LinkBoxes, EveryFlippedBitOfAHeaderIsSeenAndOfABodyToo) {
   const Bytes bytes = bytes_of(40);
   Bytes frame(kLinkHeaderBytes + bytes.size());

@@ -263,6 +263,19 @@ TEST_F(LinksTest, AbortEndsEverythingWithItsReasonAndWhateverComesLater) {
   EXPECT_EQ(outcomes[0]->fault(), "rank 2 did it");
 }
 
+TEST_F(LinksTest, ClosedOnesSaySoAtOnce) {
+  meet(2);
+  Bytes into(10);
+  Outcome waits;
+  links_[0]->receive(1, 1, into, true, waits.received());
+  links_[0]->close();
+  EXPECT_EQ(waits.fault(), "rank 0 has left this world");
+  Outcome late;
+  links_[0]->send(1, 1, into, late.sent());
+  EXPECT_TRUE(late.is_over());
+  EXPECT_EQ(late.fault(), "rank 0 has left this world");
+}
+
 TEST_F(LinksTest, AnotherSizeIsAnErrorThatNamesItsSender) {
   meet(2);
   const Bytes longer(400);

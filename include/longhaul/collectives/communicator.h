@@ -44,6 +44,9 @@ struct CommunicatorOptions {
   // reaches `rendezvous_address`, else loopback.
   std::string host_address;
   std::string rendezvous_address;
+  // What carries CPU tensors: "gloo" or "links" (docs/links.md); the same on all ranks. Empty:
+  // LONGHAUL_BACKEND, else "gloo".
+  std::string backend;
   // No collective takes longer: it fails with a CollectiveError instead. PyTorch waits 30 minutes.
   milliseconds timeout = std::chrono::minutes(5);
 };
