@@ -56,7 +56,7 @@ void copy_back(const at::Tensor& flat, const at::Tensor& tensor) {
   tensor.copy_(flat.view(tensor.sizes()));
 }
 
-ByteSpan bytes_of(const at::Tensor& flat) {
+ByteSpan span_of(const at::Tensor& flat) {
   return {static_cast<const uint8_t*>(flat.data_ptr()), flat.nbytes()};
 }
 MutableByteSpan room_in(const at::Tensor& flat) {
@@ -157,7 +157,7 @@ LinksBackend::WorkPtr LinksBackend::broadcast(Tensors& tensors,
   const auto strand = operations_->strand(call.operation);
   if (!is_root) strand->receive(root, room_in(flat));
   for (int step = 1; is_root && step < getSize(); ++step) {
-    strand->send((root + step) % getSize(), bytes_of(flat));
+    strand->send((root + step) % getSize(), span_of(flat));
   }
   strand->end();
   return made(call);
@@ -182,7 +182,7 @@ LinksBackend::WorkPtr LinksBackend::gather_all(c10d::OpType type, TensorLists re
     for (const auto& [flat, tensor] : copies) copy_back(flat, tensor);
   });
   for (size_t i = 0; i < inputs.size(); ++i) {
-    std::vector<ByteSpan> to(by_rank.size(), bytes_of(own[i]));
+    std::vector<ByteSpan> to(by_rank.size(), span_of(own[i]));
     std::vector<MutableByteSpan> from;
     from.reserve(rooms.size());
     for (const Tensors& rank : rooms) from.push_back(room_in(rank[i]));
@@ -288,7 +288,7 @@ LinksBackend::WorkPtr LinksBackend::gather(TensorLists& outputs, Tensors& inputs
                       for (const auto& [flat, tensor] : copies) copy_back(flat, tensor);
                     });
   const auto strand = operations_->strand(call.operation);
-  if (!is_root) strand->send(root, bytes_of(own));
+  if (!is_root) strand->send(root, span_of(own));
   for (Rank rank = 0; is_root && rank < getSize(); ++rank) {
     const at::Tensor& room = copies[static_cast<size_t>(rank)].first;
     if (rank == root) {
@@ -325,7 +325,7 @@ LinksBackend::WorkPtr LinksBackend::scatter(Tensors& outputs, TensorLists& input
   if (!is_root) strand->receive(root, room_in(flat));
   for (int step = 1; is_root && step < getSize(); ++step) {
     const Rank rank = (root + step) % getSize();
-    strand->send(rank, bytes_of(parts[static_cast<size_t>(rank)]));
+    strand->send(rank, span_of(parts[static_cast<size_t>(rank)]));
   }
   strand->end();
   return made(call);
@@ -374,7 +374,7 @@ LinksBackend::WorkPtr LinksBackend::alltoall_base(at::Tensor& output, at::Tensor
   for (size_t rank = 0; rank < in_parts.size(); ++rank) {
     const size_t in = static_cast<size_t>(in_parts[rank]) * input.element_size();
     const size_t out = static_cast<size_t>(out_parts[rank]) * output.element_size();
-    to.push_back(bytes_of(input).subspan(in_at, in));
+    to.push_back(span_of(input).subspan(in_at, in));
     from.push_back(room_in(output).subspan(out_at, out));
     in_at += in;
     out_at += out;
@@ -404,7 +404,7 @@ LinksBackend::WorkPtr LinksBackend::alltoall(Tensors& outputs, Tensors& inputs,
   TORCH_CHECK(keep[self].nbytes() == copies[self].first.nbytes(), kName,
               ": what this rank gives itself is of one size");
   for (size_t rank = 0; rank < ranks; ++rank) {
-    to.push_back(bytes_of(keep[rank]));
+    to.push_back(span_of(keep[rank]));
     from.push_back(room_in(copies[rank].first));
   }
   Call call = begin(c10d::OpType::ALLTOALL, {outputs}, options.timeout, keep, [copies] {
@@ -560,7 +560,7 @@ LinksBackend::WorkPtr LinksBackend::sum_sparse(Tensors& tensors,
         strand->receive(rank, room_in(part), LinkStrand::Leg::kSecond);
       }
       for (const at::Tensor& part : {mine.indices, mine.values}) {
-        strand->send(rank, bytes_of(part), LinkStrand::Leg::kSecond);
+        strand->send(rank, span_of(part), LinkStrand::Leg::kSecond);
       }
     }
     strand->end();
@@ -639,11 +639,11 @@ LinksBackend::WorkPtr LinksBackend::reduce(Tensors& tensors, const c10d::ReduceO
                     });
   const auto strand = operations_->strand(call.operation);
   if (!is_root) {
-    strand->send(root, bytes_of(flat));
+    strand->send(root, span_of(flat));
     strand->end();
     return made(call);
   }
-  std::vector<const uint8_t*> values(static_cast<size_t>(getSize()), bytes_of(flat).data());
+  std::vector<const uint8_t*> values(static_cast<size_t>(getSize()), span_of(flat).data());
   for (Rank rank = 0; rank < getSize(); ++rank) {
     if (rank == root) continue;
     const MutableByteSpan room = call.operation->memory(flat.nbytes());
@@ -694,7 +694,7 @@ LinksBackend::WorkPtr LinksBackend::scatter_sums(c10d::OpType type, const Tensor
   for (size_t i = 0; i < outputs.size(); ++i) {
     const auto strand = operations_->strand(call.operation);
     std::vector<const uint8_t*> values(by_rank.size());
-    values[self] = bytes_of(flats[self][i]).data();
+    values[self] = span_of(flats[self][i]).data();
     for (size_t rank = 0; rank < by_rank.size(); ++rank) {
       if (rank == self) continue;
       const MutableByteSpan room = call.operation->memory(flats[self][i].nbytes());
@@ -703,7 +703,7 @@ LinksBackend::WorkPtr LinksBackend::scatter_sums(c10d::OpType type, const Tensor
     }
     for (size_t step = 1; step < by_rank.size(); ++step) {
       const size_t rank = (self + step) % by_rank.size();
-      strand->send(static_cast<Rank>(rank), bytes_of(flats[rank][i]));
+      strand->send(static_cast<Rank>(rank), span_of(flats[rank][i]));
     }
     strand->then([strand = strand.get(), values, room = rooms[i], op, owner = getRank()] {
       reduce_elements(room.scalar_type(), op, owner, values, room_in(room));
@@ -771,7 +771,7 @@ LinksBackend::WorkPtr LinksBackend::transfer(c10d::OpType type, Tensors& tensors
       [work, keep = tensors](const std::exception_ptr& error) { work->end(error); });
   const auto strand = operations_->strand(operation);
   if (sends) {
-    strand->send(peer, bytes_of(tensors[0]));
+    strand->send(peer, span_of(tensors[0]));
   } else {
     strand->receive_up_to(peer, room_in(tensors[0]));
   }

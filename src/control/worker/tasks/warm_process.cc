@@ -17,7 +17,7 @@ namespace {
 
 constexpr const char* kInputsVariable = "LONGHAUL_WARM_INPUTS";
 constexpr size_t kReadBytes = size_t{256} << 10;
-constexpr milliseconds kLookAgain{1'000};
+constexpr milliseconds kReadAgain{1'000};
 constexpr int kPipeBytes = 1 << 20;  // what a user may have
 
 Failure pipe_failure(const std::string& path) {
@@ -141,7 +141,7 @@ void WarmProcess::look() {
 
 void WarmProcess::look_later() {
   if (look_again_ != 0) return;
-  look_again_ = loop_.after(kLookAgain, [this] {
+  look_again_ = loop_.after(kReadAgain, [this] {
     look_again_ = 0;
     look();
     tell_end();
