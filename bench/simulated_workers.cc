@@ -90,8 +90,8 @@ void SimulatedWorkers::add(int number) {
   listener.heartbeat_sent = listener.heartbeat_answered = [] {};
   listener.refused = [](const std::string&) {};
   listener.away = [] {};
-  worker->link =
-      std::make_unique<MasterLink>(loop_, options_.master, kNeverAway, std::move(listener));
+  worker->link = std::make_unique<MasterLink>(loop_, options_.master, plain_text(), kNeverAway,
+                                              std::move(listener));
 }
 
 void SimulatedWorkers::on_message(Worker& worker, const v1::MasterMessage& message) {
