@@ -29,6 +29,9 @@ void check_tensor(const char* operation, const at::Tensor& tensor) {
   TORCH_CHECK(tensor.layout() == c10::kStrided, operation,
               ": only dense tensors (sparse ones are for all-reduce)");
   TORCH_CHECK(tensor.is_cpu(), operation, ": tensors are on the CPU, not on ", tensor.device());
+  // The memory of such a view holds other values than the view has.
+  TORCH_CHECK(!tensor.is_conj() && !tensor.is_neg(), operation,
+              ": of a conjugated or negated view give resolve_conj() or resolve_neg()");
 }
 
 void check_same(const char* operation, const at::Tensor& one, const at::Tensor& other) {
@@ -68,7 +71,7 @@ at::Tensor real_of(const char* operation, const at::Tensor& tensor, const c10d::
   if (!tensor.is_complex()) return tensor;
   TORCH_CHECK(op == c10d::ReduceOp::SUM || op == c10d::ReduceOp::AVG, operation,
               ": of complex numbers there are sums and averages only");
-  return at::view_as_real(tensor.resolve_conj());
+  return at::view_as_real(tensor);
 }
 
 std::chrono::milliseconds limit_of(std::chrono::milliseconds wanted,

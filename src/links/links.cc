@@ -52,6 +52,14 @@ std::array<uint8_t, kLinkHelloBytes> hello_of(const Links::Options& options) {
   return hello;
 }
 
+// False: the kernel has no room for it, and nobody would hear of the descriptor.
+bool watch_on(int epoll, int fd, int operation, uint32_t events) {
+  epoll_event event{};
+  event.events = events;
+  event.data.fd = fd;
+  return ::epoll_ctl(epoll, operation, fd, &event) == 0;
+}
+
 // Where the kernel allows it: loss costs it least of all that Linux has (docs/links.md).
 void set_up(int fd) {
   (void)::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "bbr", 3);
@@ -67,7 +75,9 @@ Result<std::unique_ptr<Links>> Links::start(const Options& options) {
   if (!port) return port.failure();
   UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
-  if (!wake.valid() || !epoll.valid()) {
+  if (!wake.valid() || !epoll.valid() ||
+      !watch_on(epoll.get(), wake.get(), EPOLL_CTL_ADD, EPOLLIN) ||
+      !watch_on(epoll.get(), listening->get(), EPOLL_CTL_ADD, EPOLLIN)) {
     return Failure{ErrorKind::kInternal, str_cat("links: ", ::strerror(errno))};
   }
   return std::unique_ptr<Links>(
@@ -84,8 +94,6 @@ Links::Links(const Options& options, UniqueFd listening, UniqueFd wake, UniqueFd
       peers_(static_cast<size_t>(options.size)) {
   present_.assign(peers_.size(), false);
   present_[static_cast<size_t>(options.rank)] = true;
-  watch(wake_.get(), false, false);
-  watch(listening_.get(), false, false);
   for (Rank rank = 0; rank < options.size; ++rank) {
     Inbox::Listener listener;
     listener.answer = [this, rank](const LinkFrame& frame) { peer(rank).outbox->urgent(frame); };
@@ -226,8 +234,8 @@ void Links::accept_strangers() {
                                        [](const Stranger& one) { return one.dialled < 0; });
       if (oldest != strangers_.end()) strangers_.erase(oldest);
     }
-    watch(fd->get(), false, false);
-    strangers_.push_back({std::move(*fd), {}, -1});
+    // Closed, where it cannot be watched: the side that dials hears that it was sent away.
+    if (watch(fd->get())) strangers_.push_back({std::move(*fd), {}, -1});
   }
 }
 
@@ -313,11 +321,8 @@ void Links::welcome(Stranger stranger, Rank rank) {
 
 // --- The thread --------------------------------------------------------------------------------
 
-void Links::watch(int fd, bool writes, bool known) {
-  epoll_event event{};
-  event.events = writes ? EPOLLIN | EPOLLOUT : EPOLLIN;
-  event.data.fd = fd;
-  (void)::epoll_ctl(epoll_.get(), known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event);
+bool Links::watch(int fd) {
+  return watch_on(epoll_.get(), fd, EPOLL_CTL_ADD, EPOLLIN);
 }
 
 void Links::run() {
@@ -385,7 +390,13 @@ void Links::take_what_was_given() {
       fail_all(*aborted_);
     }
     for (auto& [rank, fd] : given.dialled) {
-      watch(fd.get(), false, false);
+      if (!watch(fd.get())) {
+        MutexLock lock(mutex_);
+        why_not_ = LinkFault{ErrorKind::kInternal, -1,
+                             str_cat("links: cannot watch a connection: ", ::strerror(errno))};
+        changed_.notify_all();
+        continue;
+      }
       say_hello(fd.get());
       strangers_.push_back({std::move(fd), {}, rank});
     }
@@ -472,7 +483,8 @@ void Links::write_to(Rank rank) {
   }
   if (full != one.waits_to_write) {
     one.waits_to_write = full;
-    watch(one.fd.get(), full, true);
+    // Changing what is watched already takes no room, so it does not fail.
+    (void)watch_on(epoll_.get(), one.fd.get(), EPOLL_CTL_MOD, full ? EPOLLIN | EPOLLOUT : EPOLLIN);
   }
 }
 

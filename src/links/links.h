@@ -138,7 +138,7 @@ class Links {
   void turn(int patience_ms);
   void wake() const;
   void take_what_was_given();
-  void watch(int fd, bool writes, bool known);
+  bool watch(int fd);
   void accept_strangers();
   void say_hello(int fd);
   void hear_stranger(int fd);
